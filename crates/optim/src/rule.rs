@@ -6,7 +6,7 @@
 
 use crate::backend::cpu;
 use crate::error::{Error, Result, suggestion};
-use crate::real::{Array, Real, Slots};
+use crate::real::{Array, MAX_SLOTS, Real, Slots};
 use crate::rules;
 use crate::wrappers::{Sam, Sharpness, TrustRatio};
 use std::fmt::{Debug, Display, Formatter};
@@ -257,8 +257,23 @@ pub struct Kernel {
     pub slots: &'static [&'static str],
     /// Prints the header.
     pub header: fn() -> String,
+    /// The formula for one element in f32: scalars, gradient, parameter and slots in, direction and new slots out.
+    pub direction_f32: Direction<f32>,
+    /// The same in f64.
+    pub direction_f64: Direction<f64>,
     pub(crate) f32: cpu::Loops<f32>,
     pub(crate) f64: cpu::Loops<f64>,
+}
+
+/// A formula as a plain function: `f(scalars, gradient, parameter, slots) -> direction`.
+pub type Direction<R> = fn(&[R], R, R, &mut [R; MAX_SLOTS]) -> R;
+
+fn direction<T: Elementwise, R: Real>(scalars: &[R], grad: R, param: R, slots: &mut [R; MAX_SLOTS]) -> R {
+    let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
+    let state = T::State::<R>::from_fn(|k| slots[k]);
+    let (direction, state) = T::direction(scalars, grad, param, state);
+    slots[..state.as_ref().len()].copy_from_slice(state.as_ref());
+    direction
 }
 
 impl Debug for Kernel {
@@ -278,6 +293,8 @@ impl Kernel {
             scalars: T::SCALARS,
             slots: T::SLOTS,
             header: crate::trace::header::<T>,
+            direction_f32: direction::<T, f32>,
+            direction_f64: direction::<T, f64>,
             f32: cpu::Loops::of::<T>(),
             f64: cpu::Loops::of::<T>(),
         }
