@@ -350,9 +350,13 @@ schedules! {
         {
             // The peak is the warmup's last update. A piece of no length is dropped by `then`.
             let rise = warmup.saturating_sub(1);
+            let fall = match decay {
+                0 => Piece::Constant { lr: 0.0 },
+                steps => Piece::Linear { lr, end_lr: 0.0, steps },
+            };
             Schedule::from(Piece::Linear { lr: lr / warmup.max(1) as f64, end_lr: lr, steps: rise.max(1) })
                 .then(rise, Piece::Constant { lr }.into())
-                .then(steps - decay, Piece::Linear { lr, end_lr: 0.0, steps: decay.max(1) }.into())
+                .then(steps - decay, fall.into())
         }
 
         /// One cycle (Smith & Topin 2017, arXiv:1708.07120): half a cosine up from `lr / 25`, half a cosine down to `lr / 250000` at update `steps - 1`.
