@@ -497,8 +497,8 @@ impl Rule for AnyRule {
 /// let rule = optim::by_name("adamw:beta2=0.95")?;
 /// assert_eq!(rule.to_string(), "adamw:lr=0.001,beta1=0.9,beta2=0.95,eps=1e-8,weight_decay=0.01");
 /// assert_eq!(
-///     optim::by_name("adamv").unwrap_err().to_string(),
-///     "unknown optimizer `adamv`: did you mean `adamw`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"
+///     optim::by_name("adamm").unwrap_err().to_string(),
+///     "unknown optimizer `adamm`: did you mean `adam`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"
 /// );
 /// # Ok::<(), optim::Error>(())
 /// ```
@@ -517,7 +517,11 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
     let name = name.trim();
     let mut rule = if name == Sam::<AnyRule>::SPEC.name {
         let base = pairs.iter().position(|(k, _)| *k == "base").map_or("sgd", |at| pairs.remove(at).1);
-        Sam { base: default_rule(base)?, ..Sam::new(rules::Sgd::default().boxed()) }.boxed()
+        if base == name {
+            let names: Vec<&str> = rules::ALL.iter().map(|r| r().spec().name).collect();
+            return Err(Error::Nested { allowed: names.join(", ") });
+        }
+        Sam::new(default_rule(base)?).boxed()
     } else {
         default_rule(name)?
     };

@@ -572,7 +572,7 @@ const FAILURES: [Failure; 28] = [
     ("empty", || by_name("").map(drop), "unknown optimizer ``: known are (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"),
     ("base", || by_name("sam:base=sam").map(drop), "sam cannot go around itself: base must be one of sgd, rmsprop, adam, amsgrad, adamw, lion, lamb"),
     ("key", || by_name("adamw:beta3=0.9").map(drop), "adamw has no hyperparameter `beta3`: did you mean `beta1`? (lr, beta1, beta2, eps, weight_decay)"),
-    ("key of sam", || by_name("sam:base=lion,eps=1").map(drop), "sam:base=lion has no hyperparameter `eps`: did you mean `lr`? (rho, adaptive, lr, beta1, beta2, weight_decay)"),
+    ("key of sam", || by_name("sam:base=lion,eps=1").map(drop), "sam:base=lion has no hyperparameter `eps`: known are (rho, adaptive, lr, beta1, beta2, weight_decay)"),
     ("twice", || by_name("adamw:lr=1,lr=2").map(drop), "adamw: `lr` is given twice"),
     ("pair", || by_name("adamw:lr").map(drop), "adamw: `lr` is not of the form key=value"),
     ("number", || by_name("adamw:lr=fast").map(drop), "adamw: lr = fast is out of range: it must be a number >= 0"),
