@@ -15,4 +15,4 @@ sed -i -E 's/^#\[(link\(name = "Metal", kind = "framework"\))\]/#[cfg_attr(targe
   "$patched/src/generated/mod.rs"
 # The same versions as the workspace, so that what is built there serves here.
 cp ../../Cargo.lock .
-CARGO_TARGET_DIR=../../target cargo check --release
+CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-../../target}" cargo check --release

@@ -535,6 +535,37 @@ fn texts_read_back_and_flags_change_the_state() {
     assert_ne!(values(&before).expect("values"), values(&state.tensors["a.square_avg"]).expect("values"));
 }
 
+#[test]
+fn a_norm_of_zero_leaves_the_trust_ratio_at_one() -> Result<()> {
+    for (theta, grad, expected) in [(0.0, 1.0, -0.1), (1.0, 0.0, 1.0), (0.0, 0.0, 0.0)] {
+        let x = Var::full(theta, 4, &Device::Cpu)?;
+        let mut store = empty_grads()?;
+        store.insert(&x, Tensor::full(grad, 4, &Device::Cpu)?);
+        // The first direction of a constant gradient has size 1 per element.
+        optimizer("lamb:lr=0.1,eps=1e-30,weight_decay=0", &[("x".to_string(), x.clone())]).step(&store)?;
+        let after = values(&x)?;
+        assert!(after.iter().all(|x| (x - expected).abs() < 1e-12), "{theta} {grad}: {after:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_centered_variance_that_rounds_below_zero_counts_as_zero() {
+    // With equal gradients v - a^2 comes to 0, on either side of it by rounding.
+    let kernels = rules::kernels();
+    let kernel = kernels.iter().find(|k| k.name == "rmsprop_centered").expect("the kernel");
+    let mut below = 0;
+    for i in 1..2_000 {
+        let g = f64::from(i) / 977.0;
+        let (mut slots, mut mean) = ([g * g, g, 0.0], g);
+        let direction = (kernel.direction_f64)(&[0.9, 0.1, 1e-8, 0.0, 0.0], g, 0.0, &mut slots);
+        mean += 0.1 * (g - mean);
+        below += usize::from(0.9 * (g * g) + 0.1 * (g * g) < mean * mean);
+        assert!((direction - g / 1e-4).abs() < 1e-2 * g / 1e-4, "{g}: {direction}");
+    }
+    assert!(below > 0, "the case occurs");
+}
+
 /// What happens, and the whole message.
 type Failure = (&'static str, fn() -> optim::Result<()>, &'static str);
 
