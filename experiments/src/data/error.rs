@@ -1,5 +1,5 @@
 use super::Dataset;
-use std::{fmt::Display, io, path::Path};
+use std::{fmt::Display, path::Path};
 
 /// Why a data set cannot be had. Every message is one line.
 #[derive(Debug, thiserror::Error)]
@@ -65,8 +65,9 @@ impl DataError {
         }
     }
 
-    pub(super) fn io(path: &Path, expected: impl Display, error: &io::Error) -> Self {
-        Self::file(path, expected, one_line(error))
+    pub(super) fn label(path: &Path, classes: usize, label: impl Display, image: usize) -> Self {
+        let expected = format!("labels 0 to {}", classes - 1);
+        Self::file(path, expected, format!("{label} for image {image}"))
     }
 }
 

@@ -77,10 +77,6 @@ pub(super) fn check_labels(path: &Path, labels: &[u8], classes: usize) -> Result
         .position(|&label| usize::from(label) >= classes)
     {
         None => Ok(()),
-        Some(i) => Err(DataError::file(
-            path,
-            format!("labels 0 to {}", classes - 1),
-            format!("{} for image {i}", labels[i]),
-        )),
+        Some(i) => Err(DataError::label(path, classes, labels[i], i)),
     }
 }

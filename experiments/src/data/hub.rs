@@ -5,14 +5,14 @@
 //! not stay in the cache as if it were whole; an image that cannot be read is an error that names its row; and images
 //! keep their orientation, as bytes, in a quarter of the memory.
 
-use super::{DataError, Spec, Split, error::one_line, file::check_labels};
+use super::{DataError, Spec, Split, error::one_line};
 use candle_datasets::hub::FileReader;
 use hf_hub::{
     HFClientSync, HFResult,
     progress::{DownloadEvent, ProgressEvent, ProgressHandler},
 };
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use parquet::{file::reader::SerializedFileReader, record::Field};
+use parquet::{errors::ParquetError, file::reader::SerializedFileReader, record::Field};
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
@@ -241,21 +241,26 @@ fn remove(path: &Path) {
 
 /// The images and labels of a parquet file that holds so many.
 fn read_parquet(path: &Path, spec: &Spec, images: usize) -> Result<Split, DataError> {
-    let parquet_error = |error| DataError::file(path, "a parquet file", one_line(&error));
-    let file = File::open(path).map_err(|error| DataError::io(path, "a file", &error))?;
+    let parquet_error =
+        |error: ParquetError| DataError::file(path, "a parquet file", one_line(&error));
+    let file = File::open(path).map_err(|error| DataError::file(path, "a file", error))?;
     let reader = SerializedFileReader::new(file).map_err(parquet_error)?;
     let rows = reader.metadata().file_metadata().num_rows();
     if usize::try_from(rows) != Ok(images) {
         return Err(DataError::file(path, format!("{images} images"), rows));
     }
     let mut split = Split::with_capacity(images, spec.image_len());
-    for row in reader.get_row_iter(None).map_err(parquet_error)? {
+    for (i, row) in reader
+        .get_row_iter(None)
+        .map_err(parquet_error)?
+        .enumerate()
+    {
         let row = row.map_err(parquet_error)?;
-        let (mut png, mut label) = (None, None);
+        let (mut picture, mut label) = (None, None);
         for (_, field) in row.get_column_iter() {
             match field {
-                Field::Group(image) => {
-                    png = image.get_column_iter().find_map(|(_, field)| match field {
+                Field::Group(fields) => {
+                    picture = fields.get_column_iter().find_map(|(_, field)| match field {
                         Field::Bytes(bytes) => Some(bytes.data()),
                         _ => None,
                     });
@@ -264,19 +269,20 @@ fn read_parquet(path: &Path, spec: &Spec, images: usize) -> Result<Split, DataEr
                 _ => {}
             }
         }
-        let (png, label) = png
-            .zip(label)
-            .ok_or_else(|| DataError::file(path, "rows of an image and a label", &row))?;
-        push_image(spec, png, &mut split.images).map_err(|found| {
-            let expected = format!(
-                "a picture of {} x {} pixels for image {}",
-                spec.height,
-                spec.width,
-                split.labels.len()
-            );
+        let (picture, label) = picture.zip(label).ok_or_else(|| {
+            let found = format!("row {i} without one of them");
+            DataError::file(path, "pictures and labels", found)
+        })?;
+        push_image(spec, picture, &mut split.images).map_err(|found| {
+            let (height, width) = (spec.height, spec.width);
+            let expected = format!("a picture of {height} x {width} pixels for image {i}");
             DataError::file(path, expected, found)
         })?;
-        split.labels.push(u8::try_from(label).unwrap_or(u8::MAX));
+        let label = u8::try_from(label)
+            .ok()
+            .filter(|&label| usize::from(label) < spec.classes)
+            .ok_or_else(|| DataError::label(path, spec.classes, label, i))?;
+        split.labels.push(label);
     }
     if split.len() != images {
         return Err(DataError::file(
@@ -285,7 +291,6 @@ fn read_parquet(path: &Path, spec: &Spec, images: usize) -> Result<Split, DataEr
             split.len(),
         ));
     }
-    check_labels(path, &split.labels, spec.classes)?;
     Ok(split)
 }
 

@@ -123,7 +123,8 @@ pub fn parquet(pictures: &[Vec<u8>], labels: &[i64]) -> Vec<u8> {
         let mut group = writer.next_row_group().unwrap();
         // The levels say of each value which of the optional fields above it are there: both for the bytes, only the
         // group for the path.
-        for (values, level) in [(bytes.as_slice(), 2), (&[], 1)] {
+        let columns: [(&[ByteArray], i16); 2] = [(&bytes, 2), (&[], 1)];
+        for (values, level) in columns {
             let mut column = group.next_column().unwrap().unwrap();
             column
                 .typed::<ByteArrayType>()
