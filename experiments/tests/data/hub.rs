@@ -44,6 +44,9 @@ fn small(dataset: Dataset) -> Spec {
     }
 }
 
+/// The Hub names the state of a data set by 40 hexadecimal digits.
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
 /// What the server does to a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mode {
@@ -142,10 +145,9 @@ fn answer(
     };
     write!(
         stream,
-        "HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\nETag: \"{}\"\r\nX-Repo-Commit: {}\r\n\
+        "HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\nETag: \"{}\"\r\nX-Repo-Commit: {COMMIT}\r\n\
          Connection: close\r\n\r\n",
         path.replace(['/', '%'], "-"),
-        "0123456789abcdef0123456789abcdef01234567",
     )?;
     if is_get {
         stream.write_all(sent)?;
