@@ -1,1 +1,3 @@
 //! Reproducible comparisons of optimizers.
+
+pub mod data;
