@@ -1,1 +1,98 @@
-//! Optimizers for candle.
+//! Optimizers for candle: every rule is written once, and a step updates all parameters in one fused pass.
+//!
+//! ```text
+//! gradients -> clip -> rule.direction -> apply (lr from the schedule, weight decay) -> parameters
+//! ```
+//!
+//! # Instead of candle's optimizers
+//!
+//! Change the import, and the name of the configuration where there is one:
+//!
+//! ```
+//! use candle_core::{DType, Device, Result, Tensor};
+//! use candle_nn::{Module, VarBuilder, VarMap, linear, loss::mse};
+//! use optim::{AdamW, Optimizer, ParamsAdamW}; // was: candle_nn::{AdamW, Optimizer, ParamsAdamW}
+//!
+//! # fn main() -> Result<()> {
+//! let varmap = VarMap::new();
+//! let model = linear(2, 1, VarBuilder::from_varmap(&varmap, DType::F32, &Device::Cpu))?;
+//! let (x, y) = (Tensor::new(&[[0f32, 1.], [2., 3.]], &Device::Cpu)?, Tensor::new(&[[1f32], [5.]], &Device::Cpu)?);
+//!
+//! let mut optimizer = AdamW::new(varmap.all_vars(), ParamsAdamW { lr: 0.1, ..Default::default() })?;
+//! for _ in 0..100 {
+//!     optimizer.backward_step(&mse(&model.forward(&x)?, &y)?)?;
+//! }
+//! assert!(mse(&model.forward(&x)?, &y)?.to_scalar::<f32>()? < 0.1);
+//! # Ok(()) }
+//! ```
+//!
+//! `candle_nn::SGD::new(vars, lr)` becomes `Sgd::new(vars, rules::Sgd { lr, ..Default::default() })`.
+//!
+//! # Beyond them
+//!
+//! [`Stepper::named`] keeps state by the names of a `VarMap`, for [`Stepper::state_dict`]; [`Group`]s have their own
+//! hyperparameters and [`Schedule`]s ([`exclude_from_decay`] makes the usual two); [`Stepper::set_clip`],
+//! [`Stepper::accumulate`], [`Stepper::freeze`] and [`Stepper::set_master_copies`] do what their names say; [`Sam`] goes
+//! around any rule. [`by_name`] chooses at run time:
+//!
+//! ```
+//! use candle_nn::VarMap;
+//! use optim::{AnyOptimizer, Clip, Group, Schedule, by_name, named_params};
+//!
+//! # fn main() -> optim::Result<()> {
+//! # let varmap = VarMap::new();
+//! let group = Group::new(named_params(&varmap), by_name("sam:base=adamw,rho=0.1,weight_decay=0.05")?)
+//!     .schedule("lr", "warmup_cosine:lr=3e-4,warmup=100,min_lr=0,steps=10000".parse::<Schedule>()?)?;
+//! let mut optimizer = AnyOptimizer::from_groups(vec![group])?;
+//! optimizer.set_clip(Some(Clip::GlobalNorm(1.0)))?;
+//! # Ok(()) }
+//! ```
+
+mod backend;
+mod error;
+mod grads;
+mod group;
+mod optimizer;
+mod real;
+mod rule;
+pub mod rules;
+pub mod schedule;
+mod state;
+pub mod trace;
+mod wrappers;
+
+pub use candle_nn::Optimizer;
+pub use error::{Error, Result};
+pub use grads::{Clip, global_norm};
+pub use group::{Group, exclude_from_decay, named_params};
+pub use optimizer::Stepper;
+pub use real::{Array, MAX_SLOTS, Real, Slots};
+pub use rule::{
+    AnyRule, Decay, Elementwise, Hyperparameter, Hyperparameters, Kernel, NON_NEGATIVE, Range, Rule, Single, Spec,
+    UNIT, Value, by_name,
+};
+pub use schedule::Schedule;
+pub use state::StateDict;
+pub use wrappers::{Sharpness, TrustRatio};
+
+/// The hyperparameters of [`AdamW`], by the name that candle has for them.
+pub type ParamsAdamW = rules::AdamW;
+
+/// [`rules::Sgd`] applied to parameters.
+pub type Sgd = Stepper<rules::Sgd>;
+/// [`rules::RmsProp`] applied to parameters.
+pub type RmsProp = Stepper<rules::RmsProp>;
+/// [`rules::Adam`] applied to parameters.
+pub type Adam = Stepper<rules::Adam>;
+/// [`rules::AmsGrad`] applied to parameters.
+pub type AmsGrad = Stepper<rules::AmsGrad>;
+/// [`rules::AdamW`] applied to parameters.
+pub type AdamW = Stepper<rules::AdamW>;
+/// [`rules::Lion`] applied to parameters.
+pub type Lion = Stepper<rules::Lion>;
+/// [`rules::Lamb`] applied to parameters.
+pub type Lamb = Stepper<rules::Lamb>;
+/// [`rules::Sam`] around the rule `B`, applied to parameters.
+pub type Sam<B> = Stepper<rules::Sam<B>>;
+/// A rule chosen at run time, applied to parameters.
+pub type AnyOptimizer = Stepper<AnyRule>;

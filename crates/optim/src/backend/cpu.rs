@@ -1,0 +1,435 @@
+//! The loops over elements on the CPU, and how the elements of all tensors are shared among the threads.
+//!
+//! All tensors are cut into chunks of a fixed length and the threads take chunks, so that one large tensor and many
+//! small ones both occupy every core. Sums are formed per chunk and added in order: the bits do not depend on the
+//! number of threads, nor on the SIMD level, since no operation is reordered or contracted.
+
+use crate::real::{Array, MAX_SLOTS, Real, Slots};
+use crate::rule::{Decay, Elementwise};
+use crate::wrappers::TrustRatio;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+/// Elements of a chunk: its state fits the second-level cache.
+const CHUNK: usize = 16_384;
+/// Elements that are converted from and to 16 bits at a time, in the first-level cache.
+const BLOCK: usize = 1_024;
+/// Up to here one thread is faster than waking the others.
+const SERIAL: usize = 32_768;
+
+/// The number type that a tensor is computed in: `f64` for `f64` parameters, `f32` for all others.
+pub trait Compute: Real + Default + PartialOrd {
+    fn from_f64(x: f64) -> Self;
+    fn to_f64(self) -> f64;
+    fn load_bf16(from: &[bf16], to: &mut [Self]);
+    fn load_f16(from: &[f16], to: &mut [Self]);
+    fn store_bf16(from: &[Self], to: &mut [bf16]);
+    fn store_f16(from: &[Self], to: &mut [f16]);
+}
+
+macro_rules! compute {
+    ($float:ident, $convert_from:ident, $convert_to:ident) => {
+        impl Compute for $float {
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self {
+                x as $float
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+            fn load_bf16(from: &[bf16], to: &mut [Self]) {
+                from.$convert_to(to);
+            }
+            fn load_f16(from: &[f16], to: &mut [Self]) {
+                from.$convert_to(to);
+            }
+            fn store_bf16(from: &[Self], to: &mut [bf16]) {
+                to.$convert_from(from);
+            }
+            fn store_f16(from: &[Self], to: &mut [f16]) {
+                to.$convert_from(from);
+            }
+        }
+    };
+}
+compute!(f32, convert_from_f32_slice, convert_to_f32_slice);
+compute!(f64, convert_from_f64_slice, convert_to_f64_slice);
+
+/// What an update does beside the rule, the same for all elements of a tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<R> {
+    pub lr: R,
+    pub weight_decay: R,
+    /// Multiplies the gradient: accumulation and clipping by norm.
+    pub grad_scale: R,
+    /// The largest absolute value of a gradient after scaling; infinite for none.
+    pub clip_value: R,
+}
+
+impl Pass<f64> {
+    fn to<R: Compute>(self) -> Pass<R> {
+        Pass {
+            lr: R::from_f64(self.lr),
+            weight_decay: R::from_f64(self.weight_decay),
+            grad_scale: R::from_f64(self.grad_scale),
+            clip_value: R::from_f64(self.clip_value),
+        }
+    }
+}
+
+type Update<R> = fn(&[R], &Pass<R>, &mut [R], &[R], &mut [&mut [R]; MAX_SLOTS]);
+type Direction<R> = fn(&[R], &Pass<R>, &[R], &[R], &mut [&mut [R]; MAX_SLOTS], &mut [R]);
+
+/// The loops of a rule.
+#[derive(Clone, Copy)]
+pub struct Loops<R> {
+    update: Update<R>,
+    direction: Direction<R>,
+}
+
+impl<R: Real + PartialOrd> Loops<R> {
+    pub const fn of<T: Elementwise>() -> Self {
+        Self { update: update::<T, R>, direction: direction::<T, R> }
+    }
+}
+
+/// Scales, clips and (L2) decays a gradient.
+#[inline(always)]
+fn prepare<T: Elementwise, R: Real + PartialOrd>(pass: &Pass<R>, grad: R, param: R) -> R {
+    let g = grad * pass.grad_scale;
+    // NaN passes through both comparisons.
+    let g = if g > pass.clip_value { pass.clip_value } else { g };
+    let g = if g < -pass.clip_value { -pass.clip_value } else { g };
+    if T::DECAY == Decay::L2 { g + pass.weight_decay * param } else { g }
+}
+
+#[inline(always)]
+fn decayed<T: Elementwise, R: Real>(pass: &Pass<R>, direction: R, param: R) -> R {
+    if T::DECAY == Decay::Decoupled { direction + pass.weight_decay * param } else { direction }
+}
+
+/// One update: `param -= lr * direction`.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn update<T: Elementwise, R: Real + PartialOrd>(
+    scalars: &[R],
+    pass: &Pass<R>,
+    param: &mut [R],
+    grad: &[R],
+    slots: &mut [&mut [R]; MAX_SLOTS],
+) {
+    let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
+    let pass = *pass;
+    let n = param.len();
+    let grad = &grad[..n];
+    T::State::<R>::update_each(slots, n, |i, state| {
+        let p = param[i];
+        let (u, state) = T::direction(scalars, prepare::<T, R>(&pass, grad[i], p), p, state);
+        param[i] = p - pass.lr * decayed::<T, R>(&pass, u, p);
+        state
+    });
+}
+
+/// The state's update alone; the direction with decoupled decay goes to `out`.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn direction<T: Elementwise, R: Real + PartialOrd>(
+    scalars: &[R],
+    pass: &Pass<R>,
+    param: &[R],
+    grad: &[R],
+    slots: &mut [&mut [R]; MAX_SLOTS],
+    out: &mut [R],
+) {
+    let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
+    let pass = *pass;
+    let n = param.len();
+    let (grad, out) = (&grad[..n], &mut out[..n]);
+    T::State::<R>::update_each(slots, n, |i, state| {
+        let p = param[i];
+        let (u, state) = T::direction(scalars, prepare::<T, R>(&pass, grad[i], p), p, state);
+        out[i] = decayed::<T, R>(&pass, u, p);
+        state
+    });
+}
+
+/// The sum of squares in f64, in a fixed order: 16 interleaved sums, then those in order.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn sum_of_squares<R: Compute>(values: &[R]) -> f64 {
+    let mut sums = [0.0; 16];
+    let blocks = values.chunks_exact(16);
+    let rest = blocks.remainder();
+    for block in blocks {
+        for (sum, x) in sums.iter_mut().zip(block) {
+            let x = x.to_f64();
+            *sum += x * x;
+        }
+    }
+    for (sum, x) in sums.iter_mut().zip(rest) {
+        let x = x.to_f64();
+        *sum += x * x;
+    }
+    sums.iter().sum()
+}
+
+/// `param -= step * direction`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn apply<R: Compute>(param: &mut [R], step: R, direction: &[R]) {
+    for (p, u) in param.iter_mut().zip(direction) {
+        *p = *p - step * *u;
+    }
+}
+
+/// `param += scale * grad`, or `scale * param^2 * grad`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn add_scaled<R: Compute>(param: &mut [R], scale: R, adaptive: bool, grad: &[R]) {
+    for (p, g) in param.iter_mut().zip(grad) {
+        let weight = if adaptive { *p * *p * scale } else { scale };
+        *p = *p + weight * *g;
+    }
+}
+
+/// Numbers to read, of a dtype that converts to `R`.
+#[derive(Clone, Copy)]
+pub enum Source<'a, R> {
+    Same(&'a [R]),
+    Bf16(&'a [bf16]),
+    F16(&'a [f16]),
+}
+
+impl<R: Compute> Source<'_, R> {
+    fn load(&self, at: usize, to: &mut [R]) {
+        let range = at..at + to.len();
+        match self {
+            Source::Same(all) => to.copy_from_slice(&all[range]),
+            Source::Bf16(all) => R::load_bf16(&all[range], to),
+            Source::F16(all) => R::load_f16(&all[range], to),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Source::Same(all) => all.len(),
+            Source::Bf16(all) => all.len(),
+            Source::F16(all) => all.len(),
+        }
+    }
+
+    fn chunks(self) -> Vec<Self> {
+        match self {
+            Source::Same(all) => all.chunks(CHUNK).map(Source::Same).collect(),
+            Source::Bf16(all) => all.chunks(CHUNK).map(Source::Bf16).collect(),
+            Source::F16(all) => all.chunks(CHUNK).map(Source::F16).collect(),
+        }
+    }
+
+    fn sum_of_squares(&self) -> f64 {
+        match self {
+            Source::Same(all) => sum_of_squares(all),
+            _ => self.blocks().map(|block| sum_of_squares(&block)).sum(),
+        }
+    }
+
+    /// The values in `R`, block by block.
+    fn blocks(&self) -> impl Iterator<Item = Vec<R>> {
+        (0..self.len()).step_by(BLOCK).map(|at| {
+            let mut block = vec![R::default(); BLOCK.min(self.len() - at)];
+            self.load(at, &mut block);
+            block
+        })
+    }
+}
+
+/// Numbers to write, of a dtype that converts from `R`.
+pub enum Target<'a, R> {
+    Same(&'a mut [R]),
+    Bf16(&'a mut [bf16]),
+    F16(&'a mut [f16]),
+}
+
+impl<R: Compute> Target<'_, R> {
+    fn chunks(self) -> Vec<Self> {
+        match self {
+            Target::Same(all) => all.chunks_mut(CHUNK).map(Target::Same).collect(),
+            Target::Bf16(all) => all.chunks_mut(CHUNK).map(Target::Bf16).collect(),
+            Target::F16(all) => all.chunks_mut(CHUNK).map(Target::F16).collect(),
+        }
+    }
+
+    fn source(&self) -> Source<'_, R> {
+        match self {
+            Target::Same(all) => Source::Same(all),
+            Target::Bf16(all) => Source::Bf16(all),
+            Target::F16(all) => Source::F16(all),
+        }
+    }
+
+    fn store(&mut self, at: usize, from: &[R]) {
+        let range = at..at + from.len();
+        match self {
+            Target::Same(all) => all[range].copy_from_slice(from),
+            Target::Bf16(all) => R::store_bf16(from, &mut all[range]),
+            Target::F16(all) => R::store_f16(from, &mut all[range]),
+        }
+    }
+}
+
+/// A tensor to update, its gradient and its state.
+pub struct Operands<'a, R> {
+    pub param: Target<'a, R>,
+    /// What the update really moves where the parameter has 16 bits; the parameter is then its rounding.
+    pub master: Option<&'a mut [R]>,
+    pub grad: Source<'a, R>,
+    pub slots: [&'a mut [R]; MAX_SLOTS],
+    /// Holds the direction between the two passes of a trust ratio; else empty.
+    pub direction: &'a mut [R],
+}
+
+impl<'a, R: Compute> Operands<'a, R> {
+    pub fn stateless(param: Target<'a, R>, grad: Source<'a, R>) -> Self {
+        Self { param, master: None, grad, slots: Default::default(), direction: &mut [] }
+    }
+
+    fn chunks(self) -> impl Iterator<Item = Self> {
+        let mut master = self.master.map(|m| m.chunks_mut(CHUNK));
+        let mut slots = self.slots.map(|s| s.chunks_mut(CHUNK));
+        let mut direction = self.direction.chunks_mut(CHUNK);
+        self.param.chunks().into_iter().zip(self.grad.chunks()).map(move |(param, grad)| Operands {
+            param,
+            master: master.as_mut().and_then(Iterator::next),
+            grad,
+            slots: slots.each_mut().map(|s| s.next().unwrap_or_default()),
+            direction: direction.next().unwrap_or_default(),
+        })
+    }
+
+    /// Calls `f(parameter, gradient, slots, direction)` on blocks with the first two in `R`, and stores the parameter.
+    fn for_blocks(&mut self, mut f: impl FnMut(&mut [R], &[R], &mut [&mut [R]; MAX_SLOTS], &mut [R])) {
+        if let (Target::Same(param), Source::Same(grad)) = (&mut self.param, &self.grad) {
+            return f(param, grad, &mut self.slots.each_mut().map(|s| &mut **s), self.direction);
+        }
+        let (mut param_block, mut grad_block) = ([R::default(); BLOCK], [R::default(); BLOCK]);
+        let len = self.grad.len();
+        for at in (0..len).step_by(BLOCK) {
+            let range = at..len.min(at + BLOCK);
+            let (param, grad) = (&mut param_block[..range.len()], &mut grad_block[..range.len()]);
+            self.grad.load(at, grad);
+            let slots = &mut self.slots.each_mut().map(|s| part(s, &range));
+            let direction = part(self.direction, &range);
+            if let Some(master) = &mut self.master {
+                let master = &mut master[range];
+                f(master, grad, slots, direction);
+                self.param.store(at, master);
+            } else {
+                self.param.source().load(at, param);
+                f(param, grad, slots, direction);
+                self.param.store(at, param);
+            }
+        }
+    }
+}
+
+/// A range of a slice that is empty where it is not needed.
+fn part<'a, R>(all: &'a mut [R], range: &std::ops::Range<usize>) -> &'a mut [R] {
+    if all.is_empty() { all } else { &mut all[range.clone()] }
+}
+
+/// How to update a tensor.
+pub struct Job<R> {
+    pub loops: Loops<R>,
+    pub scalars: Vec<R>,
+    pub pass: Pass<R>,
+    pub ratio: Option<TrustRatio>,
+}
+
+impl<R: Compute> Job<R> {
+    pub fn new(loops: Loops<R>, scalars: &[f64], pass: Pass<f64>, ratio: Option<TrustRatio>) -> Self {
+        let scalars = scalars.iter().map(|s| R::from_f64(*s)).collect();
+        Self { loops, scalars, pass: pass.to(), ratio }
+    }
+}
+
+/// Runs `f` on every item, on all threads where that pays; the results are in order.
+fn for_all<T: Send, O: Send>(items: Vec<T>, elements: usize, f: impl Fn(T) -> O + Sync + Send) -> Vec<O> {
+    if elements <= SERIAL { items.into_iter().map(f).collect() } else { items.into_par_iter().map(f).collect() }
+}
+
+/// Updates all tensors.
+pub fn step<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) {
+    let elements = tensors.iter().map(|(operands, _)| operands.grad.len()).sum();
+    let (mut chunks, mut jobs) = (Vec::new(), Vec::with_capacity(tensors.len()));
+    for (tensor, (operands, job)) in tensors.into_iter().enumerate() {
+        chunks.extend(operands.chunks().map(|chunk| (tensor, chunk)));
+        jobs.push(job);
+    }
+    // The squared norms of parameter and direction, where a trust ratio needs them.
+    let norms = for_all(chunks.iter_mut().collect(), elements, |(tensor, chunk)| {
+        let Job { loops, scalars, pass, ratio } = &jobs[*tensor];
+        let mut norms = [0.0; 2];
+        chunk.for_blocks(|param, grad, slots, direction| {
+            if ratio.is_none() {
+                return (loops.update)(scalars, pass, param, grad, slots);
+            }
+            (loops.direction)(scalars, pass, param, grad, slots, direction);
+            norms[0] += sum_of_squares(param);
+            norms[1] += sum_of_squares(direction);
+        });
+        norms
+    });
+    if jobs.iter().all(|job| job.ratio.is_none()) {
+        return;
+    }
+    let mut totals = vec![[0.0; 2]; jobs.len()];
+    for ((tensor, _), chunk) in chunks.iter().zip(norms) {
+        totals[*tensor][0] += chunk[0];
+        totals[*tensor][1] += chunk[1];
+    }
+    for_all(chunks, elements, |(tensor, mut chunk)| {
+        let Job { pass, ratio: Some(ratio), .. } = &jobs[tensor] else { return };
+        let [param_norm, direction_norm] = totals[tensor].map(f64::sqrt);
+        let step = pass.lr * R::from_f64(ratio.ratio(param_norm, direction_norm));
+        chunk.for_blocks(|param, _, _, direction| apply(param, step, direction));
+    });
+}
+
+/// Adds `scale * grad`, or `scale * param^2 * grad`, to each parameter.
+pub fn add<R: Compute>(tensors: Vec<(Operands<'_, R>, f64, bool)>) {
+    let elements = tensors.iter().map(|(operands, ..)| operands.grad.len()).sum();
+    let chunks = tensors.into_iter().flat_map(|(operands, scale, adaptive)| {
+        let scale = R::from_f64(scale);
+        operands.chunks().map(move |chunk| (chunk, scale, adaptive))
+    });
+    for_all(chunks.collect(), elements, |(mut chunk, scale, adaptive)| {
+        chunk.for_blocks(|param, grad, _, _| add_scaled(param, scale, adaptive, grad));
+    });
+}
+
+/// The sum of squares of a tensor, each value first multiplied by that of `weight` where there is one.
+pub fn squared_norm<R: Compute>(values: Source<'_, R>, weight: Option<Source<'_, R>>) -> f64 {
+    let elements = values.len();
+    let sums = match weight {
+        None => for_all(values.chunks(), elements, |chunk| chunk.sum_of_squares()),
+        Some(weight) => {
+            let chunks = values.chunks().into_iter().zip(weight.chunks()).collect();
+            for_all(chunks, elements, |(values, weight): (Source<'_, R>, Source<'_, R>)| {
+                let blocks = values.blocks().zip(weight.blocks());
+                let products = blocks.map(|(a, b)| a.iter().zip(b).map(|(a, b)| *a * b).collect::<Vec<R>>());
+                products.map(|block| sum_of_squares(&block)).sum()
+            })
+        }
+    };
+    sums.iter().sum()
+}

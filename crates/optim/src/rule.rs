@@ -1,0 +1,521 @@
+//! The contract of a rule: what is written once per optimizer, and everything that derives from it.
+//!
+//! A rule is a struct of hyperparameters (declared with `hyperparameters!`) and a pure function from gradient and
+//! state to a **direction** ([`Elementwise::direction`]). The optimizer does the rest: it clips the gradient, adds the
+//! weight decay, multiplies by the learning rate and writes the parameter.
+
+use crate::backend::cpu;
+use crate::error::{Error, Result, suggestion};
+use crate::real::{Array, Real, Slots};
+use crate::rules;
+use crate::wrappers::{Sam, Sharpness, TrustRatio};
+use std::fmt::{Debug, Display, Formatter};
+use std::ops::Bound;
+
+/// The numbers that a hyperparameter may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    low: Bound<f64>,
+    high: Bound<f64>,
+    text: &'static str,
+}
+
+/// Finite and `>= 0`.
+pub const NON_NEGATIVE: Range =
+    Range { low: Bound::Included(0.0), high: Bound::Excluded(f64::INFINITY), text: "a number >= 0" };
+/// `0 <= x < 1`: the decay rate of a moving average.
+pub const UNIT: Range = Range { low: Bound::Included(0.0), high: Bound::Excluded(1.0), text: "a number in [0, 1)" };
+
+impl Range {
+    /// Whether `x` lies in it. NaN never does.
+    pub fn contains(&self, x: f64) -> bool {
+        use std::ops::RangeBounds;
+        (self.low, self.high).contains(&x)
+    }
+}
+
+impl Display for Range {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.text)
+    }
+}
+
+/// The value of a hyperparameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// A number, checked against the hyperparameter's [`Range`].
+    Number(f64),
+    /// A switch.
+    Flag(bool),
+}
+
+impl Display for Value {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            // `{:?}` is the shortest text that reads back as the same number.
+            Value::Number(x) => write!(f, "{x:?}"),
+            Value::Flag(x) => write!(f, "{x}"),
+        }
+    }
+}
+
+impl From<f64> for Value {
+    fn from(x: f64) -> Self {
+        Value::Number(x)
+    }
+}
+impl From<bool> for Value {
+    fn from(x: bool) -> Self {
+        Value::Flag(x)
+    }
+}
+impl From<Value> for f64 {
+    /// A flag counts as 0 or 1.
+    fn from(value: Value) -> f64 {
+        match value {
+            Value::Number(x) => x,
+            Value::Flag(x) => f64::from(u8::from(x)),
+        }
+    }
+}
+impl From<Value> for bool {
+    fn from(value: Value) -> bool {
+        f64::from(value) != 0.0
+    }
+}
+
+/// What is known of a hyperparameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hyperparameter {
+    /// Its key, the field of the rule's struct.
+    pub name: &'static str,
+    /// One sentence.
+    pub doc: &'static str,
+    /// The value that a default rule has.
+    pub default: Value,
+    /// The allowed numbers; `None` for a flag.
+    pub range: Option<Range>,
+}
+
+impl Hyperparameter {
+    fn allowed(&self) -> String {
+        self.range.map_or("true or false".to_string(), |r| r.to_string())
+    }
+
+    fn check(&self, rule: &str, value: Value) -> Result<()> {
+        let fits = match (self.range, value) {
+            (Some(range), Value::Number(x)) => range.contains(x),
+            (None, Value::Flag(_)) => true,
+            _ => false,
+        };
+        if fits { Ok(()) } else { Err(self.refuse(rule, value.to_string())) }
+    }
+
+    fn parse(&self, rule: &str, text: &str) -> Result<Value> {
+        let value = match self.range {
+            Some(_) => text.parse().ok().map(Value::Number),
+            None => text.parse().ok().map(Value::Flag),
+        };
+        value.ok_or_else(|| self.refuse(rule, text.to_string()))
+    }
+
+    fn refuse(&self, rule: &str, value: String) -> Error {
+        Error::Value { rule: rule.to_string(), key: self.name.to_string(), value, allowed: self.allowed() }
+    }
+}
+
+/// What is known of a rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Its name on the command line and in files.
+    pub name: &'static str,
+    /// What it is, with its source.
+    pub doc: &'static str,
+    /// The recurrence: g gradient, theta parameter, t the number of the update from 1, wd the weight decay.
+    pub formula: &'static str,
+    /// What it is best for.
+    pub best_for: &'static str,
+    /// Its own hyperparameters in order of declaration.
+    pub hyperparameters: &'static [Hyperparameter],
+}
+
+/// Declares the struct of a rule's hyperparameters, from which its command line, its range checks, its record and its
+/// row in the table of rules derive. A hyperparameter with a range is a number, one without is a flag.
+macro_rules! hyperparameters {
+    (
+        $(#[doc = $doc:literal])*
+        pub struct $Rule:ident = $name:literal {
+            $($(#[doc = $field_doc:literal])* $field:ident: $default:literal $(in $range:ident)?,)*
+        }
+        formula: $formula:literal
+        best_for: $best_for:literal
+    ) => {
+        $(#[doc = $doc])*
+        #[doc = ""]
+        #[doc = concat!("Update: `", $formula, "`")]
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $Rule {
+            $(
+                $(#[doc = $field_doc])*
+                #[doc = concat!("\n\nDefault: ", stringify!($default), ".")]
+                pub $field: $crate::rule::hyperparameters!(@type $($range)?),
+            )*
+        }
+
+        impl Default for $Rule {
+            fn default() -> Self {
+                Self { $($field: $default),* }
+            }
+        }
+
+        impl $crate::rule::Hyperparameters for $Rule {
+            const SPEC: &'static $crate::rule::Spec = &$crate::rule::Spec {
+                name: $name,
+                doc: concat!($($doc, "\n"),*).trim_ascii(),
+                formula: $formula,
+                best_for: $best_for,
+                hyperparameters: &[$($crate::rule::Hyperparameter {
+                    name: stringify!($field),
+                    doc: concat!($($field_doc),*).trim_ascii(),
+                    default: $crate::rule::hyperparameters!(@value $default $(in $range)?),
+                    range: $crate::rule::hyperparameters!(@range $($range)?),
+                }),*],
+            };
+
+            fn field(&self, key: &str) -> Option<$crate::rule::Value> {
+                match key {
+                    $(stringify!($field) => Some(self.$field.into()),)*
+                    _ => None,
+                }
+            }
+
+            fn set_field(&mut self, key: &str, value: $crate::rule::Value) {
+                match key {
+                    $(stringify!($field) => self.$field = value.into(),)*
+                    _ => {}
+                }
+            }
+        }
+    };
+    (@type $range:ident) => { f64 };
+    (@type) => { bool };
+    (@value $default:literal in $range:ident) => { $crate::rule::Value::Number($default) };
+    (@value $default:literal) => { $crate::rule::Value::Flag($default) };
+    (@range $range:ident) => { Some($crate::rule::$range) };
+    (@range) => { None };
+}
+pub(crate) use hyperparameters;
+
+/// A struct of hyperparameters; implemented by `hyperparameters!`.
+pub trait Hyperparameters: Clone + Debug + Default + Send + Sync + 'static {
+    /// What was declared.
+    const SPEC: &'static Spec;
+    /// The value of the field `key`.
+    fn field(&self, key: &str) -> Option<Value>;
+    /// Sets the field `key`, unchecked; nothing happens for an unknown key.
+    fn set_field(&mut self, key: &str, value: Value);
+}
+
+/// How weight decay enters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decay {
+    /// `wd theta` is added to the gradient before the rule sees it.
+    L2,
+    /// `wd theta` is added to the direction, so that it is not part of the rule's averages.
+    Decoupled,
+}
+
+/// The formula of a rule, per element. Written once: `f32` and `f64` run it on the CPU, and
+/// [`trace::header`](crate::trace::header) prints it for the GPU.
+pub trait Elementwise: Sized + 'static {
+    /// The name of the header, `kernels/rules/<NAME>.h`.
+    const NAME: &'static str;
+    /// How weight decay enters.
+    const DECAY: Decay = Decay::Decoupled;
+    /// The names of the scalars.
+    const SCALARS: &'static [&'static str];
+    /// The names of the state slots; each starts at 0.
+    const SLOTS: &'static [&'static str];
+    /// What is the same for all elements in an update, `[R; n]`.
+    type Scalars<R: Real>: Array<R>;
+    /// The state of an element, `[R; n]`.
+    type State<R: Real>: Slots<R>;
+
+    /// The direction of an element and its new state. The parameter moves by `-lr * direction`.
+    fn direction<R: Real>(scalars: Self::Scalars<R>, grad: R, param: R, state: Self::State<R>) -> (R, Self::State<R>);
+}
+
+/// The compiled forms of an [`Elementwise`] formula.
+pub struct Kernel {
+    /// The name of the header.
+    pub name: &'static str,
+    /// How weight decay enters.
+    pub decay: Decay,
+    /// The names of the scalars.
+    pub scalars: &'static [&'static str],
+    /// The names of the state slots.
+    pub slots: &'static [&'static str],
+    /// Prints the header.
+    pub header: fn() -> String,
+    pub(crate) f32: cpu::Loops<f32>,
+    pub(crate) f64: cpu::Loops<f64>,
+}
+
+impl Debug for Kernel {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("name", &self.name).field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    /// The kernel of a formula: `const KERNEL: &Kernel = &Kernel::of::<T>();`
+    pub const fn of<T: Elementwise>() -> Self {
+        assert!(T::SCALARS.len() == <T::Scalars<f64> as Array<f64>>::LEN, "a name per scalar");
+        assert!(T::SLOTS.len() == <T::State<f64> as Array<f64>>::LEN, "a name per slot");
+        Self {
+            name: T::NAME,
+            decay: T::DECAY,
+            scalars: T::SCALARS,
+            slots: T::SLOTS,
+            header: crate::trace::header::<T>,
+            f32: cpu::Loops::of::<T>(),
+            f64: cpu::Loops::of::<T>(),
+        }
+    }
+}
+
+/// A rule that a [`Stepper`](crate::Stepper) can apply: hyperparameters and a kernel.
+///
+/// A rule whose flags do not change its state implements [`Single`], and gets this from it.
+pub trait Rule: Debug + Send + Sync + 'static {
+    /// Name, documentation and formula.
+    fn spec(&self) -> &'static Spec;
+    /// The hyperparameters, those of a wrapped rule included.
+    fn hyperparameters(&self) -> Vec<&'static Hyperparameter> {
+        self.spec().hyperparameters.iter().collect()
+    }
+    /// The value of a hyperparameter.
+    fn field(&self, key: &str) -> Option<Value>;
+    /// Sets a hyperparameter, unchecked; [`set`](Rule::set) is the checked way.
+    fn set_field(&mut self, key: &str, value: Value);
+    /// The kernel for the present flags.
+    fn kernel(&self) -> &'static Kernel;
+    /// The kernels for all combinations of flags.
+    fn kernels(&self) -> Vec<&'static Kernel> {
+        vec![self.kernel()]
+    }
+    /// The kernel's scalars in update number `t` (from 1) of a parameter.
+    fn scalars(&self, t: u64) -> Vec<f64>;
+    /// How the direction of a whole tensor is rescaled.
+    fn trust_ratio(&self) -> Option<TrustRatio> {
+        None
+    }
+    /// Where the gradient is to be taken, for SAM.
+    fn sharpness(&self) -> Option<Sharpness> {
+        None
+    }
+    /// A copy whose type is chosen at run time.
+    fn boxed(&self) -> AnyRule;
+    /// The rule's name with what it wraps: the start of its text.
+    fn head(&self) -> String {
+        self.spec().name.to_string()
+    }
+
+    /// The hyperparameter `key`, or an error that names it and what the rule has.
+    fn get(&self, key: &str) -> Result<Value> {
+        self.field(key).ok_or_else(|| unknown_key(&self.head(), key, &self.hyperparameters()))
+    }
+
+    /// Sets the hyperparameter `key`, or says what is wrong with the key or the value.
+    fn set(&mut self, key: &str, value: Value) -> Result<()> {
+        let all = self.hyperparameters();
+        let found = all.iter().find(|h| h.name == key).ok_or_else(|| unknown_key(&self.head(), key, &all))?;
+        found.check(&self.head(), value)?;
+        self.set_field(key, value);
+        Ok(())
+    }
+
+    /// Checks every hyperparameter against its range.
+    fn validate(&self) -> Result<()> {
+        self.hyperparameters().iter().try_for_each(|h| h.check(&self.head(), self.get(h.name)?))
+    }
+
+    /// The canonical text: `adamw:lr=0.001,beta1=0.9,..`; [`by_name`] reads it back.
+    fn text(&self) -> String {
+        let values: Vec<String> = self
+            .hyperparameters()
+            .iter()
+            .filter_map(|h| Some(format!("{}={}", h.name, self.field(h.name)?)))
+            .collect();
+        let head = self.head();
+        let join = if head.contains(':') { ',' } else { ':' };
+        format!("{head}{join}{}", values.join(","))
+    }
+}
+
+fn unknown_key(rule: &str, key: &str, all: &[&'static Hyperparameter]) -> Error {
+    let names: Vec<&str> = all.iter().map(|h| h.name).collect();
+    Error::Key {
+        rule: rule.to_string(),
+        key: key.to_string(),
+        suggestion: suggestion(key, &names),
+        allowed: names.join(", "),
+    }
+}
+
+/// A rule with one kernel: hyperparameters and formula on the same struct.
+pub trait Single: Hyperparameters + Elementwise {
+    /// Once per update, on the host, in f64: everything that is the same for all elements. `t` counts from 1.
+    fn scalars(&self, t: u64) -> Self::Scalars<f64>;
+    /// How the direction of a whole tensor is rescaled.
+    fn trust_ratio(&self) -> Option<TrustRatio> {
+        None
+    }
+}
+
+impl<T: Single> Rule for T {
+    fn spec(&self) -> &'static Spec {
+        T::SPEC
+    }
+    fn field(&self, key: &str) -> Option<Value> {
+        Hyperparameters::field(self, key)
+    }
+    fn set_field(&mut self, key: &str, value: Value) {
+        Hyperparameters::set_field(self, key, value);
+    }
+    fn kernel(&self) -> &'static Kernel {
+        const { &Kernel::of::<T>() }
+    }
+    fn scalars(&self, t: u64) -> Vec<f64> {
+        Single::scalars(self, t).as_ref().to_vec()
+    }
+    fn trust_ratio(&self) -> Option<TrustRatio> {
+        Single::trust_ratio(self)
+    }
+    fn boxed(&self) -> AnyRule {
+        AnyRule::new(self.clone())
+    }
+}
+
+/// A rule chosen at run time.
+#[derive(Debug)]
+pub struct AnyRule(pub(crate) Box<dyn Rule>);
+
+impl AnyRule {
+    /// Hides the type of a rule.
+    pub fn new(rule: impl Rule) -> Self {
+        Self(Box::new(rule))
+    }
+}
+
+impl Clone for AnyRule {
+    fn clone(&self) -> Self {
+        self.0.boxed()
+    }
+}
+
+impl PartialEq for AnyRule {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text()
+    }
+}
+
+impl Display for AnyRule {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl std::str::FromStr for AnyRule {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        by_name(text)
+    }
+}
+
+impl Rule for AnyRule {
+    fn spec(&self) -> &'static Spec {
+        self.0.spec()
+    }
+    fn hyperparameters(&self) -> Vec<&'static Hyperparameter> {
+        self.0.hyperparameters()
+    }
+    fn field(&self, key: &str) -> Option<Value> {
+        self.0.field(key)
+    }
+    fn set_field(&mut self, key: &str, value: Value) {
+        self.0.set_field(key, value);
+    }
+    fn kernel(&self) -> &'static Kernel {
+        self.0.kernel()
+    }
+    fn kernels(&self) -> Vec<&'static Kernel> {
+        self.0.kernels()
+    }
+    fn scalars(&self, t: u64) -> Vec<f64> {
+        self.0.scalars(t)
+    }
+    fn trust_ratio(&self) -> Option<TrustRatio> {
+        self.0.trust_ratio()
+    }
+    fn sharpness(&self) -> Option<Sharpness> {
+        self.0.sharpness()
+    }
+    fn boxed(&self) -> AnyRule {
+        self.0.boxed()
+    }
+    fn head(&self) -> String {
+        self.0.head()
+    }
+}
+
+/// The rule of a text such as `adamw`, `adamw:lr=3e-4,beta2=0.95` or `sam:base=adamw,rho=0.1`. Keys that are not given
+/// have the rule's defaults; `base` is `sgd` where it is not given.
+///
+/// # Errors
+/// An unknown rule or key (with the nearest known one), a value that is no number or out of range, a key given twice.
+///
+/// ```
+/// use optim::Rule;
+/// let rule = optim::by_name("adamw:beta2=0.95")?;
+/// assert_eq!(rule.to_string(), "adamw:lr=0.001,beta1=0.9,beta2=0.95,eps=1e-8,weight_decay=0.01");
+/// assert_eq!(
+///     optim::by_name("adamv").unwrap_err().to_string(),
+///     "unknown optimizer `adamv`: did you mean `adamw`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"
+/// );
+/// # Ok::<(), optim::Error>(())
+/// ```
+pub fn by_name(text: &str) -> Result<AnyRule> {
+    let (name, rest) = text.split_once(':').unwrap_or((text, ""));
+    let mut pairs = Vec::new();
+    for pair in rest.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+        let syntax = || Error::Pair { rule: name.to_string(), pair: pair.to_string() };
+        let (key, value) = pair.split_once('=').ok_or_else(syntax)?;
+        let (key, value) = (key.trim(), value.trim());
+        if pairs.iter().any(|(k, _)| *k == key) {
+            return Err(Error::KeyTwice { rule: name.to_string(), key: key.to_string() });
+        }
+        pairs.push((key, value));
+    }
+    let name = name.trim();
+    let mut rule = if name == Sam::<AnyRule>::SPEC.name {
+        let base = pairs.iter().position(|(k, _)| *k == "base").map_or("sgd", |at| pairs.remove(at).1);
+        Sam { base: default_rule(base)?, ..Sam::new(rules::Sgd::default().boxed()) }.boxed()
+    } else {
+        default_rule(name)?
+    };
+    let all = rule.hyperparameters();
+    for (key, value) in pairs {
+        let found = all.iter().find(|h| h.name == key).ok_or_else(|| unknown_key(name, key, &all))?;
+        rule.set(key, found.parse(name, value)?)?;
+    }
+    Ok(rule)
+}
+
+fn default_rule(name: &str) -> Result<AnyRule> {
+    let found = rules::ALL.iter().find(|r| r().spec().name == name);
+    found.map(|r| r()).ok_or_else(|| {
+        let names: Vec<&str> = rules::specs().map(|s| s.name).collect();
+        Error::Rule { name: name.to_string(), suggestion: suggestion(name, &names), allowed: names.join(", ") }
+    })
+}

@@ -1,0 +1,250 @@
+//! The state of an optimizer as named tensors, and as a safetensors file.
+
+use crate::backend::{Buffers, State};
+use crate::error::{Error, Result};
+use crate::optimizer::{Parameter, Stepper};
+use crate::rule::{Kernel, Rule};
+use candle_core::{DType, Device, Shape, Tensor, WithDType};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+/// The version of the layout that [`StateDict`] describes.
+const VERSION: &str = "1";
+const MASTER: &str = "master";
+const STEP: &str = "step";
+
+/// The state of an optimizer, on the host.
+///
+/// Tensors: `<parameter>.<slot>` (f32, f64 for f64 parameters; the parameter's shape), `<parameter>.master` where there
+/// is a master copy, and `<parameter>.step` (i64, no dimensions), how often that parameter was updated. A parameter that
+/// was never updated has `step` 0 and no slots. Metadata: `version`, `step` (the optimizer's steps) and `rules`.
+///
+/// Hyperparameters, schedules, clipping and frozen parameters are not part of it: they belong to the program that makes
+/// the optimizer. The values of bf16 and f16 parameters without a master copy are in the model's own checkpoint only.
+#[derive(Clone, Debug, Default)]
+pub struct StateDict {
+    /// By key.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// By key.
+    pub metadata: BTreeMap<String, String>,
+}
+
+fn mismatch(problem: String) -> Error {
+    Error::State(problem)
+}
+
+impl StateDict {
+    /// Writes a safetensors file: beside `path` first, then synced and renamed, so that `path` is never half-written.
+    ///
+    /// # Errors
+    /// The file cannot be written; it is then as before.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let file_error = |source| Error::File { path: path.to_path_buf(), source };
+        let bytes = self.tensors.iter().map(|(key, tensor)| Ok((key, tensor, to_bytes(tensor)?)));
+        let bytes = bytes.collect::<Result<Vec<_>>>()?;
+        let views = bytes.iter().map(|(key, tensor, bytes)| {
+            let dtype = match tensor.dtype() {
+                DType::F32 => safetensors::Dtype::F32,
+                DType::F64 => safetensors::Dtype::F64,
+                _ => safetensors::Dtype::I64,
+            };
+            let view = TensorView::new(dtype, tensor.dims().to_vec(), bytes);
+            view.map(|view| (key.as_str(), view)).map_err(|e| mismatch(format!("`{key}`: {e}")))
+        });
+        let views = views.collect::<Result<Vec<_>>>()?;
+        let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
+        let data = safetensors::serialize(views, Some(metadata)).map_err(|e| mismatch(e.to_string()))?;
+
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(format!(".{}.part", std::process::id()));
+        let write = || -> std::io::Result<()> {
+            let mut file = std::fs::File::create(&beside)?;
+            file.write_all(&data)?;
+            file.sync_all()?;
+            std::fs::rename(&beside, path)
+        };
+        write().map_err(|error| {
+            let _ = std::fs::remove_file(&beside);
+            file_error(error)
+        })
+    }
+
+    /// Reads a file written by [`save`](Self::save).
+    ///
+    /// # Errors
+    /// The file cannot be read or is no safetensors file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let data = std::fs::read(path).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+        let bad = |e: &dyn std::fmt::Display| mismatch(format!("{}: {e}", path.display()));
+        let (_, header) = SafeTensors::read_metadata(&data).map_err(|e| bad(&e))?;
+        let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
+        let tensors = candle_core::safetensors::load_buffer(&data, &Device::Cpu).map_err(|e| bad(&e))?;
+        Ok(Self { tensors: tensors.into_iter().collect(), metadata })
+    }
+
+    fn number(&self, key: &str) -> Result<u64> {
+        let text = self.metadata.get(key).ok_or_else(|| mismatch(format!("the metadata have no `{key}`")))?;
+        text.parse().map_err(|_| mismatch(format!("`{key}` is `{text}`, which is not a count")))
+    }
+
+    /// A tensor's values, checked against what the optimizer has.
+    fn values<T: WithDType>(&self, key: &str, shape: &Shape) -> Result<Vec<T>> {
+        let tensor = self.tensors.get(key).ok_or_else(|| mismatch(format!("`{key}` is missing")))?;
+        if tensor.shape() != shape {
+            let found = tensor.shape();
+            return Err(mismatch(format!("`{key}` has the shape {found:?}, but the optimizer has {shape:?}")));
+        }
+        if tensor.dtype() != T::DTYPE {
+            let (found, expected) = (tensor.dtype(), T::DTYPE);
+            return Err(mismatch(format!("`{key}` has the type {found:?}, but the optimizer has {expected:?}")));
+        }
+        Ok(tensor.flatten_all()?.to_vec1()?)
+    }
+
+    fn buffers<R: WithDType>(&self, name: &str, kernel: &Kernel, shape: &Shape) -> Result<Buffers<R>>
+    where
+        Buffers<R>: Default,
+    {
+        let slot = |slot: &&str| self.values(&format!("{name}.{slot}"), shape);
+        let slots = kernel.slots.iter().map(slot).collect::<Result<_>>()?;
+        let master = format!("{name}.{MASTER}");
+        let master = self.tensors.contains_key(&master).then(|| self.values(&master, shape)).transpose()?;
+        Ok(Buffers { slots, master, ..Default::default() })
+    }
+}
+
+fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    let flat = tensor.flatten_all()?;
+    Ok(match tensor.dtype() {
+        DType::F32 => flat.to_vec1::<f32>()?.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        DType::F64 => flat.to_vec1::<f64>()?.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        _ => flat.to_vec1::<i64>()?.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    })
+}
+
+fn add_buffers<R: WithDType>(
+    tensors: &mut BTreeMap<String, Tensor>,
+    parameter: &Parameter,
+    kernel: &Kernel,
+    buffers: &Buffers<R>,
+) -> Result<()> {
+    let master = buffers.master.iter().map(|m| (MASTER, m));
+    for (slot, values) in kernel.slots.iter().copied().zip(&buffers.slots).chain(master) {
+        let tensor = Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?;
+        tensors.insert(format!("{}.{slot}", parameter.name), tensor);
+    }
+    Ok(())
+}
+
+impl<R: Rule + Clone> Stepper<R> {
+    /// The names of the rules in use, sorted: what a saved state is checked against.
+    fn rules(&self) -> String {
+        let mut heads: Vec<String> = self.groups.iter().map(|g| g.rule.head()).collect();
+        heads.sort();
+        heads.dedup();
+        heads.join(" ")
+    }
+
+    fn check_between_steps(&self) -> Result<()> {
+        if !self.has_names {
+            return Err(Error::Unnamed);
+        }
+        if self.perturbed.is_some() || self.accumulated.count > 0 {
+            return Err(Error::Order("the state can be saved and loaded only between two whole steps"));
+        }
+        Ok(())
+    }
+
+    /// A copy of the state.
+    ///
+    /// # Errors
+    /// The optimizer was made by candle's `new`, which has no names; it is between the two steps of SAM, or holds
+    /// accumulated gradients.
+    pub fn state_dict(&self) -> Result<StateDict> {
+        self.check_between_steps()?;
+        let mut tensors = BTreeMap::new();
+        for parameter in self.all_params() {
+            let count = Tensor::new(parameter.updates as i64, &Device::Cpu)?;
+            tensors.insert(format!("{}.{STEP}", parameter.name), count);
+            if let Some(kernel) = parameter.kernel {
+                match &parameter.state {
+                    State::F32(buffers) => add_buffers(&mut tensors, parameter, kernel, buffers)?,
+                    State::F64(buffers) => add_buffers(&mut tensors, parameter, kernel, buffers)?,
+                }
+            }
+        }
+        let metadata = [
+            ("version".to_string(), VERSION.to_string()),
+            (STEP.to_string(), self.step.to_string()),
+            ("rules".to_string(), self.rules()),
+        ];
+        Ok(StateDict { tensors, metadata: metadata.into() })
+    }
+
+    /// Takes a state over, so that the next step has the bits that it would have had in the optimizer that saved it.
+    ///
+    /// # Errors
+    /// The state is of another version or rule; a key is missing, unknown, or of another shape or type than the
+    /// optimizer's, which are named. The optimizer is then as before.
+    pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        self.check_between_steps()?;
+        let known = |key: &str| state.metadata.get(key).map_or("none", String::as_str);
+        if known("version") != VERSION {
+            return Err(mismatch(format!("its version is {}, but this program reads {VERSION}", known("version"))));
+        }
+        if known("rules") != self.rules() {
+            return Err(mismatch(format!("it is of `{}`, but the optimizer is `{}`", known("rules"), self.rules())));
+        }
+        let step = state.number(STEP)?;
+        let mut used = 0;
+        let mut loaded = Vec::new();
+        for group in &self.groups {
+            let kernel = group.rule.kernel();
+            for parameter in &group.params {
+                let (name, shape) = (&parameter.name, parameter.var.shape());
+                let key = format!("{name}.{STEP}");
+                let [updates] = state.values::<i64>(&key, &Shape::from(()))?[..] else { unreachable!("one element") };
+                let updates = u64::try_from(updates).map_err(|_| mismatch(format!("`{key}` is {updates}")))?;
+                used += 1;
+                let mut buffers = State::new(parameter.var.dtype());
+                if updates > 0 {
+                    buffers = match buffers {
+                        State::F32(_) => State::F32(state.buffers(name, kernel, shape)?),
+                        State::F64(_) => State::F64(state.buffers(name, kernel, shape)?),
+                    };
+                    let master = matches!(&buffers, State::F32(b) if b.master.is_some());
+                    used += kernel.slots.len() + usize::from(master);
+                }
+                loaded.push((updates, (updates > 0).then_some(kernel), buffers));
+            }
+        }
+        if used != state.tensors.len() {
+            let all = self.state_keys();
+            let extra = state.tensors.keys().find(|key| !all.contains(key));
+            return Err(mismatch(match extra {
+                Some(key) => format!("`{key}` is unknown: the optimizer has no such parameter or slot"),
+                None => "a parameter that was never updated has slots".to_string(),
+            }));
+        }
+        let params = self.groups.iter_mut().flat_map(|g| &mut g.params);
+        for (parameter, (updates, kernel, buffers)) in params.zip(loaded) {
+            (parameter.updates, parameter.kernel, parameter.state) = (updates, kernel, buffers);
+        }
+        self.step = step;
+        Ok(())
+    }
+
+    fn state_keys(&self) -> Vec<String> {
+        let names = |group: &crate::optimizer::Active<R>| {
+            let slots = group.rule.kernel().slots;
+            let keys = slots.iter().copied().chain([MASTER, STEP]);
+            group.params.iter().flat_map(|p| keys.clone().map(|k| format!("{}.{k}", p.name)).collect::<Vec<_>>()).collect::<Vec<_>>()
+        };
+        self.groups.iter().flat_map(names).collect()
+    }
+}
