@@ -1,0 +1,51 @@
+//! Handwritten digits: 1,797 images of 8 x 8 pixels with values 0 to 16, embedded in the program.
+//!
+//! It is the test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998, UCI Machine Learning
+//! Repository, licence CC BY 4.0), which scikit-learn ships as `load_digits`, in that order.
+//!
+//! The split is fixed. Of every five images of a class, in the file's order, the third is for testing, so every class
+//! has a fifth of its images there, rounded to the nearest: 1,438 images for training and 359 for testing. Both parts
+//! keep the file's order, and hold digits by the same writers.
+
+use super::{Spec, Split};
+use flate2::read::GzDecoder;
+
+/// 1,438 and 359 images of 1 x 8 x 8.
+pub const SPEC: Spec = Spec {
+    name: "digits",
+    doc: "handwritten digits, 8 x 8 grey (embedded)",
+    default_model: "mlp",
+    channels: 1,
+    height: 8,
+    width: 8,
+    classes: 10,
+    max_value: 16,
+    train: 1438,
+    test: 359,
+};
+
+const CSV: &[u8] = include_bytes!("../../data/digits.csv.gz");
+
+/// The training and the test split.
+pub(super) fn read() -> (Split, Split) {
+    let mut train = Split::with_capacity(SPEC.train, SPEC.image_len());
+    let mut test = Split::with_capacity(SPEC.test, SPEC.image_len());
+    let mut seen = [0; SPEC.classes];
+    let mut rows = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .from_reader(GzDecoder::new(CSV));
+    for row in rows.deserialize::<Vec<u8>>() {
+        let mut pixels = row.expect("the embedded file has rows of bytes");
+        let label = pixels.pop().expect("a label ends each row");
+        let seen = &mut seen[usize::from(label)];
+        let split = if *seen % 5 == 2 {
+            &mut test
+        } else {
+            &mut train
+        };
+        *seen += 1;
+        split.images.extend(pixels);
+        split.labels.push(label);
+    }
+    (train, test)
+}

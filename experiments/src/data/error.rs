@@ -1,0 +1,89 @@
+use super::Dataset;
+use std::{fmt::Display, io, path::Path};
+
+/// Why a data set cannot be had. Every message is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// No data set has this name.
+    #[error("unknown data set {name:?}: expected {known}{hint}")]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+        /// The name that was probably meant, in words, or nothing.
+        hint: String,
+    },
+    /// A file is missing or is not what it should be.
+    #[error("{file}: expected {expected}, found {found}")]
+    File {
+        /// The file.
+        file: String,
+        /// What a right file holds there.
+        expected: String,
+        /// What this one holds.
+        found: String,
+    },
+    /// A file of the Hub could not be downloaded whole.
+    #[error(
+        "cannot download {file} of the Hub's data set {repo}: {reason}; \
+         if you have the data set's files, name their folder with --data-dir DIR"
+    )]
+    Download {
+        /// The Hub's name of the data set.
+        repo: String,
+        /// The file in it.
+        file: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl DataError {
+    pub(super) fn unknown(name: &str) -> Self {
+        let known = Dataset::ALL.map(|dataset| dataset.spec().name);
+        let hint = known
+            .into_iter()
+            .map(|known| (strsim::normalized_damerau_levenshtein(known, name), known))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(similarity, _)| *similarity >= 0.5)
+            .map_or(String::new(), |(_, known)| {
+                format!("; did you mean {known}?")
+            });
+        Self::Unknown {
+            name: name.into(),
+            known: known.join(" or "),
+            hint,
+        }
+    }
+
+    pub(super) fn file(path: &Path, expected: impl Display, found: impl Display) -> Self {
+        Self::File {
+            file: path.display().to_string(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+
+    pub(super) fn io(path: &Path, expected: impl Display, error: &io::Error) -> Self {
+        Self::file(path, expected, one_line(error))
+    }
+}
+
+/// An error and its causes in one line. A cause that the text before it already tells is left out.
+pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !line.contains(&text) {
+            if !line.is_empty() {
+                line += ": ";
+            }
+            line += &text;
+        }
+        next = error.source();
+    }
+    line
+}

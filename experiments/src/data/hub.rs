@@ -1,0 +1,307 @@
+//! Data sets from the Hugging Face Hub, which holds every data set's images as PNG in parquet files.
+//!
+//! The files are those that candle-datasets takes, in the cache that it uses (`HF_HOME`), so what either has downloaded
+//! serves both. Three things are done in another way than in its `vision::*::load`: a download that failed half-way does
+//! not stay in the cache as if it were whole; an image that cannot be read is an error that names its row; and images
+//! keep their orientation, as bytes, in a quarter of the memory.
+
+use super::{DataError, Spec, Split, error::one_line, file::check_labels};
+use candle_datasets::hub::FileReader;
+use hf_hub::{
+    HFClientSync, HFResult,
+    progress::{DownloadEvent, ProgressEvent, ProgressHandler},
+};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use parquet::{file::reader::SerializedFileReader, record::Field};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    time::{Duration, Instant},
+};
+
+/// The branch on which the Hub keeps its own conversion of a data set.
+const REVISION: &str = "refs/convert/parquet";
+
+/// The first and the last four bytes of a parquet file.
+const MAGIC: [u8; 4] = *b"PAR1";
+
+/// Where the Hub keeps a data set.
+pub(super) struct Source {
+    /// `owner/name`, or only the name.
+    pub repo: &'static str,
+    /// The file of the training split.
+    pub train: &'static str,
+    /// The file of the test split.
+    pub test: &'static str,
+}
+
+/// How to get files from the Hub. Its address and the cache's folder are what the variables `HF_ENDPOINT` and `HF_HOME`
+/// say, as everywhere with the Hub.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    /// Where the bar of a download is shown.
+    pub progress: MultiProgress,
+    /// How long a download may go without a new byte until it counts as failed.
+    pub patience: Duration,
+}
+
+impl Hub {
+    /// With a patience of one minute.
+    pub fn new(progress: &MultiProgress) -> Self {
+        Self {
+            progress: progress.clone(),
+            patience: Duration::from_secs(60),
+        }
+    }
+
+    /// The training and the test split.
+    pub(super) fn read(&self, source: &Source, spec: &Spec) -> Result<(Split, Split), DataError> {
+        Ok((
+            self.read_split(source.repo, source.train, spec, spec.train)?,
+            self.read_split(source.repo, source.test, spec, spec.test)?,
+        ))
+    }
+
+    fn read_split(
+        &self,
+        repo: &str,
+        file: &str,
+        spec: &Spec,
+        images: usize,
+    ) -> Result<Split, DataError> {
+        let path = self
+            .fetch(repo, file)
+            .map_err(|reason| DataError::Download {
+                repo: repo.into(),
+                file: file.into(),
+                reason,
+            })?;
+        // What cannot be read is not kept, so that the next run downloads it anew.
+        read_parquet(&path, spec, images).inspect_err(|_| remove(&path))
+    }
+
+    /// The path of a whole parquet file: from the cache, or else downloaded.
+    fn fetch(&self, repo: &str, file: &str) -> Result<PathBuf, String> {
+        let client = HFClientSync::new().map_err(|error| one_line(&error))?;
+        let (owner, name) = hf_hub::split_id(repo);
+        let dataset = client.dataset(owner, name);
+        let cached = dataset
+            .download_file()
+            .filename(file)
+            .revision(REVISION)
+            .local_files_only(true)
+            .send();
+        if let Ok(path) = cached {
+            if check_ends(&path).is_ok() {
+                return Ok(path);
+            }
+            remove(&path);
+        }
+
+        let (sender, events) = mpsc::channel();
+        let worker = {
+            let file = file.to_string();
+            let progress = Reporter(sender.clone());
+            // `force_download`, because hf-hub otherwise takes a blob of the same name for whole.
+            move || {
+                let path = dataset
+                    .download_file()
+                    .filename(file)
+                    .revision(REVISION)
+                    .force_download(true)
+                    .progress(progress)
+                    .send();
+                // Nobody listens any more after the patience ran out.
+                let _ = sender.send(Event::End(path));
+            }
+        };
+        // Not joined: a request that hangs would hang us as well.
+        std::thread::spawn(worker);
+
+        let bar = self.progress.add(ProgressBar::no_length());
+        bar.set_style(style());
+        bar.set_message(format!("{repo} {file}"));
+        let result = self.watch(&events, &bar);
+        bar.finish_and_clear();
+        self.progress.remove(&bar);
+
+        let (path, expected) = result?;
+        check_whole(&path, expected).inspect_err(|_| remove(&path))?;
+        Ok(path)
+    }
+
+    /// Follows a download to its end: the file and the size that the Hub announced, in bytes.
+    fn watch(
+        &self,
+        events: &mpsc::Receiver<Event>,
+        bar: &ProgressBar,
+    ) -> Result<(PathBuf, u64), String> {
+        let (mut size, mut received) = (0, 0);
+        let mut deadline = Instant::now() + self.patience;
+        loop {
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Size(bytes)) => {
+                    size = bytes;
+                    bar.set_length(bytes);
+                }
+                Ok(Event::Received(bytes)) if bytes > received => {
+                    received = bytes;
+                    bar.set_position(bytes);
+                }
+                Ok(Event::Received(_)) => continue,
+                Ok(Event::End(Ok(path))) => return Ok((path, size)),
+                Ok(Event::End(Err(error))) => return Err(one_line(&error)),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!(
+                        "no new byte for {} seconds after {received} of {size}",
+                        self.patience.as_secs_f32()
+                    ));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err("the download stopped".into()),
+            }
+            deadline = Instant::now() + self.patience;
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "{msg} [{bar:24}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
+    )
+    .expect("the template is a constant")
+}
+
+/// What a download reports.
+enum Event {
+    /// The file's size in bytes.
+    Size(u64),
+    /// Bytes that have come so far.
+    Received(u64),
+    End(HFResult<PathBuf>),
+}
+
+/// Passes hf-hub's progress on.
+struct Reporter(Sender<Event>);
+
+impl ProgressHandler for Reporter {
+    fn on_progress(&self, event: &ProgressEvent) {
+        let ProgressEvent::Download(event) = event else {
+            return;
+        };
+        let event = match event {
+            DownloadEvent::Start { total_bytes, .. } => Event::Size(*total_bytes),
+            DownloadEvent::Progress { files } => {
+                Event::Received(files.iter().map(|file| file.bytes_completed).sum())
+            }
+            DownloadEvent::AggregateProgress {
+                bytes_completed, ..
+            } => Event::Received(*bytes_completed),
+            DownloadEvent::Complete => return,
+        };
+        // Nobody listens any more after the patience ran out.
+        let _ = self.0.send(event);
+    }
+}
+
+/// Fails unless a download has the size that was announced and the ends of a parquet file.
+fn check_whole(path: &Path, expected: u64) -> Result<(), String> {
+    let found = fs::metadata(path).map_err(|error| one_line(&error))?.len();
+    if found != expected {
+        return Err(format!("expected {expected} bytes, found {found}"));
+    }
+    check_ends(path)
+        .map_err(|error| format!("expected a parquet file, found {found} other bytes ({error})"))
+}
+
+/// Fails unless the file begins and ends as a parquet file.
+fn check_ends(path: &Path) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    for end in [SeekFrom::Start(0), SeekFrom::End(-(MAGIC.len() as i64))] {
+        let mut bytes = [0; MAGIC.len()];
+        file.seek(end)?;
+        file.read_exact(&mut bytes)?;
+        if bytes != MAGIC {
+            return Err(io::Error::other("PAR1 is missing at an end"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes a file out of the Hub's cache: the name, and the bytes that it is a link to. A failure to remove is no error: the
+/// file is checked again at the next run.
+fn remove(path: &Path) {
+    let blob = fs::canonicalize(path);
+    let _ = fs::remove_file(path);
+    if let Ok(blob) = blob {
+        let _ = fs::remove_file(blob);
+    }
+}
+
+/// The images and labels of a parquet file that holds so many.
+fn read_parquet(path: &Path, spec: &Spec, images: usize) -> Result<Split, DataError> {
+    let parquet_error = |error| DataError::file(path, "a parquet file", one_line(&error));
+    let file = File::open(path).map_err(|error| DataError::io(path, "a file", &error))?;
+    let reader = SerializedFileReader::new(file).map_err(parquet_error)?;
+    let rows = reader.metadata().file_metadata().num_rows();
+    if usize::try_from(rows) != Ok(images) {
+        return Err(DataError::file(path, format!("{images} images"), rows));
+    }
+    let mut split = Split::with_capacity(images, spec.image_len());
+    for row in reader.get_row_iter(None).map_err(parquet_error)? {
+        let row = row.map_err(parquet_error)?;
+        let (mut png, mut label) = (None, None);
+        for (_, field) in row.get_column_iter() {
+            match field {
+                Field::Group(image) => {
+                    png = image.get_column_iter().find_map(|(_, field)| match field {
+                        Field::Bytes(bytes) => Some(bytes.data()),
+                        _ => None,
+                    });
+                }
+                Field::Long(value) => label = Some(*value),
+                _ => {}
+            }
+        }
+        let (png, label) = png
+            .zip(label)
+            .ok_or_else(|| DataError::file(path, "rows of an image and a label", &row))?;
+        push_image(spec, png, &mut split.images).map_err(|found| {
+            let expected = format!(
+                "a picture of {} x {} pixels for image {}",
+                spec.height,
+                spec.width,
+                split.labels.len()
+            );
+            DataError::file(path, expected, found)
+        })?;
+        split.labels.push(u8::try_from(label).unwrap_or(u8::MAX));
+    }
+    if split.len() != images {
+        return Err(DataError::file(
+            path,
+            format!("{images} images"),
+            split.len(),
+        ));
+    }
+    check_labels(path, &split.labels, spec.classes)?;
+    Ok(split)
+}
+
+/// Appends the pixels of an encoded picture, channel by channel.
+fn push_image(spec: &Spec, encoded: &[u8], images: &mut Vec<u8>) -> Result<(), String> {
+    let picture = image::load_from_memory(encoded).map_err(|error| one_line(&error))?;
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    if (width, height) != (spec.width, spec.height) {
+        return Err(format!("{height} x {width}"));
+    }
+    let pixels = match spec.channels {
+        1 => picture.into_luma8().into_raw(),
+        _ => picture.into_rgb8().into_raw(),
+    };
+    for channel in 0..spec.channels {
+        images.extend(pixels.iter().skip(channel).step_by(spec.channels));
+    }
+    Ok(())
+}
