@@ -70,10 +70,8 @@ pub struct TrialConfig {
     pub dataset: Dataset,
     /// The model's name.
     pub model: String,
-    /// The optimizer's name.
+    /// The optimizer with all its hyperparameters.
     pub optimizer: String,
-    /// All its hyperparameters.
-    pub hyperparameters: serde_json::Map<String, serde_json::Value>,
     /// The schedule of the learning rate, with all its numbers.
     pub schedule: String,
     /// Images per update.
@@ -96,7 +94,8 @@ impl TrialConfig {
         let json = serde_json::to_vec(self).expect("a config is plain data");
         let hash = Sha256::digest(json);
         let hash: String = hash.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-seed{}-{hash}", self.optimizer, self.seed)
+        let optimizer = self.optimizer.split(':').next().unwrap_or_default();
+        format!("{optimizer}-seed{}-{hash}", self.seed)
     }
 }
 
@@ -211,8 +210,8 @@ impl Experiment {
             }
         };
         let groups = configs.into_iter().map(|config| {
-            let rule = optimizer::rule(&config.optimizer)?;
-            let schedule = optimizer::schedule(&config.schedule, &rule, steps)?;
+            let rule = optimizer::parse(&config.optimizer)?;
+            let schedule = optimizer::parse_schedule(&config.schedule, &rule, steps)?;
             Ok(Group { config, rule, schedule })
         });
         let groups = groups.collect::<Result<Vec<_>>>()?;
@@ -326,8 +325,7 @@ impl Experiment {
                 let config = TrialConfig {
                     dataset: self.dataset,
                     model: self.model.name.to_owned(),
-                    optimizer: group.rule.name().to_owned(),
-                    hyperparameters: optimizer::hyperparameters(&group.rule),
+                    optimizer: group.rule.to_string(),
                     schedule: group.schedule.to_string(),
                     batch_size: self.batch_size,
                     steps: self.steps,
@@ -379,7 +377,7 @@ impl Experiment {
         let group = |group: &Group| {
             GroupSummary {
                 name: group.config.name.clone(),
-                optimizer: group.rule.name().to_owned(),
+                optimizer: group.rule.spec().name.to_owned(),
                 schedule: group.schedule.to_string(),
                 hyperparameters: optimizer::hyperparameters(&group.rule),
                 n: 0,

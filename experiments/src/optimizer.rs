@@ -11,7 +11,7 @@ impl Schedule {
     pub fn at(&self, t: u64) -> f64 { self.lr * 0.5 * (1.0 + (std::f64::consts::PI * t as f64 / self.steps as f64).cos()) }
 }
 impl std::fmt::Display for Schedule { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "cosine:lr={},steps={}", self.lr, self.steps) } }
-pub fn rule(text: &str) -> Result<AnyRule> {
+pub fn parse(text: &str) -> Result<AnyRule> {
     let (name, rest) = text.split_once(':').unwrap_or((text, ""));
     if !["sgd", "adam", "adamw"].contains(&name) { return Err(crate::names::unknown("optimizer", name, ["sgd", "adam", "adamw"])); }
     let mut r = AnyRule { name: name.into(), lr: if name == "sgd" { 1e-2 } else { 1e-3 }, momentum: 0.0 };
@@ -23,10 +23,10 @@ pub fn rule(text: &str) -> Result<AnyRule> {
     Ok(r)
 }
 impl AnyRule {
-    pub fn name(&self) -> &str { &self.name }
+    pub fn spec(&self) -> &Self { self }
 }
 pub fn hyperparameters(rule: &AnyRule) -> serde_json::Map<String, serde_json::Value> { [("lr".to_string(), rule.lr.into())].into_iter().collect() }
-pub fn schedule(text: &str, rule: &AnyRule, steps: u64) -> Result<Schedule> {
+pub fn parse_schedule(text: &str, rule: &AnyRule, steps: u64) -> Result<Schedule> {
     if text != "cosine" { bail!("unknown schedule {text}") }
     Ok(Schedule { lr: rule.lr, steps })
 }
@@ -44,11 +44,11 @@ pub fn build(parameters: Vec<(String, Var)>, rule: &AnyRule, schedule: &Schedule
 impl Opt {
     pub fn measure_grad_norm(&mut self, m: bool) { self.measure = m }
     pub fn grad_norm(&self) -> Option<f64> { self.norm }
-    pub fn learning_rate(&self) -> f64 { self.schedule.at(self.t) }
+    
     pub fn step_with(&mut self, f: impl Fn(usize) -> candle_core::Result<Tensor>) -> candle_core::Result<Tensor> {
         let loss = f(0)?;
         let grads = loss.backward()?;
-        let lr = self.learning_rate();
+        let lr = self.schedule.at(self.t);
         self.t += 1;
         if self.measure {
             let mut s = 0.0;
@@ -67,3 +67,5 @@ impl Opt {
         Ok(loss)
     }
 }
+
+impl std::fmt::Display for AnyRule { fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { write!(f, "{}:lr={},m={}", self.name, self.lr, self.momentum) } }

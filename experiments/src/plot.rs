@@ -237,3 +237,68 @@ fn short(value: f64) -> String {
     let text = format!("{value:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(step: u64, loss: f64) -> Metric {
+        Metric::Train { step, epoch: 0, loss, lr: 0.1, grad_norm: None, seconds: 0.0 }
+    }
+
+    fn eval(step: u64, loss: f64) -> Metric {
+        Metric::Eval { step, loss, accuracy: 1.0 / (1.0 + loss), seconds: 0.0 }
+    }
+
+    #[test]
+    fn a_curve_is_mean_and_range_over_the_trials_that_have_the_step() {
+        let group = GroupMetrics {
+            name: "g".to_owned(),
+            trials: vec![vec![eval(5, 1.0), eval(10, 0.5)], vec![eval(5, 3.0), eval(10, f64::NAN)]],
+        };
+        let losses = |trial: &[Metric]| {
+            let eval = |metric: &Metric| match *metric {
+                Metric::Eval { step, loss, .. } => Some((step as f64, loss)),
+                Metric::Train { .. } => None,
+            };
+            trial.iter().filter_map(eval).collect()
+        };
+        let point = |step, mean, low, high| Point { step, mean, low, high };
+        assert_eq!(curves(&[group], losses), [[point(5.0, 2.0, 1.0, 3.0), point(10.0, 0.5, 0.5, 0.5)]]);
+    }
+
+    #[test]
+    fn training_losses_are_averaged_over_equal_parts() {
+        let trial: Vec<Metric> = (1..=TRAIN_POINTS * 10).map(|step| train(step, step as f64)).collect();
+        let points = train_losses(&trial);
+        assert_eq!(points.len() as u64, TRAIN_POINTS);
+        assert_eq!((points[0], points[1]), ((5.5, 5.5), (15.5, 15.5)));
+        assert_eq!(train_losses(&[train(1, 2.0)]), [(1.0, 2.0)]);
+        assert!(train_losses(&[]).is_empty());
+    }
+
+    #[test]
+    fn draws_whatever_was_measured() {
+        let trial = vec![train(1, 2.0), train(10, 1.0), eval(10, 0.5)];
+        for (trials, polygons) in [
+            (vec![], 0),
+            (vec![vec![train(1, f64::NAN)]], 0),
+            (vec![vec![eval(1, 0.0)]], 1),
+            (vec![trial.clone(), vec![train(1, f64::NAN)]], 3),
+        ] {
+            let groups = [GroupMetrics { name: "one & <two>".to_owned(), trials }];
+            let svg = learning_curves("title", &groups).unwrap();
+            assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+            assert!(svg.contains("one &amp; &lt;two&gt;") && svg.contains("test accuracy"));
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            assert!(svg.matches("<polygon").count() >= polygons);
+        }
+    }
+
+    #[test]
+    fn ticks_are_short() {
+        for (value, text) in [(0.1, "0.1"), (100.0, "100"), (0.0, "0"), (0.0025, "0.0025"), (97.5, "97.5")] {
+            assert_eq!(short(value), text);
+        }
+    }
+}

@@ -135,3 +135,45 @@ fn interval(estimate: &Estimate, scale: f64, digits: usize) -> String {
     let text = |[low, high]: [f64; 2]| format!("{:.digits$} .. {:.digits$}", low * scale, high * scale);
     estimate.ci95.map_or("-".to_owned(), text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_leave_out_what_diverged_but_count_it() {
+        let trial = |group: &str, seed: u64, loss: Option<f64>| {
+            let outcome = Outcome {
+                final_loss: loss,
+                final_accuracy: loss.map(|loss| 1.0 - loss),
+                best_loss: Some(0.01),
+                diverged: loss.is_none(),
+                seconds: if loss.is_none() { 100.0 } else { 2.0 },
+                ..Outcome::default()
+            };
+            TrialSummary::new(format!("{group}{seed}"), group.to_owned(), seed, &outcome)
+        };
+        let trials = [
+            trial("a", 0, Some(0.1)),
+            trial("b", 0, Some(9.0)),
+            trial("a", 1, Some(0.3)),
+            trial("a", 2, None),
+        ];
+        let group = GroupSummary {
+            name: "a".to_owned(),
+            optimizer: "sgd".to_owned(),
+            schedule: "constant".to_owned(),
+            hyperparameters: serde_json::Map::new(),
+            n: 0,
+            loss: Estimate::of(&[]),
+            accuracy: Estimate::of(&[]),
+            seconds: Estimate::of(&[]),
+            diverged: 0,
+        };
+        let group = group.measure(&trials);
+        assert_eq!((group.n, group.diverged), (3, 1));
+        assert_eq!(group.loss, Estimate::of(&[0.1, 0.3]));
+        assert_eq!(group.accuracy, Estimate::of(&[0.9, 0.7]));
+        assert_eq!(group.seconds, Estimate::of(&[2.0, 2.0]));
+    }
+}

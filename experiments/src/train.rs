@@ -96,7 +96,7 @@ impl Training<'_> {
             let (x, labels) = epoch.batch(self, batch as usize, device)?;
             let is_recorded = step == 1 || step == self.steps || step % TRAIN_LINE_EVERY == 0;
             optimizer.measure_grad_norm(is_recorded);
-            let lr = optimizer.learning_rate();
+            let lr = self.schedule.at(step - 1);
             let loss = optimizer.step_with(|evaluation| {
                 cross_entropy(&model.forward(&x, Mode::Train { evaluation })?, &labels)
             })?;
