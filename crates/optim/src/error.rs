@@ -57,6 +57,81 @@ pub enum Error {
         /// What is allowed.
         allowed: String,
     },
+    /// SAM around SAM.
+    #[error("sam cannot go around itself: base must be one of {allowed}")]
+    Nested {
+        /// What it can go around.
+        allowed: String,
+    },
+    /// No schedule has this name.
+    #[error("unknown schedule `{name}`:{suggestion} ({known})")]
+    UnknownSchedule {
+        /// The name that was given.
+        name: String,
+        /// The nearest known name, as part of a sentence.
+        suggestion: String,
+        /// All known names.
+        known: String,
+    },
+
+    /// The schedule has no key of this name.
+    #[error("schedule {schedule} has no key `{key}`:{suggestion} ({known})")]
+    UnknownScheduleKey {
+        /// The schedule's name.
+        schedule: &'static str,
+        /// The key that was given.
+        key: String,
+        /// The nearest known key, as part of a sentence.
+        suggestion: String,
+        /// All keys of this schedule.
+        known: String,
+    },
+
+    /// A key is absent and nothing gives its default.
+    #[error("schedule {schedule}: {key} is missing; its default, {default}, is not known here: write {key}=..")]
+    MissingScheduleKey {
+        /// The schedule's name.
+        schedule: &'static str,
+        /// The absent key.
+        key: &'static str,
+        /// Where its default would come from.
+        default: &'static str,
+    },
+
+    /// A value is not a number (or a whole number, or a list of them).
+    #[error("schedule {schedule}: {key}={value:?} cannot be read; allowed: {allowed}")]
+    NotANumber {
+        /// The schedule's name, or `until` of a joined schedule.
+        schedule: &'static str,
+        /// The key.
+        key: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+
+    /// A value is outside of the range of its key.
+    #[error("schedule {schedule}: {key}={value} is out of range; allowed: {allowed}")]
+    ScheduleOutOfRange {
+        /// The schedule's name, or `until` of a joined schedule.
+        schedule: &'static str,
+        /// The key.
+        key: &'static str,
+        /// The value that was given.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+
+    /// The text has not the form of a schedule.
+    #[error("schedule {text:?}: {expected}")]
+    ScheduleSyntax {
+        /// The part of the text that cannot be read.
+        text: String,
+        /// What is wrong with it.
+        expected: &'static str,
+    },
     /// A parameter that cannot be optimized.
     #[error("parameter `{name}`: {problem}")]
     Parameter {
@@ -116,11 +191,12 @@ impl From<Error> for candle_core::Error {
     }
 }
 
-/// ` did you mean ..?` with the known name nearest to `name`, or ` known are`.
-pub(crate) fn suggestion(name: &str, known: &[&str]) -> String {
-    let distance = |k: &&&str| strsim::damerau_levenshtein(name, k);
-    match known.iter().min_by_key(distance) {
-        Some(near) if distance(&near) <= 1 + near.len() / 4 => format!(" did you mean `{near}`?"),
-        _ => " known are".to_string(),
+/// ` did you mean ..?` with the known name that the given one is probably a slip of, or ` known are`.
+pub(crate) fn suggestion(given: &str, known: &[&str]) -> String {
+    // 0.8 accepts a slip in a short name and an abbreviation such as `exp`, and nothing unlike.
+    let scored = known.iter().map(|name| (strsim::jaro_winkler(given, name), name));
+    match scored.filter(|(score, _)| *score >= 0.8).max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((_, near)) => format!(" did you mean `{near}`?"),
+        None => " known are".to_string(),
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::backend::cpu;
 use crate::error::{Error, Result, suggestion};
-use crate::real::{Array, Real, Slots};
+use crate::real::{Array, MAX_SLOTS, Real, Slots};
 use crate::rules;
 use crate::wrappers::{Sam, Sharpness, TrustRatio};
 use std::fmt::{Debug, Display, Formatter};
@@ -257,8 +257,23 @@ pub struct Kernel {
     pub slots: &'static [&'static str],
     /// Prints the header.
     pub header: fn() -> String,
+    /// The formula for one element in f32: scalars, gradient, parameter and slots in, direction and new slots out.
+    pub direction_f32: Direction<f32>,
+    /// The same in f64.
+    pub direction_f64: Direction<f64>,
     pub(crate) f32: cpu::Loops<f32>,
     pub(crate) f64: cpu::Loops<f64>,
+}
+
+/// A formula as a plain function: `f(scalars, gradient, parameter, slots) -> direction`.
+pub type Direction<R> = fn(&[R], R, R, &mut [R; MAX_SLOTS]) -> R;
+
+fn direction<T: Elementwise, R: Real>(scalars: &[R], grad: R, param: R, slots: &mut [R; MAX_SLOTS]) -> R {
+    let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
+    let state = T::State::<R>::from_fn(|k| slots[k]);
+    let (direction, state) = T::direction(scalars, grad, param, state);
+    slots[..state.as_ref().len()].copy_from_slice(state.as_ref());
+    direction
 }
 
 impl Debug for Kernel {
@@ -278,6 +293,8 @@ impl Kernel {
             scalars: T::SCALARS,
             slots: T::SLOTS,
             header: crate::trace::header::<T>,
+            direction_f32: direction::<T, f32>,
+            direction_f64: direction::<T, f64>,
             f32: cpu::Loops::of::<T>(),
             f64: cpu::Loops::of::<T>(),
         }
@@ -480,8 +497,8 @@ impl Rule for AnyRule {
 /// let rule = optim::by_name("adamw:beta2=0.95")?;
 /// assert_eq!(rule.to_string(), "adamw:lr=0.001,beta1=0.9,beta2=0.95,eps=1e-8,weight_decay=0.01");
 /// assert_eq!(
-///     optim::by_name("adamv").unwrap_err().to_string(),
-///     "unknown optimizer `adamv`: did you mean `adamw`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"
+///     optim::by_name("adamm").unwrap_err().to_string(),
+///     "unknown optimizer `adamm`: did you mean `adam`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"
 /// );
 /// # Ok::<(), optim::Error>(())
 /// ```
@@ -500,7 +517,11 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
     let name = name.trim();
     let mut rule = if name == Sam::<AnyRule>::SPEC.name {
         let base = pairs.iter().position(|(k, _)| *k == "base").map_or("sgd", |at| pairs.remove(at).1);
-        Sam { base: default_rule(base)?, ..Sam::new(rules::Sgd::default().boxed()) }.boxed()
+        if base == name {
+            let names: Vec<&str> = rules::ALL.iter().map(|r| r().spec().name).collect();
+            return Err(Error::Nested { allowed: names.join(", ") });
+        }
+        Sam::new(default_rule(base)?).boxed()
     } else {
         default_rule(name)?
     };

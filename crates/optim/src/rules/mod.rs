@@ -21,3 +21,14 @@ pub fn specs() -> impl Iterator<Item = &'static Spec> {
 pub fn kernels() -> Vec<&'static Kernel> {
     ALL.iter().flat_map(|rule| rule().kernels()).collect()
 }
+
+/// The rules as a table in Markdown: name, formula, defaults, use.
+pub fn table() -> String {
+    let mut out = String::from("| rule | update | defaults | best for |\n| --- | --- | --- | --- |\n");
+    for spec in specs() {
+        let defaults: Vec<String> = spec.hyperparameters.iter().map(|h| format!("{} {}", h.name, h.default)).collect();
+        let (name, formula, best_for) = (spec.name, spec.formula, spec.best_for);
+        out += &format!("| `{name}` | `{formula}` | {} | {best_for} |\n", defaults.join(", "));
+    }
+    out
+}

@@ -1,0 +1,625 @@
+//! Every rule times every property of the optimizer.
+
+mod problem;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::VarMap;
+use optim::{
+    AnyOptimizer, AnyRule, Clip, Group, Optimizer, Rule, Schedule, by_name, exclude_from_decay, named_params, rules,
+};
+use problem::{empty_grads, grads, noise, start, start_of, values};
+
+/// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
+const RULES: [&str; 16] = [
+    "sgd",
+    "sgd:momentum=0.9,dampening=0.1,weight_decay=0.01",
+    "sgd:momentum=0.9,nesterov=true",
+    "rmsprop",
+    "rmsprop:momentum=0.9,eps_inside=false",
+    "rmsprop:centered=true,weight_decay=0.01",
+    "rmsprop:centered=true,momentum=0.9",
+    "adam:weight_decay=0.01",
+    "amsgrad",
+    "adamw",
+    "lion:weight_decay=0.1",
+    "lamb",
+    "lamb:trust_clip=true,bias_correction=false",
+    "sam:momentum=0.9",
+    "sam:base=adamw,adaptive=true,rho=0.5",
+    "sam:base=lamb",
+];
+
+fn optimizer(text: &str, params: &[(String, Var)]) -> AnyOptimizer {
+    let group = Group::new(params.to_vec(), by_name(text).expect(text));
+    AnyOptimizer::from_groups(vec![group]).expect(text)
+}
+
+/// `count` updates from update `from` on.
+fn train(optimizer: &mut AnyOptimizer, params: &[(String, Var)], from: u64, count: u64) {
+    for t in from..from + count {
+        let gradients = grads(params, t, 1.0, |_| true).expect("gradients");
+        if optimizer.params().sharpness().is_some() {
+            optimizer.first_step(&gradients).expect("first step");
+            let gradients = grads(params, t, 1.0, |_| true).expect("gradients");
+            optimizer.second_step(&gradients).expect("second step");
+        } else {
+            optimizer.step(&gradients).expect("step");
+        }
+    }
+}
+
+/// The bits of all parameters and of the whole state.
+fn bits(optimizer: &AnyOptimizer, params: &[(String, Var)]) -> Vec<(String, Vec<u64>)> {
+    let of = |tensor: &Tensor| values(tensor).expect("values").iter().map(|x| x.to_bits()).collect();
+    let mut all: Vec<_> = params.iter().map(|(name, var)| (name.clone(), of(var))).collect();
+    all.extend(optimizer.state_dict().expect("state").tensors.iter().map(|(key, t)| (key.clone(), of(t))));
+    all
+}
+
+fn run(text: &str, params: &[(String, Var)], updates: u64) -> Vec<(String, Vec<u64>)> {
+    let mut optimizer = optimizer(text, params);
+    train(&mut optimizer, params, 1, updates);
+    bits(&optimizer, params)
+}
+
+#[test]
+fn every_rule_is_in_the_table() {
+    for spec in rules::specs() {
+        assert!(RULES.iter().any(|text| text.split(':').next() == Some(spec.name)), "{}", spec.name);
+    }
+}
+
+#[test]
+fn candles_trait_lowers_a_loss() -> Result<()> {
+    for text in RULES {
+        let x = Var::from_vec(noise(0, 0, 40), 40, &Device::Cpu)?;
+        let target = Tensor::from_vec(noise(1, 0, 40), 40, &Device::Cpu)?;
+        let loss = |x: &Var| x.as_tensor().sub(&target)?.sqr()?.mean_all();
+        let mut optimizer = AnyOptimizer::new(vec![x.clone()], by_name(text)?)?;
+        optimizer.set_learning_rate(0.01);
+        assert_eq!(optimizer.learning_rate(), 0.01);
+        let before = loss(&x)?.to_scalar::<f64>()?;
+        for _ in 0..50 {
+            optimizer.backward_step(&loss(&x)?)?;
+        }
+        let after = loss(&x)?.to_scalar::<f64>()?;
+        assert!(after < 0.9 * before, "{text}: {before} to {after}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    // Several chunks each, an odd rest, and empty and tiny tensors between them.
+    let tensors: [(&str, &[usize]); 5] =
+        [("large", &[3, 16_411]), ("empty", &[0, 4]), ("row", &[257]), ("scalar", &[]), ("square", &[181, 181])];
+    for text in RULES {
+        for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+            let with = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+                pool.install(|| {
+                    let params = start_of(&tensors, dtype).expect("parameters");
+                    let mut optimizer = optimizer(text, &params);
+                    optimizer.set_clip(Some(Clip::GlobalNorm(1.0))).expect("a clip");
+                    train(&mut optimizer, &params, 1, 2);
+                    (optimizer.grad_norm().map(f64::to_bits), bits(&optimizer, &params))
+                })
+            };
+            let one = with(1);
+            for threads in [2, 3, 7] {
+                assert!(with(threads) == one, "{text} {dtype:?}: {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn tensors_of_any_size_step_as_one_by_one() {
+    // More tensors than one nest holds, of sizes around the lengths of chunk and block.
+    let sizes: Vec<usize> = (0..300).map(|i| [0, 1, 3, 255, 256, 257, 1_023, 1_025, 16_383, 16_385][i % 10]).collect();
+    let names: Vec<String> = (0..sizes.len()).map(|i| format!("{i:03}")).collect();
+    for (text, dtype) in [("adamw", DType::F32), ("lamb", DType::BF16), ("lion", DType::F16), ("sgd", DType::F64)] {
+        let shapes: Vec<[usize; 1]> = sizes.iter().map(|n| [*n]).collect();
+        let tensors: Vec<(&str, &[usize])> = names.iter().zip(&shapes).map(|(n, s)| (n.as_str(), &s[..])).collect();
+        let params = start_of(&tensors, dtype).expect("parameters");
+        let store = grads(&params, 1, 1.0, |_| true).expect("gradients");
+        let alone: Vec<Var> = params.iter().map(|(_, v)| Var::from_tensor(&v.force_contiguous().expect("copy")).expect("var")).collect();
+        optimizer(text, &params).step(&store).expect("step");
+        for ((name, together), alone) in params.iter().zip(&alone).filter(|((_, v), _)| v.elem_count() > 0) {
+            let mut own = empty_grads().expect("a store");
+            own.insert(alone, store.get(together).expect("a gradient").clone());
+            optimizer(text, &[(name.clone(), alone.clone())]).step(&own).expect("step");
+            assert_eq!(values(together).expect("values"), values(alone).expect("values"), "{text} {name}");
+        }
+    }
+}
+
+#[test]
+fn a_saved_state_goes_on_in_a_fresh_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for text in RULES {
+        for (dtype, master) in [(DType::F32, false), (DType::BF16, false), (DType::BF16, true), (DType::F64, false)] {
+            let params = start(dtype).expect("parameters");
+            let mut whole = optimizer(text, &params);
+            whole.set_master_copies(master).expect("before the first step");
+            train(&mut whole, &params, 1, 3);
+            let (state, model) = (folder.path().join("state"), folder.path().join("model"));
+            whole.state_dict().expect("state").save(&state).expect("saved");
+            let tensors = params.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
+            candle_core::safetensors::save::<String, Tensor>(&tensors, &model).expect("saved");
+            train(&mut whole, &params, 4, 4);
+
+            // The same test program, asked to run `resumes` alone, is the fresh process.
+            let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+                .args(["--exact", "resumes", "--ignored", "--nocapture"])
+                .env("RESUME", format!("{text}|{dtype:?}|{master}|{}", folder.path().display()))
+                .output()
+                .expect("it starts");
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{text} {dtype:?}: {printed}");
+            let expected = format!("{:?}", bits(&whole, &params));
+            assert!(printed.contains(&expected), "{text} {dtype:?} master {master}: the resumed run differs");
+        }
+    }
+}
+
+#[test]
+#[ignore = "the second process of a_saved_state_goes_on_in_a_fresh_process"]
+fn resumes() {
+    let request = std::env::var("RESUME").expect("RESUME");
+    let [text, dtype, master, folder] = request.split('|').collect::<Vec<_>>()[..] else { panic!("{request}") };
+    let dtype = match dtype {
+        "F32" => DType::F32,
+        "F64" => DType::F64,
+        _ => DType::BF16,
+    };
+    let folder = std::path::Path::new(folder);
+    let params = start(dtype).expect("parameters");
+    let model = candle_core::safetensors::load(folder.join("model"), &Device::Cpu).expect("the model");
+    params.iter().for_each(|(name, var)| var.set(&model[name]).expect("set"));
+    let mut optimizer = optimizer(text, &params);
+    optimizer.set_master_copies(master == "true").expect("before the first step");
+    let state = optim::StateDict::load(folder.join("state")).expect("the state");
+    optimizer.load_state_dict(&state).expect("it fits");
+    train(&mut optimizer, &params, 4, 4);
+    println!("{:?}", bits(&optimizer, &params));
+}
+
+#[test]
+fn a_strided_gradient_equals_its_copy() -> Result<()> {
+    for text in RULES {
+        let var = || Var::from_vec(noise(0, 0, 12), (3, 4), &Device::Cpu);
+        let flat = Tensor::from_vec(noise(1, 0, 24), (2, 12), &Device::Cpu)?;
+        // Transposed, with an offset; and broadcast, with strides of 0.
+        for strided in [flat.get(1)?.reshape((4, 3))?.t()?, flat.narrow(0, 0, 1)?.narrow(1, 0, 4)?.broadcast_as((3, 4))?] {
+            assert!(!strided.is_contiguous());
+            let mut after = Vec::new();
+            for grad in [strided.clone(), strided.force_contiguous()?] {
+                let var = var()?;
+                let mut store = empty_grads()?;
+                store.insert(&var, grad);
+                optimizer(text, &[("x".to_string(), var.clone())]).step(&store)?;
+                after.push(values(&var)?);
+            }
+            assert_eq!(after[0], after[1], "{text}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_gradient_may_be_a_parameter_itself() -> Result<()> {
+    // Of 0.5 x^2: taken together, the locks of reading and writing would wait for each other.
+    let params = start(DType::F64)?;
+    let mut store = empty_grads()?;
+    params.iter().for_each(|(_, var)| drop(store.insert(var, var.as_tensor().clone())));
+    let before = values(&params[0].1)?;
+    optimizer("sgd:lr=0.5", &params).step(&store)?;
+    assert_eq!(values(&params[0].1)?, before.iter().map(|x| 0.5 * x).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn a_parameter_without_a_gradient_or_frozen_is_left_alone() {
+    for text in RULES {
+        let run = |freeze: bool| {
+            let params = start(DType::F32).expect("parameters");
+            let mut optimizer = optimizer(text, &params);
+            train(&mut optimizer, &params, 1, 2);
+            let (before, state) = (values(&params[1].1).expect("values"), optimizer.state_dict().expect("state"));
+            if freeze {
+                assert_eq!(optimizer.freeze(|name| name == "b"), 1);
+            }
+            for t in 3..6 {
+                let gradients = grads(&params, t, 1.0, |name| freeze || name != "b").expect("gradients");
+                optimizer.step(&gradients).expect("step");
+            }
+            let after = optimizer.state_dict().expect("state");
+            assert_eq!(values(&params[1].1).expect("values"), before, "{text}");
+            for (key, tensor) in after.tensors.iter().filter(|(key, _)| key.starts_with("b.")) {
+                assert_eq!(values(tensor).expect("values"), values(&state.tensors[key]).expect("values"), "{text} {key}");
+            }
+            assert_eq!(values(&after.tensors["a.step"]).expect("a count"), [5.0]);
+            if freeze {
+                assert_eq!(optimizer.unfreeze(|_| true), 4);
+            }
+            train(&mut optimizer, &params, 6, 1);
+            assert_ne!(values(&params[1].1).expect("values"), before, "{text}");
+            bits(&optimizer, &params)
+        };
+        assert!(run(true) == run(false), "{text}");
+    }
+}
+
+#[test]
+fn half_precision_follows_single_precision() {
+    for text in RULES {
+        for (dtype, epsilon) in [(DType::BF16, 0.0079), (DType::F16, 0.00098)] {
+            let params = start(DType::F32).expect("parameters");
+            let rounded = start(dtype).expect("parameters");
+            // Both start from the rounded values and get the same gradients.
+            params.iter().zip(&rounded).for_each(|((_, p), (_, r))| p.set(&r.to_dtype(DType::F32).expect("f32")).expect("set"));
+            let mut full = optimizer(text, &params);
+            let mut half = optimizer(text, &rounded);
+            half.set_master_copies(true).expect("before the first step");
+            for t in 1..20 {
+                let wide = grads(&rounded, t, 1.0, |_| true).expect("gradients");
+                let mut single = empty_grads().expect("a store");
+                for ((_, p), (_, r)) in params.iter().zip(&rounded) {
+                    single.insert(p, wide.get(r).expect("a gradient").to_dtype(DType::F32).expect("f32"));
+                }
+                full.step(&single).expect("step");
+                half.step(&wide).expect("step");
+            }
+            let state = half.state_dict().expect("state");
+            for ((name, full), (_, half)) in params.iter().zip(&rounded) {
+                // With a master copy nothing is lost but the rounding of the parameter itself.
+                let (full, half) = (values(full).expect("values"), values(half).expect("values"));
+                assert_eq!(values(&state.tensors[&format!("{name}.master")]).expect("values"), full, "{text} {dtype:?}");
+                for (f, h) in full.iter().zip(half) {
+                    assert!((f - h).abs() <= epsilon / 2.0 * f.abs() + 1e-7, "{text} {dtype:?} {name}: {f} {h}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_master_copy_adds_up_what_half_precision_loses() -> Result<()> {
+    let step = |master: bool| -> Result<f64> {
+        let x = Var::ones(1, DType::BF16, &Device::Cpu)?;
+        let mut optimizer = optimizer("sgd:lr=0.001", &[("x".to_string(), x.clone())]);
+        optimizer.set_master_copies(master)?;
+        for _ in 0..100 {
+            let mut store = empty_grads()?;
+            store.insert(&x, Tensor::ones(1, DType::BF16, &Device::Cpu)?);
+            optimizer.step(&store)?;
+        }
+        Ok(values(&x)?[0])
+    };
+    assert_eq!(step(false)?, 1.0);
+    assert!((step(true)? - 0.9).abs() < 0.004);
+    Ok(())
+}
+
+#[test]
+fn micro_batches_equal_the_large_batch() -> Result<()> {
+    for text in RULES {
+        for dtype in [DType::F64, DType::F32] {
+            let data = Tensor::from_vec(noise(5, 0, 8 * 6), (8, 6), &Device::Cpu)?.to_dtype(dtype)?;
+            let run = |micro: usize| -> Result<Vec<f64>> {
+                let params = start_of(&[("w", &[6, 3])], dtype)?;
+                let w = &params[0].1;
+                let mut optimizer = optimizer(text, &params);
+                for _ in 0..3 {
+                    let loss = |rows: &Tensor| rows.matmul(w)?.sqr()?.mean_all();
+                    if micro == 1 {
+                        optimizer.step(&loss(&data)?.backward()?)?;
+                        continue;
+                    }
+                    for rows in data.chunk(micro, 0)? {
+                        optimizer.accumulate(&loss(&rows)?.backward()?)?;
+                    }
+                    optimizer.step_accumulated()?;
+                }
+                values(w)
+            };
+            let (whole, bar) = (run(1)?, if dtype == DType::F64 { 1e-12 } else { 1e-5 });
+            for micro in [2, 4, 8] {
+                for (a, b) in whole.iter().zip(run(micro)?) {
+                    assert!((a - b).abs() <= bar, "{text} {dtype:?} in {micro}: {a} {b}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn clipping_equals_gradients_clipped_beforehand() -> Result<()> {
+    for text in RULES {
+        for clip in [Clip::GlobalNorm(0.5), Clip::GlobalNorm(1e6), Clip::Value(0.1)] {
+            let (ours, theirs) = (start(DType::F64)?, start(DType::F64)?);
+            let store = grads(&ours, 1, 1.0, |_| true)?;
+            let all: Vec<f64> = ours.iter().map(|(_, v)| values(store.get(v).expect("one"))).collect::<Result<Vec<_>>>()?.concat();
+            let norm = all.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let mut clipped = empty_grads()?;
+            for ((_, our), (_, their)) in ours.iter().zip(&theirs) {
+                let grad = store.get(our).expect("a gradient");
+                clipped.insert(their, match clip {
+                    Clip::GlobalNorm(max) => (grad * (max / (norm + 1e-6)).min(1.0))?,
+                    Clip::Value(max) => grad.clamp(-max, max)?,
+                });
+            }
+            let mut optimizer = optimizer(text, &ours);
+            optimizer.set_clip(Some(clip))?;
+            optimizer.measure_grad_norm(true);
+            optimizer.step(&store)?;
+            self::optimizer(text, &theirs).step(&clipped)?;
+            let measured = optimizer.grad_norm().expect("measured");
+            assert!((measured - norm).abs() < 1e-12 * norm, "{measured} {norm}");
+            for ((_, our), (_, their)) in ours.iter().zip(&theirs) {
+                for (a, b) in values(our)?.iter().zip(values(their)?) {
+                    assert!((a - b).abs() < 1e-12, "{text} {clip:?}: {a} {b}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nan_and_infinity_reach_the_parameter() -> Result<()> {
+    for text in RULES {
+        for clip in [None, Some(Clip::GlobalNorm(1.0)), Some(Clip::Value(1.0))] {
+            let params = start(DType::F32)?;
+            let mut optimizer = optimizer(text, &params);
+            optimizer.set_clip(clip)?;
+            let mut store = grads(&params, 1, 1.0, |_| true)?;
+            store.insert(&params[1].1, Tensor::new(&[0f32, 1., f32::NAN, 1., 0., 2., 3.], &Device::Cpu)?);
+            optimizer.step(&store)?;
+            assert!(values(&params[1].1)?[2].is_nan(), "{text} {clip:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn groups_follow_their_own_hyperparameters_and_schedules() -> Result<()> {
+    for text in RULES {
+        let schedule: Schedule = "linear:lr=0.1,end_lr=0,steps=5".parse()?;
+        let decay: Schedule = "linear:lr=0,end_lr=0.5,steps=4".parse()?;
+        let (together, apart) = (start(DType::F64)?, start(DType::F64)?);
+        let first = Group::new(together[..2].to_vec(), by_name(text)?);
+        let first = first.schedule("lr", schedule.clone())?.schedule("weight_decay", decay.clone())?;
+        let second = Group::new(together[2..].to_vec(), by_name(text)?);
+        let mut optimizer = AnyOptimizer::from_groups(vec![first, second])?;
+        let mut scheduled = self::optimizer(text, &apart[..2]);
+        let mut plain = self::optimizer(text, &apart[2..]);
+        for t in 1..8 {
+            let store = grads(&together, t, 1.0, |_| true)?;
+            let mut other = empty_grads()?;
+            for ((_, a), (_, b)) in together.iter().zip(&apart) {
+                other.insert(b, store.get(a).expect("a gradient").clone());
+            }
+            assert_eq!(optimizer.learning_rate(), schedule.at(t - 1));
+            optimizer.step(&store)?;
+            let mut rule = scheduled.params().clone();
+            rule.set("lr", schedule.at(t - 1).into())?;
+            rule.set("weight_decay", decay.at(t - 1).into())?;
+            scheduled.set_params(rule);
+            scheduled.step(&other)?;
+            plain.step(&other)?;
+        }
+        for ((name, a), (_, b)) in together.iter().zip(&apart) {
+            assert_eq!(values(a)?, values(b)?, "{text} {name}");
+        }
+        optimizer.set_learning_rate(0.25);
+        assert_eq!(optimizer.learning_rate(), 0.25);
+        assert_eq!(f64::from(optimizer.group_params(1).get("lr")?), 0.25);
+    }
+    Ok(())
+}
+
+#[test]
+fn decay_leaves_biases_and_norms_out() -> Result<()> {
+    for text in ["adamw:weight_decay=0.5,lr=0.1", "sgd:weight_decay=0.5,lr=0.1", "lion:weight_decay=0.5,lr=0.1"] {
+        let params = start(DType::F64)?;
+        let before: Vec<_> = params.iter().map(|(_, v)| values(v)).collect::<Result<_>>()?;
+        let mut optimizer = AnyOptimizer::from_groups(exclude_from_decay(params.clone(), &by_name(text)?).into())?;
+        let mut store = empty_grads()?;
+        for (_, var) in &params {
+            store.insert(var, var.zeros_like()?);
+        }
+        optimizer.step(&store)?;
+        for ((name, var), before) in params.iter().zip(&before) {
+            let factor = if var.rank() >= 2 { true } else { false };
+            assert_eq!(values(var)? != *before, factor, "{text} {name}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn sam_restores_exactly_also_when_the_second_evaluation_fails() -> Result<()> {
+    for text in RULES.iter().filter(|text| text.starts_with("sam")) {
+        for dtype in [DType::F32, DType::BF16] {
+            let params = start(dtype)?;
+            let before: Vec<_> = params.iter().map(|(_, v)| values(v)).collect::<Result<_>>()?;
+            let mut optimizer = optimizer(text, &params);
+            let mut moved = false;
+            let result = optimizer.step_with(|evaluation| {
+                if evaluation == 1 {
+                    moved = values(&params[0].1)? != before[0];
+                    candle_core::bail!("out of data");
+                }
+                params.iter().try_fold(Tensor::zeros((), DType::F32, &Device::Cpu)?, |sum, (_, v)| {
+                    sum + v.to_dtype(DType::F32)?.sqr()?.sum_all()?
+                })
+            });
+            assert!(moved, "{text}: the second evaluation is elsewhere");
+            assert!(result.expect_err("it failed").to_string().contains("out of data"));
+            for ((name, var), before) in params.iter().zip(&before) {
+                assert_eq!(values(var)?, *before, "{text} {name}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn sam_with_a_closure_equals_its_two_steps() -> Result<()> {
+    for text in RULES {
+        let run = |closure: bool| -> Result<(f64, Vec<f64>)> {
+            let x = Var::from_vec(noise(0, 0, 10), 10, &Device::Cpu)?;
+            let loss = || x.as_tensor().powf(4.0)?.sum_all();
+            let mut optimizer = optimizer(text, &[("x".to_string(), x.clone())]);
+            let value = if closure {
+                optimizer.step_with(|_| loss())?
+            } else {
+                let value = loss()?;
+                if optimizer.params().sharpness().is_some() {
+                    optimizer.first_step(&value.backward()?)?;
+                    assert_ne!(values(&x)?, noise(0, 0, 10), "{text}");
+                    optimizer.backward_step(&loss()?)?; // completes the update
+                } else {
+                    optimizer.backward_step(&value)?;
+                }
+                value
+            };
+            Ok((value.to_scalar()?, values(&x)?))
+        };
+        assert_eq!(run(true)?, run(false)?, "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_plain_step_of_sam_is_the_base_rules() {
+    let (sam, base) = (start(DType::F32).expect("parameters"), start(DType::F32).expect("parameters"));
+    let mut outer = optimizer("sam:base=adamw", &sam);
+    for t in 1..4 {
+        outer.step(&grads(&sam, t, 1.0, |_| true).expect("gradients")).expect("step");
+    }
+    run("adamw", &base, 3);
+    for ((_, a), (_, b)) in sam.iter().zip(&base) {
+        assert_eq!(values(a).expect("values"), values(b).expect("values"));
+    }
+}
+
+#[test]
+fn texts_read_back_and_flags_change_the_state() {
+    for text in RULES {
+        let rule = by_name(text).expect(text);
+        assert_eq!(by_name(&rule.to_string()).expect("its own text"), rule, "{rule}");
+        for hyperparameter in rule.hyperparameters() {
+            assert!(rule.get(hyperparameter.name).is_ok(), "{text} {}", hyperparameter.name);
+            assert!(!hyperparameter.doc.is_empty(), "{text} {}", hyperparameter.name);
+        }
+    }
+    // A flag set between two steps adds its slot and keeps the others.
+    let params = start(DType::F32).expect("parameters");
+    let mut optimizer = optimizer("rmsprop", &params);
+    train(&mut optimizer, &params, 1, 2);
+    let before = optimizer.state_dict().expect("state").tensors["a.square_avg"].clone();
+    let mut rule: AnyRule = optimizer.params().clone();
+    rule.set("momentum", 0.9.into()).expect("in range");
+    rule.set("alpha", 0.0.into()).expect("in range");
+    optimizer.set_params(rule);
+    optimizer.freeze(|name| name != "b");
+    train(&mut optimizer, &params, 3, 1);
+    optimizer.unfreeze(|_| true);
+    train(&mut optimizer, &params, 4, 1);
+    let state = optimizer.state_dict().expect("state");
+    assert!(state.tensors.contains_key("b.momentum_buffer") && state.tensors.contains_key("a.momentum_buffer"));
+    assert_ne!(values(&before).expect("values"), values(&state.tensors["a.square_avg"]).expect("values"));
+}
+
+/// What happens, and the whole message.
+type Failure = (&'static str, fn() -> optim::Result<()>, &'static str);
+
+fn adamw(params: Vec<(String, Var)>) -> optim::Result<AnyOptimizer> {
+    AnyOptimizer::from_groups(vec![Group::new(params, by_name("adamw")?)])
+}
+
+fn named(names: &[&str]) -> Vec<(String, Var)> {
+    let var = || Var::zeros((2, 3), DType::F32, &Device::Cpu).expect("a variable");
+    names.iter().map(|name| (name.to_string(), var())).collect()
+}
+
+fn with_gradient(grad: Tensor) -> optim::Result<()> {
+    let params = named(&["layer.weight"]);
+    let mut store = empty_grads()?;
+    store.insert(&params[0].1, grad);
+    Ok(adamw(params)?.step(&store)?)
+}
+
+fn load(change: impl Fn(&mut optim::StateDict)) -> optim::Result<()> {
+    let params = start(DType::F32)?;
+    let mut optimizer = optimizer("adamw", &params);
+    train(&mut optimizer, &params, 1, 2);
+    let mut state = optimizer.state_dict()?;
+    change(&mut state);
+    let before = bits(&optimizer, &params);
+    let result = optimizer.load_state_dict(&state);
+    assert!(bits(&optimizer, &params) == before, "a refused state changes nothing");
+    result
+}
+
+const FAILURES: [Failure; 28] = [
+    ("rule", || by_name("adamm").map(drop), "unknown optimizer `adamm`: did you mean `adam`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"),
+    ("far rule", || by_name("quasi-newton").map(drop), "unknown optimizer `quasi-newton`: known are (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"),
+    ("empty", || by_name("").map(drop), "unknown optimizer ``: known are (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"),
+    ("base", || by_name("sam:base=sam").map(drop), "sam cannot go around itself: base must be one of sgd, rmsprop, adam, amsgrad, adamw, lion, lamb"),
+    ("key", || by_name("adamw:beta3=0.9").map(drop), "adamw has no hyperparameter `beta3`: did you mean `beta1`? (lr, beta1, beta2, eps, weight_decay)"),
+    ("key of sam", || by_name("sam:base=lion,eps=1").map(drop), "sam:base=lion has no hyperparameter `eps`: known are (rho, adaptive, lr, beta1, beta2, weight_decay)"),
+    ("twice", || by_name("adamw:lr=1,lr=2").map(drop), "adamw: `lr` is given twice"),
+    ("pair", || by_name("adamw:lr").map(drop), "adamw: `lr` is not of the form key=value"),
+    ("number", || by_name("adamw:lr=fast").map(drop), "adamw: lr = fast is out of range: it must be a number >= 0"),
+    ("range", || by_name("adamw:beta2=1").map(drop), "adamw: beta2 = 1.0 is out of range: it must be a number in [0, 1)"),
+    ("nan", || by_name("adamw:lr=nan").map(drop), "adamw: lr = NaN is out of range: it must be a number >= 0"),
+    ("infinite", || by_name("lion:weight_decay=inf").map(drop), "lion: weight_decay = inf is out of range: it must be a number >= 0"),
+    ("flag", || by_name("sgd:nesterov=yes").map(drop), "sgd: nesterov = yes is out of range: it must be true or false"),
+    ("struct", || optim::AdamW::from_groups(vec![Group::new(vec![], rules::AdamW { beta1: -0.1, ..Default::default() })]).map(drop), "adamw: beta1 = -0.1 is out of range: it must be a number in [0, 1)"),
+    ("set_params", || { let params = start(DType::F32)?; let mut o = adamw(params.clone())?; o.set_learning_rate(-1.0); Ok(o.step(&grads(&params, 1, 1.0, |_| true)?)?) }, "adamw: lr = -1.0 is out of range: it must be a number >= 0"),
+    ("schedule", || Group::new(vec![], by_name("adamw")?).schedule("beta", "constant:lr=0.5".parse()?).map(drop), "adamw has no hyperparameter `beta`: did you mean `beta1`? (lr, beta1, beta2, eps, weight_decay)"),
+    ("tied", || { let mut p = named(&["embedding"]); p.push(("head".into(), p[0].1.clone())); adamw(p).map(drop) }, "parameters `embedding` and `head` share their storage: give a tied parameter once"),
+    ("same name", || adamw(named(&["w", "w"])).map(drop), "two parameters are named `w`: state is kept by name, so names must differ"),
+    ("dtype", || adamw(vec![("ids".into(), Var::zeros(3, DType::U32, &Device::Cpu)?)]).map(drop), "parameter `ids`: its type is U32, but must be f32, f64, bf16 or f16"),
+    ("shape", || with_gradient(Tensor::zeros((3, 2), DType::F32, &Device::Cpu)?), "parameter `layer.weight`: its gradient has the shape [3, 2], but it has [2, 3]"),
+    ("integer gradient", || with_gradient(Tensor::zeros((2, 3), DType::I64, &Device::Cpu)?), "parameter `layer.weight`: its gradient has the type I64"),
+    ("no gradient", || Ok(adamw(named(&["a", "b"]))?.step(&empty_grads()?)?), "no gradient for any of the 2 parameters that are not frozen: does the loss depend on them?"),
+    ("unnamed", || AnyOptimizer::new(vec![], by_name("adamw")?)?.state_dict().map(drop), "this optimizer was made without names of parameters, so its state cannot be saved: make it with `named(&varmap, config)`"),
+    ("not sam", || adamw(named(&["a"]))?.first_step(&empty_grads()?), "first_step: the rule is not sam"),
+    ("clip", || adamw(vec![])?.set_clip(Some(Clip::GlobalNorm(0.0))), "clip: norm = 0 is out of range: it must be a number > 0"),
+    ("missing key", || load(|state| drop(state.tensors.remove("c.exp_avg_sq"))), "saved state: `c.exp_avg_sq` is missing"),
+    ("unknown key", || load(|state| drop(state.tensors.insert("e.exp_avg".into(), state.tensors["a.exp_avg"].clone()))), "saved state: `e.exp_avg` is unknown: the optimizer has no such parameter or slot"),
+    ("state shape", || load(|state| drop(state.tensors.insert("a.exp_avg".into(), state.tensors["b.exp_avg"].clone()))), "saved state: `a.exp_avg` has the shape [7], but the optimizer has [3, 5]"),
+];
+
+#[test]
+fn every_failure_names_the_thing_the_value_and_what_is_allowed() {
+    for (name, fails, message) in FAILURES {
+        let error = fails().expect_err(name).to_string();
+        assert_eq!(error, message, "{name}");
+    }
+    let refused = |key: &str, value: &str| {
+        load(|state| drop(state.metadata.insert(key.to_string(), value.to_string()))).expect_err(key).to_string()
+    };
+    assert_eq!(refused("version", "9"), "saved state: its version is 9, but this program reads 1");
+    assert_eq!(refused("rules", "lion"), "saved state: it is of `lion`, but the optimizer is `adamw`");
+    let missing = optim::StateDict::load("no/such/file").expect_err("it is not there").to_string();
+    assert!(missing.starts_with("no/such/file: "), "{missing}");
+}
+
+#[test]
+fn a_varmap_is_sorted_and_integers_are_left_out() -> Result<()> {
+    let varmap = VarMap::new();
+    for (name, dtype) in [("z", DType::F32), ("a", DType::F64), ("ids", DType::U32), ("m", DType::BF16)] {
+        varmap.data().lock().expect("the map").insert(name.to_string(), Var::zeros(2, dtype, &Device::Cpu)?);
+    }
+    let names: Vec<String> = named_params(&varmap).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["a", "m", "z"]);
+    assert_eq!(optim::AdamW::new(varmap.all_vars(), Default::default())?.into_inner().len(), 3);
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Every rule and setting against PyTorch, optax or the authors' formula: parameters and every state slot over 100
+//! updates. `fixtures/generate.py` made the values.
+
+mod problem;
+
+use candle_core::DType;
+use optim::{AnyOptimizer, Group, Optimizer, by_name, rules};
+use problem::{grads, start, values};
+use serde_json::Value;
+use std::path::Path;
+
+fn fixture(rule: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/rules/{rule}.json"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).expect("a fixture is JSON")
+}
+
+/// `adamw:lr=0.01,..`, the base of SAM first.
+fn text_of(rule: &str, case: &Value) -> String {
+    let keys = case["hyperparameters"].as_object().expect("an object");
+    let value = |v: &Value| v.as_str().map_or(v.to_string(), str::to_string);
+    let pairs: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={}", value(v))).collect();
+    format!("{rule}:{}", pairs.join(","))
+}
+
+/// The largest difference of a tensor over its largest absolute value.
+fn difference(ours: &[f64], reference: &Value) -> f64 {
+    let reference: Vec<f64> = serde_json::from_value(reference.clone()).expect("numbers");
+    assert_eq!(ours.len(), reference.len());
+    let largest = reference.iter().fold(0.0f64, |a, x| a.max(x.abs()));
+    let apart = ours.iter().zip(&reference).fold(0.0f64, |a, (x, y)| a.max((x - y).abs()));
+    if apart.is_nan() || ours.iter().any(|x| x.is_nan()) { f64::INFINITY } else { apart / largest.max(f64::MIN_POSITIVE) }
+}
+
+/// The worst difference over all records of a case.
+fn run(rule: &str, case: &Value, dtype: DType) -> f64 {
+    let text = text_of(rule, case);
+    let params = start(dtype).expect("parameters");
+    let group = Group::new(params.clone(), by_name(&text).expect(&text));
+    let mut optimizer = AnyOptimizer::from_groups(vec![group]).expect(&text);
+    let scale = case["grad_scale"].as_f64().expect("a number");
+    let mut worst = 0.0f64;
+    let records = case["records"].as_array().expect("records");
+    for t in 1..=100u64 {
+        let has = |name: &str| t >= case["late"][name].as_u64().unwrap_or(1);
+        let mut gradients = grads(&params, t, scale, has).expect("gradients");
+        if rule == "sam" {
+            optimizer.first_step(&gradients).expect("first step");
+            gradients = grads(&params, t, scale, has).expect("gradients");
+        }
+        optimizer.step(&gradients).expect("step");
+        let Some(record) = records.iter().find(|r| r["update"] == t) else { continue };
+        let state = optimizer.state_dict().expect("state");
+        for (name, var) in &params {
+            for (slot, reference) in record[name].as_object().expect("slots") {
+                let ours = match slot.as_str() {
+                    "param" => values(var),
+                    slot => values(&state.tensors[&format!("{name}.{slot}")]),
+                };
+                worst = worst.max(difference(&ours.expect("values"), reference));
+            }
+            let ours = state.tensors.keys().filter(|k| k.starts_with(&format!("{name}."))).count();
+            assert_eq!(ours, record[name].as_object().map_or(0, |r| r.len()), "{text}: slots of {name} at {t}");
+        }
+    }
+    worst
+}
+
+#[test]
+fn every_rule_and_setting_agrees_with_its_reference() {
+    let mut failed = Vec::new();
+    for spec in rules::specs() {
+        let fixture = fixture(spec.name);
+        let cases = fixture["cases"].as_array().expect("cases");
+        assert!(cases.len() >= 4, "{}: at least 4 settings", spec.name);
+        assert!(cases.iter().any(|c| c["late"] != serde_json::json!({})), "{}: a late parameter", spec.name);
+        for case in cases {
+            for (dtype, bar) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+                let worst = run(spec.name, case, dtype);
+                println!("{:8} {:28} {dtype:?} {worst:.1e}", spec.name, case["name"].as_str().unwrap_or("?"));
+                if worst > bar {
+                    failed.push(format!("{} {} {dtype:?}: {worst:e} > {bar:e}", spec.name, case["name"]));
+                }
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
