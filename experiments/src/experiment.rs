@@ -5,7 +5,7 @@ use crate::{
     data::{Dataset, ImageData},
     device::DeviceName,
     models::{self, ModelSpec},
-    optimizer::{self, AnyRule, Schedule},
+    optimizer,
     options::Options,
     plot::{self, GroupMetrics},
     record::{self, MetricsWriter, OutDir},
@@ -14,6 +14,7 @@ use crate::{
     train::{self, Outcome, Training},
 };
 use anyhow::{Context, Result, bail};
+use optim::{AnyRule, Rule, Schedule};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{

@@ -4,13 +4,14 @@ use crate::{
     console::TrialBar,
     data::{Augment, ImageData, Split},
     models::{ImageShape, Mode, Model, ModelSpec, Parameters},
-    optimizer::{self, AnyRule, Schedule},
+    optimizer,
     random::{self, Purpose, stream},
     record::{Metric, MetricsWriter},
 };
 use anyhow::Result;
 use candle_core::{D, Device, Tensor};
 use candle_nn::loss::cross_entropy;
+use optim::{AnyRule, Schedule};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
