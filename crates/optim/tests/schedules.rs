@@ -132,6 +132,7 @@ fn every_value_is_finite_and_not_negative() {
 #[test]
 fn ends_and_peaks_are_exact() {
     let table: &[(&str, &[(u64, f64)])] = &[
+        ("linear:lr=0.1,end_lr=0.7,steps=7", &[(0, 0.1), (7, 0.7)]), // 0.7 + (0.1 - 0.7) is not 0.1
         (
             "linear:lr=0.3,end_lr=0.1,steps=7",
             &[(0, 0.3), (7, 0.1), (8, 0.1), (u64::MAX, 0.1)],
