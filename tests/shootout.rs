@@ -44,7 +44,11 @@ fn files(folder: &Path) -> Vec<String> {
     while let Some(next) = open.pop() {
         for entry in fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { open.push(path) } else { found.push(path.strip_prefix(folder).unwrap().display().to_string()) }
+            if path.is_dir() {
+                open.push(path)
+            } else {
+                found.push(path.strip_prefix(folder).unwrap().display().to_string())
+            }
         }
     }
     found.sort();
@@ -79,7 +83,8 @@ fn a_run_writes_every_record_and_prints_the_table() {
     assert_eq!(ids.len(), 3 * 2);
     let mut expected: Vec<String> =
         ["experiment.json", "learning_curves.svg", "log.txt", "summary.json"].map(str::to_owned).into();
-    expected.extend(ids.iter().flat_map(|id| [format!("trials/{id}/metrics.jsonl"), format!("trials/{id}/trial.json")]));
+    expected
+        .extend(ids.iter().flat_map(|id| [format!("trials/{id}/metrics.jsonl"), format!("trials/{id}/trial.json")]));
     expected.sort();
     assert_eq!(files(&out), expected);
     assert_eq!(
@@ -96,11 +101,13 @@ fn a_run_writes_every_record_and_prints_the_table() {
     assert_eq!(keys(&summary), ["experiment", "dataset", "model", "groups", "trials"]);
     let groups = summary["groups"].as_array().unwrap();
     for (group, optimizer) in groups.iter().zip(["sgd", "adam", "adamw"]) {
-        let expected = ["name", "optimizer", "schedule", "hyperparameters", "n", "loss", "accuracy", "seconds", "diverged"];
+        let expected =
+            ["name", "optimizer", "schedule", "hyperparameters", "n", "loss", "accuracy", "seconds", "diverged"];
         assert_eq!(keys(group), expected);
         assert_eq!((&group["optimizer"], &group["n"], &group["diverged"]), (&optimizer.into(), &2.into(), &0.into()));
         assert!(group["hyperparameters"]["lr"].as_f64().unwrap() > 0.0);
-        let own: Vec<&Value> = summary["trials"].as_array().unwrap().iter().filter(|t| t["group"] == group["name"]).collect();
+        let own: Vec<&Value> =
+            summary["trials"].as_array().unwrap().iter().filter(|t| t["group"] == group["name"]).collect();
         assert_eq!(own.len(), 2);
         for (estimate, field) in [("loss", "final_loss"), ("accuracy", "final_accuracy"), ("seconds", "seconds")] {
             let values: Vec<f64> = own.iter().map(|trial| trial[field].as_f64().unwrap()).collect();
@@ -121,7 +128,16 @@ fn a_run_writes_every_record_and_prints_the_table() {
 
     for trial in summary["trials"].as_array().unwrap() {
         let expected = [
-            "id", "group", "seed", "final_loss", "best_loss", "final_accuracy", "best_accuracy", "steps", "seconds", "diverged",
+            "id",
+            "group",
+            "seed",
+            "final_loss",
+            "best_loss",
+            "final_accuracy",
+            "best_accuracy",
+            "steps",
+            "seconds",
+            "diverged",
         ];
         assert_eq!(keys(trial), expected);
         let id = trial["id"].as_str().unwrap();
@@ -245,7 +261,9 @@ fn wrong_input_is_one_line_and_status_2_and_leaves_nothing() {
 #[test]
 fn wrong_usage_is_status_2() {
     let folder = tempfile::tempdir().unwrap();
-    for args in [&["--epochs", "1", "--steps", "1"][..], &["--seeds", "0"], &["--epochs", "-1"], &["--optimizer", "adam"]] {
+    for args in
+        [&["--epochs", "1", "--steps", "1"][..], &["--seeds", "0"], &["--epochs", "-1"], &["--optimizer", "adam"]]
+    {
         let output = shootout(folder.path(), args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(text(&output.stderr).starts_with("error: ") && !text(&output.stderr).contains("panicked"), "{args:?}");

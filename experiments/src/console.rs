@@ -46,10 +46,8 @@ impl Console {
             .with_target(false)
             .without_time()
             .with_filter(filter()?);
-        let file = fmt::layer()
-            .with_writer(console.log.clone())
-            .with_ansi(false)
-            .with_filter(filter()?.or(LevelFilter::INFO));
+        let file =
+            fmt::layer().with_writer(console.log.clone()).with_ansi(false).with_filter(filter()?.or(LevelFilter::INFO));
         // A process has one log; a second run in it logs to the first one's.
         let _ = Registry::default().with(stderr).with(file).try_init();
         Ok(console)

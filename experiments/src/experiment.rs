@@ -364,7 +364,10 @@ impl Experiment {
         let outcome = training.run(&self.device.open()?, &mut metrics, &bar)?;
         drop(bar);
         metrics.sync()?;
-        record::write_json(&file("trial.json"), &TrialRecord { outcome: Some(outcome.clone()), ..trial.record.clone() })?;
+        record::write_json(
+            &file("trial.json"),
+            &TrialRecord { outcome: Some(outcome.clone()), ..trial.record.clone() },
+        )?;
         self.console.line(&format!("{name}: {}", describe(&outcome)));
         match &outcome.cause {
             Some(cause) => tracing::warn!(trial = id, cause, "diverged"),
@@ -405,7 +408,11 @@ impl Experiment {
             Ok(GroupMetrics { name: group.config.name.clone(), trials: own.map(read).collect::<Result<_>>()? })
         };
         let groups = self.groups.iter().map(group).collect::<Result<Vec<_>>>()?;
-        let seeds = if self.seeds.len() == 1 { "1 seed".to_owned() } else { format!("{} seeds, mean and range", self.seeds.len()) };
+        let seeds = if self.seeds.len() == 1 {
+            "1 seed".to_owned()
+        } else {
+            format!("{} seeds, mean and range", self.seeds.len())
+        };
         let title = format!("{}: {} on {} ({seeds})", self.comparison.name, self.model.name, self.dataset);
         plot::learning_curves(&title, &groups)
     }

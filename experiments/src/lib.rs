@@ -43,7 +43,8 @@ pub fn main(comparison: Comparison) -> ExitCode {
     if options.list {
         return print(&list::list(&comparison));
     }
-    let prepared = Console::start(options.verbose).and_then(|console| Experiment::prepare(comparison, &options, console));
+    let prepared =
+        Console::start(options.verbose).and_then(|console| Experiment::prepare(comparison, &options, console));
     let experiment = match prepared {
         Ok(experiment) => experiment,
         Err(error) => return fail(&error, 2),

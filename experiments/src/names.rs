@@ -26,7 +26,10 @@ mod tests {
             [("resnet2", Some("resnet20")), ("ResNet20", Some("resnet20")), ("mpl", Some("mlp")), ("transformer", None)]
         {
             let message = unknown("model", name, known).to_string();
-            assert!(message.contains(&format!("`{name}`")) && message.ends_with("(known: mlp, cnn, resnet20)"), "{message}");
+            assert!(
+                message.contains(&format!("`{name}`")) && message.ends_with("(known: mlp, cnn, resnet20)"),
+                "{message}"
+            );
             let expected = suggestion.map(|near| format!("did you mean `{near}`?"));
             assert_eq!(expected.is_some(), message.contains("did you mean"), "{message}");
             assert!(expected.is_none_or(|expected| message.contains(&expected)), "{message}");

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf};
 
 /// The command line of an experiment.
-#[derive(Debug, Clone, Default, clap::Parser)]
+#[derive(Debug, Clone, clap::Parser)]
 pub struct Options {
     /// Data set: digits (part of the program), fashion-mnist, cifar10
     #[arg(long, value_name = "NAME", default_value = "digits")]

@@ -63,7 +63,12 @@ type DrawResult = Result<(), Box<dyn std::error::Error>>;
 pub fn learning_curves(title: &str, groups: &[GroupMetrics]) -> Result<String> {
     let percent = |accuracy: f64| accuracy * 100.0;
     let panels = [
-        Panel { title: "training loss", unit: "cross entropy", logarithmic: true, curves: curves(groups, train_losses) },
+        Panel {
+            title: "training loss",
+            unit: "cross entropy",
+            logarithmic: true,
+            curves: curves(groups, train_losses),
+        },
         Panel {
             title: "test loss",
             unit: "cross entropy",
@@ -133,7 +138,8 @@ fn train_losses(trial: &[Metric]) -> Vec<(f64, f64)> {
     for (step, loss) in losses() {
         parts.entry((step - 1) / part_len).or_default().push((step as f64, loss));
     }
-    let mean = |points: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+    let mean =
+        |points: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
     parts.values().map(|points| (mean(points, |p| p.0), mean(points, |p| p.1))).collect()
 }
 
@@ -199,8 +205,8 @@ where
         .y_desc(panel.unit)
         .x_labels(6)
         .y_labels(8)
-        .x_label_formatter(&|step| format!("{step:.0}"))
-        .y_label_formatter(&|value| short(*value))
+        .x_label_formatter(&short)
+        .y_label_formatter(&short)
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
         .axis_style(TEXT)
@@ -233,7 +239,7 @@ fn draw_curves<Y: Ranged<ValueType = f64>>(
 }
 
 /// A number with as many digits as a tick needs.
-fn short(value: f64) -> String {
+fn short(value: &f64) -> String {
     let text = format!("{value:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -298,7 +304,7 @@ mod tests {
     #[test]
     fn ticks_are_short() {
         for (value, text) in [(0.1, "0.1"), (100.0, "100"), (0.0, "0"), (0.0025, "0.0025"), (97.5, "97.5")] {
-            assert_eq!(short(value), text);
+            assert_eq!(short(&value), text);
         }
     }
 }

@@ -239,7 +239,8 @@ mod tests {
     fn a_damaged_line_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
-        fs::write(&path, "{\"kind\":\"eval\",\"step\":1,\"loss\":1,\"accuracy\":1,\"seconds\":0}\n{\"kind\":\"ev").unwrap();
+        fs::write(&path, "{\"kind\":\"eval\",\"step\":1,\"loss\":1,\"accuracy\":1,\"seconds\":0}\n{\"kind\":\"ev")
+            .unwrap();
         let message = format!("{:#}", read_metrics(&path).unwrap_err());
         assert!(message.contains("metrics.jsonl`, line 2"), "{message}");
     }

@@ -106,7 +106,7 @@ impl Summary {
     /// The table of results, a row per group.
     pub fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
         table.set_header(["", "n", "test loss", "95 % CI", "test accuracy", "95 % CI", "seconds", "diverged"]);
         for group in &self.groups {
             table.add_row([
@@ -153,12 +153,8 @@ mod tests {
             };
             TrialSummary::new(format!("{group}{seed}"), group.to_owned(), seed, &outcome)
         };
-        let trials = [
-            trial("a", 0, Some(0.1)),
-            trial("b", 0, Some(9.0)),
-            trial("a", 1, Some(0.3)),
-            trial("a", 2, None),
-        ];
+        let trials =
+            [trial("a", 0, Some(0.1)), trial("b", 0, Some(9.0)), trial("a", 1, Some(0.3)), trial("a", 2, None)];
         let group = GroupSummary {
             name: "a".to_owned(),
             optimizer: "sgd".to_owned(),

@@ -86,21 +86,19 @@ impl Training<'_> {
 
         let mut outcome = Outcome::default();
         let mut clock = Clock::default();
-        let mut epoch = None;
+        let mut epoch = Epoch::draw(self, 0);
         for step in 1..=self.steps {
             clock.start();
             let (index, batch) = ((step - 1) / self.steps_per_epoch(), (step - 1) % self.steps_per_epoch());
-            let epoch = match &epoch {
-                Some(current @ Epoch { index: i, .. }) if *i == index => current,
-                _ => epoch.insert(Epoch::draw(self, index)),
-            };
+            if epoch.index != index {
+                epoch = Epoch::draw(self, index);
+            }
             let (x, labels) = epoch.batch(self, batch as usize, device)?;
             let is_recorded = step == 1 || step == self.steps || step % TRAIN_LINE_EVERY == 0;
             optimizer.measure_grad_norm(is_recorded);
             let lr = self.schedule.at(step - 1);
-            let loss = optimizer.step_with(|evaluation| {
-                cross_entropy(&model.forward(&x, Mode::Train { evaluation })?, &labels)
-            })?;
+            let loss = optimizer
+                .step_with(|evaluation| cross_entropy(&model.forward(&x, Mode::Train { evaluation })?, &labels))?;
             let loss = f64::from(loss.to_scalar::<f32>()?);
             let is_evaluated = step == self.steps || step % self.evaluate_every == 0;
             if is_evaluated {
@@ -190,11 +188,8 @@ impl Epoch {
         let order = random::order(training.seed, index, training.data.train.len());
         let augment = training.augment.then(|| {
             let mut rng = stream(training.seed, Purpose::Augmentation, index);
-            let mut draw = |_| Augment {
-                dy: rng.random_range(-4..=4),
-                dx: rng.random_range(-4..=4),
-                flip: rng.random(),
-            };
+            let mut draw =
+                |_| Augment { dy: rng.random_range(-4..=4), dx: rng.random_range(-4..=4), flip: rng.random() };
             (0..order.len()).map(&mut draw).collect()
         });
         Self { index, order, augment }

@@ -2,11 +2,7 @@
 
 use crate::random::{Purpose, stream};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
-use candle_nn::{
-    Init, VarBuilder,
-    init::NormalOrUniform,
-    var_builder::SimpleBackend,
-};
+use candle_nn::{Init, VarBuilder, init::NormalOrUniform, var_builder::SimpleBackend};
 use rand_distr::{Distribution, Normal, Uniform};
 use std::{
     collections::BTreeMap,
@@ -151,7 +147,10 @@ mod tests {
         assert_eq!(there, created(7, ["b", "a"]));
         assert_ne!(there, created(8, ["a", "b"]));
         assert_ne!(there[1].1, there[3].1, "a.weight and b.weight");
-        assert_eq!(there.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a.bias", "a.weight", "b.bias", "b.weight"]);
+        assert_eq!(
+            there.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["a.bias", "a.weight", "b.bias", "b.weight"]
+        );
     }
 
     /// Mean, standard deviation and bound of 40,000 values; the tolerances are five standard errors.
