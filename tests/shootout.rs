@@ -228,7 +228,7 @@ fn wrong_input_is_one_line_and_status_2_and_leaves_nothing() {
         (&["--opt", "adamw:beta1=1.5"], &["adamw", "beta1", "1.5", "[0, 1)"]),
         (&["--opt", "adamw:lr=fast"], &["lr", "fast"]),
         (&["--opt", "adamw:lr"], &["lr"]),
-        (&["--opt", "sgd", "--opt", "sgd"], &["`sgd`", "twice"]),
+        (&["--opt", "adam", "--opt", "adam:lr=0.001"], &["`adam`", "`adam:lr=0.001`", "the same"]),
         (&["--schedule", "cosin"], &["cosin", "did you mean", "cosine"]),
         (&["--schedule", "cosine:min=0"], &["min"]),
         (&["--dataset", "digit"], &["digit", "did you mean", "digits"]),

@@ -148,6 +148,13 @@ pub(crate) fn defaults(dataset: Dataset) -> Defaults {
     }
 }
 
+impl Group {
+    /// All that sets it apart from other groups, written out.
+    fn text(&self) -> String {
+        format!("{} {}", self.rule, self.schedule)
+    }
+}
+
 /// An experiment whose every part is known to be valid.
 pub struct Experiment {
     comparison: Comparison,
@@ -188,11 +195,6 @@ impl Experiment {
             given => given.to_vec(),
         };
         let configs = (comparison.groups)(options, &optimizers);
-        for (i, config) in configs.iter().enumerate() {
-            if configs[..i].iter().any(|earlier| earlier.name == config.name) {
-                bail!("`{}` is given twice", config.name);
-            }
-        }
         let defaults = defaults(dataset);
         let batch_size = options.batch_size.map_or(defaults.batch_size, NonZeroUsize::get);
         let images = dataset.spec().train;
@@ -216,6 +218,11 @@ impl Experiment {
             Ok(Group { config, rule, schedule })
         });
         let groups = groups.collect::<Result<Vec<_>>>()?;
+        for (i, group) in groups.iter().enumerate() {
+            if let Some(same) = groups[..i].iter().find(|other| other.text() == group.text()) {
+                bail!("`{}` and `{}` are the same", same.config.name, group.config.name);
+            }
+        }
         let seeds: Vec<u64> = (0..options.seeds.get() as u64).collect();
         let threads = match options.threads {
             Some(threads) => threads.get(),
@@ -370,7 +377,7 @@ impl Experiment {
         )?;
         self.console.line(&format!("{name}: {}", describe(&outcome)));
         match &outcome.cause {
-            Some(cause) => tracing::warn!(trial = id, cause, "diverged"),
+            Some(cause) => tracing::info!(trial = id, cause, "diverged"),
             None => tracing::info!(trial = id, loss = outcome.final_loss, accuracy = outcome.final_accuracy, "ended"),
         }
         Ok(outcome)
