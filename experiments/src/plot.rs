@@ -182,8 +182,9 @@ fn draw_panel(area: &Area, panel: &Panel) -> DrawResult {
         return Ok(());
     }
     if panel.logarithmic && low > 0.0 {
-        let range = (low / 1.15)..(high * 1.15);
-        let mut chart = builder.build_cartesian_2d(0.0..last, range.log_scale())?;
+        let (low, high) = (low / 1.15, high * 1.15);
+        let axis = (low..high).log_scale().with_key_points(logarithmic_ticks(low, high));
+        let mut chart = builder.build_cartesian_2d(0.0..last, axis)?;
         draw_mesh(&mut chart.configure_mesh(), panel)?;
         draw_curves(&mut chart, panel)
     } else {
@@ -236,6 +237,18 @@ fn draw_curves<Y: Ranged<ValueType = f64>>(
         }
     }
     Ok(())
+}
+
+/// Round numbers between `low` and `high`, some four to a dozen of them.
+fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
+    let multiples: &[f64] = match (high / low).log10() {
+        decades if decades < 0.7 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+        decades if decades < 3.0 => &[1.0, 2.0, 5.0],
+        _ => &[1.0],
+    };
+    let decades = low.log10().floor() as i32..=high.log10().floor() as i32;
+    let ticks = decades.flat_map(|decade| multiples.iter().map(move |multiple| multiple * 10f64.powi(decade)));
+    ticks.filter(|tick| (low..=high).contains(tick)).collect()
 }
 
 /// A number with as many digits as a tick needs.
@@ -298,6 +311,21 @@ mod tests {
             assert!(svg.contains("one &amp; &lt;two&gt;") && svg.contains("test accuracy"));
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
             assert!(svg.matches("<polygon").count() >= polygons);
+        }
+    }
+
+    #[test]
+    fn logarithmic_ticks_are_round_and_enough() {
+        for (low, high, ticks) in [
+            (0.04, 3.0, &[0.05, 0.1, 0.2, 0.5, 1.0, 2.0][..]),
+            (0.9, 2.3, &[1.0, 1.5, 2.0]),
+            (3e-5, 2.0, &[1e-4, 1e-3, 1e-2, 0.1, 1.0]),
+        ] {
+            let found = logarithmic_ticks(low, high);
+            assert!(
+                found.len() == ticks.len() && found.iter().zip(ticks).all(|(a, b)| (a / b - 1.0).abs() < 1e-12),
+                "{found:?}"
+            );
         }
     }
 
