@@ -1,0 +1,35 @@
+//! A small convolutional network.
+
+use super::{ImageShape, Mode, Model, layers::max_pool2};
+use candle_core::{Result, Tensor};
+use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, conv2d, linear};
+
+/// Three 3x3 convolutions of 16, 32 and 64 channels with ReLU, each followed by 2x2 max pooling, then a linear classifier.
+pub(super) struct Cnn {
+    convs: Vec<Conv2d>,
+    classifier: Linear,
+}
+
+impl Cnn {
+    pub(super) fn build(shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
+        let config = Conv2dConfig { padding: 1, ..Default::default() };
+        let (mut channels, mut height, mut width) = (shape.channels, shape.height, shape.width);
+        let mut convs = Vec::new();
+        for (i, out_channels) in [16, 32, 64].into_iter().enumerate() {
+            convs.push(conv2d(channels, out_channels, 3, config, vb.pp(format!("conv{}", i + 1)))?);
+            (channels, height, width) = (out_channels, height / 2, width / 2);
+        }
+        let classifier = linear(channels * height * width, shape.classes, vb.pp("classifier"))?;
+        Ok(Box::new(Self { convs, classifier }))
+    }
+}
+
+impl Model for Cnn {
+    fn forward(&self, x: &Tensor, _: Mode) -> Result<Tensor> {
+        let mut x = x.clone();
+        for conv in &self.convs {
+            x = max_pool2(&conv.forward(&x)?.relu()?)?;
+        }
+        self.classifier.forward(&x.flatten_from(1)?)
+    }
+}

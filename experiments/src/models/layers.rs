@@ -1,0 +1,146 @@
+//! Layers that candle lacks or differentiates wrongly.
+
+use super::Mode;
+use candle_core::{Result, Tensor, Var};
+use candle_nn::{Conv2d, Conv2dConfig, Init, VarBuilder};
+
+/// A convolution of 3x3 with padding 1 and no bias.
+pub(super) fn conv3x3(in_channels: usize, out_channels: usize, stride: usize, vb: VarBuilder) -> Result<Conv2d> {
+    let config = Conv2dConfig { padding: 1, stride, ..Default::default() };
+    candle_nn::conv2d_no_bias(in_channels, out_channels, 3, config, vb)
+}
+
+/// The maximum over windows of 2x2 with stride 2; an odd last row or column is left out. `x` is (n, c, h, w) with h, w >= 2.
+///
+/// Built from `maximum`, since the gradient of candle's `max_pool2d` is a quarter of the right one where the maximum is unique.
+pub(super) fn max_pool2(x: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let halves = |x: &Tensor, dim: usize| -> Result<Tensor> {
+        x.narrow(dim, 0, 1)?.squeeze(dim)?.maximum(&x.narrow(dim, 1, 1)?.squeeze(dim)?)
+    };
+    let x = if h % 2 == 0 { x.clone() } else { x.narrow(2, 0, h - 1)?.contiguous()? };
+    let x = halves(&x.reshape((n, c, h / 2, 2, w))?, 3)?;
+    let x = if w % 2 == 0 { x } else { x.narrow(3, 0, w - 1)?.contiguous()? };
+    halves(&x.reshape((n, c, h / 2, w / 2, 2))?, 4)
+}
+
+/// The mean over height and width: (n, c, h, w) to (n, c).
+pub(super) fn global_average_pool(x: &Tensor) -> Result<Tensor> {
+    x.flatten_from(2)?.mean(2)
+}
+
+/// Batch normalisation over (n, h, w) of each channel (Ioffe & Szegedy 2015, arXiv:1502.03167), with PyTorch's conventions:
+/// eps 1e-5, running statistics `running += 0.1 (batch - running)`, the running variance from the unbiased one.
+pub(super) struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Var,
+    running_var: Var,
+}
+
+impl BatchNorm {
+    const EPS: f64 = 1e-5;
+    const MOMENTUM: f64 = 0.1;
+
+    pub(super) fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
+        Ok(Self {
+            weight: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
+            bias: vb.get_with_hints(channels, "bias", Init::Const(0.0))?,
+            running_mean: Var::from_tensor(&vb.get_with_hints(channels, "running_mean", Init::Const(0.0))?)?,
+            running_var: Var::from_tensor(&vb.get_with_hints(channels, "running_var", Init::Const(1.0))?)?,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
+        let (centred, var) = match mode {
+            Mode::Evaluate => {
+                let mean = self.running_mean.as_detached_tensor();
+                (x.broadcast_sub(&per_channel(&mean)?)?, self.running_var.as_detached_tensor())
+            }
+            Mode::Train { evaluation } => {
+                let mean = channel_mean(x)?;
+                let centred = x.broadcast_sub(&per_channel(&mean)?)?;
+                let var = channel_mean(&centred.sqr()?)?;
+                if evaluation == 0 {
+                    let n = (x.elem_count() / var.elem_count()) as f64;
+                    let unbiased = (&var * (n / (n - 1.0).max(1.0)))?;
+                    track(&self.running_mean, &mean, Self::MOMENTUM)?;
+                    track(&self.running_var, &unbiased, Self::MOMENTUM)?;
+                }
+                (centred, var)
+            }
+        };
+        let scale = (&self.weight / (var + Self::EPS)?.sqrt()?)?;
+        centred.broadcast_mul(&per_channel(&scale)?)?.broadcast_add(&per_channel(&self.bias)?)
+    }
+}
+
+/// The mean of each channel of (n, c, h, w): (c). In two steps, because candle is quick at sums over the last dimension only.
+fn channel_mean(x: &Tensor) -> Result<Tensor> {
+    x.flatten_from(2)?.mean(2)?.mean(0)
+}
+
+/// `running += momentum (batch - running)`, outside the graph.
+fn track(running: &Var, batch: &Tensor, momentum: f64) -> Result<()> {
+    let old = running.as_detached_tensor();
+    running.set(&((&old * (1.0 - momentum))? + (batch.detach() * momentum)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Parameters;
+    use candle_core::Device;
+
+    fn values(t: &Tensor) -> Vec<f32> {
+        t.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn max_pool_sends_the_whole_gradient_to_the_maximum() {
+        #[rustfmt::skip]
+        let x = [
+            1.0f32, 2.0, 0.0, 5.0, 9.0,
+            4.0,    3.0, 7.0, 6.0, 9.0,
+            9.0,    9.0, 9.0, 9.0, 9.0,
+        ];
+        let x = Var::from_tensor(&Tensor::new(&x, &Device::Cpu).unwrap().reshape((1, 1, 3, 5)).unwrap()).unwrap();
+        let y = max_pool2(&x).unwrap();
+        assert_eq!((y.dims(), values(&y)), (&[1, 1, 1, 2][..], vec![4.0, 7.0]));
+        let weights = Tensor::new(&[10.0f32, 20.0], &Device::Cpu).unwrap().reshape((1, 1, 1, 2)).unwrap();
+        let grads = (y * weights).unwrap().sum_all().unwrap().backward().unwrap();
+        #[rustfmt::skip]
+        let expected = [
+            0.0, 0.0,  0.0, 0.0, 0.0,
+            10.0, 0.0, 20.0, 0.0, 0.0,
+            0.0, 0.0,  0.0, 0.0, 0.0,
+        ];
+        assert_eq!(values(grads.get(&x).unwrap()), expected);
+    }
+
+    /// A channel with the values 1, 3, 5, 7 (mean 4, variance 5, unbiased 20/3) and one with 0, 0, 0, 8 (2, 12, 16).
+    #[test]
+    fn batch_norm_by_hand() {
+        let x = Tensor::new(&[1.0f32, 3.0, 0.0, 0.0, 5.0, 7.0, 0.0, 8.0], &Device::Cpu).unwrap();
+        let x = x.reshape((2, 2, 1, 2)).unwrap();
+        let parameters = Parameters::new(0);
+        let norm = BatchNorm::new(2, parameters.builder(&Device::Cpu)).unwrap();
+        let close = |found: Vec<f32>, expected: &[f64]| {
+            assert_eq!(found.len(), expected.len());
+            for (a, b) in found.iter().zip(expected) {
+                assert!((f64::from(*a) - b).abs() < 1e-6, "{found:?} is not {expected:?}");
+            }
+        };
+        let y = values(&norm.forward(&x, Mode::Train { evaluation: 0 }).unwrap());
+        let (a, b) = ((5.0f64 + 1e-5).sqrt(), (12.0f64 + 1e-5).sqrt());
+        close(y, &[-3.0 / a, -1.0 / a, -2.0 / b, -2.0 / b, 1.0 / a, 3.0 / a, -2.0 / b, 6.0 / b]);
+        let buffers = parameters.buffers();
+        close(values(&buffers[0].1), &[0.4, 0.2]);
+        close(values(&buffers[1].1), &[0.9 + 0.1 * 20.0 / 3.0, 0.9 + 1.6]);
+
+        let y = values(&norm.forward(&x, Mode::Evaluate).unwrap());
+        let (a, b) = ((0.9f64 + 2.0 / 3.0 + 1e-5).sqrt(), (2.5f64 + 1e-5).sqrt());
+        close(y, &[0.6 / a, 2.6 / a, -0.2 / b, -0.2 / b, 4.6 / a, 6.6 / a, -0.2 / b, 7.8 / b]);
+    }
+}

@@ -1,0 +1,31 @@
+//! A multi-layer perceptron.
+
+use super::{ImageShape, Mode, Model};
+use candle_core::{Result, Tensor};
+use candle_nn::{Linear, Module, VarBuilder, linear};
+
+/// Hidden layers of 128 and 64 with ReLU over the flattened image.
+pub(super) struct Mlp {
+    layers: [Linear; 3],
+}
+
+impl Mlp {
+    pub(super) fn build(shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
+        let pixels = shape.channels * shape.height * shape.width;
+        Ok(Box::new(Self {
+            layers: [
+                linear(pixels, 128, vb.pp("hidden1"))?,
+                linear(128, 64, vb.pp("hidden2"))?,
+                linear(64, shape.classes, vb.pp("classifier"))?,
+            ],
+        }))
+    }
+}
+
+impl Model for Mlp {
+    fn forward(&self, x: &Tensor, _: Mode) -> Result<Tensor> {
+        let [hidden1, hidden2, classifier] = &self.layers;
+        let x = hidden1.forward(&x.flatten_from(1)?)?.relu()?;
+        classifier.forward(&hidden2.forward(&x)?.relu()?)
+    }
+}

@@ -1,0 +1,123 @@
+//! The residual network of the CIFAR experiments (He et al. 2015, arXiv:1512.03385, section 4.2).
+
+use super::{
+    ImageShape, Mode, Model,
+    layers::{BatchNorm, conv3x3, global_average_pool},
+};
+use candle_core::{Result, Tensor};
+use candle_nn::{Conv2d, Linear, Module, VarBuilder, linear};
+
+/// 20 layers: a 3x3 convolution of 16 channels, three stages of three basic blocks with 16, 32 and 64 channels, the global
+/// average, and a linear classifier. Shortcuts have no parameters (option A): 0.27 million for CIFAR-10.
+pub(super) struct ResNet20 {
+    conv: Conv2d,
+    norm: BatchNorm,
+    blocks: Vec<BasicBlock>,
+    classifier: Linear,
+}
+
+impl ResNet20 {
+    pub(super) fn build(shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
+        let mut blocks = Vec::new();
+        let mut channels = 16;
+        for (stage, out_channels) in [16, 32, 64].into_iter().enumerate() {
+            for block in 0..3 {
+                let vb = vb.pp(format!("stage{}.{block}", stage + 1));
+                blocks.push(BasicBlock::new(channels, out_channels, vb)?);
+                channels = out_channels;
+            }
+        }
+        Ok(Box::new(Self {
+            conv: conv3x3(shape.channels, 16, 1, vb.pp("conv"))?,
+            norm: BatchNorm::new(16, vb.pp("norm"))?,
+            blocks,
+            classifier: linear(channels, shape.classes, vb.pp("classifier"))?,
+        }))
+    }
+}
+
+impl Model for ResNet20 {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut x = self.norm.forward(&self.conv.forward(x)?, mode)?.relu()?;
+        for block in &self.blocks {
+            x = block.forward(&x, mode)?;
+        }
+        self.classifier.forward(&global_average_pool(&x)?)
+    }
+}
+
+/// `relu(shortcut(x) + norm(conv(relu(norm(conv(x))))))`, with stride 2 where the channels double.
+struct BasicBlock {
+    conv1: Conv2d,
+    norm1: BatchNorm,
+    conv2: Conv2d,
+    norm2: BatchNorm,
+    stride: usize,
+}
+
+impl BasicBlock {
+    fn new(in_channels: usize, out_channels: usize, vb: VarBuilder) -> Result<Self> {
+        let stride = out_channels / in_channels;
+        Ok(Self {
+            conv1: conv3x3(in_channels, out_channels, stride, vb.pp("conv1"))?,
+            norm1: BatchNorm::new(out_channels, vb.pp("norm1"))?,
+            conv2: conv3x3(out_channels, out_channels, 1, vb.pp("conv2"))?,
+            norm2: BatchNorm::new(out_channels, vb.pp("norm2"))?,
+            stride,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let y = self.norm1.forward(&self.conv1.forward(x)?, mode)?.relu()?;
+        let y = self.norm2.forward(&self.conv2.forward(&y)?, mode)?;
+        (y + shortcut(x, self.stride)?)?.relu()
+    }
+}
+
+/// Option A: every `stride`-th row and column, and zeros for the channels that are new.
+fn shortcut(x: &Tensor, stride: usize) -> Result<Tensor> {
+    if stride == 1 {
+        return Ok(x.clone());
+    }
+    let x = every_second(&every_second(x, 2)?, 3)?;
+    let new_channels = x.dim(1)?;
+    x.pad_with_zeros(1, new_channels / 2, new_channels - new_channels / 2)
+}
+
+/// Elements 0, 2, 4, .. along `dim`.
+fn every_second(x: &Tensor, dim: usize) -> Result<Tensor> {
+    let len = x.dim(dim)?;
+    let x = if len % 2 == 0 { x.clone() } else { x.pad_with_zeros(dim, 0, 1)? };
+    let mut pairs = x.dims().to_vec();
+    pairs.splice(dim..=dim, [len.div_ceil(2), 2]);
+    x.reshape(pairs)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn the_shortcut_takes_every_second_pixel_and_pads_the_channels() {
+        for side in [4usize, 5] {
+            let x = Tensor::arange(0f32, (2 * side * side) as f32, &Device::Cpu).unwrap();
+            let x = x.reshape((1, 2, side, side)).unwrap();
+            let y = shortcut(&x, 2).unwrap();
+            let half = side.div_ceil(2);
+            assert_eq!(y.dims(), [1, 4, half, half]);
+            let planes: Vec<Vec<Vec<f32>>> = y.squeeze(0).unwrap().to_vec3().unwrap();
+            for (channel, plane) in planes.iter().enumerate() {
+                for (row, pixels) in plane.iter().enumerate() {
+                    for (column, &pixel) in pixels.iter().enumerate() {
+                        let expected = match channel {
+                            1 | 2 => (((channel - 1) * side + 2 * row) * side + 2 * column) as f32,
+                            _ => 0.0,
+                        };
+                        assert_eq!(pixel, expected, "side {side}, channel {channel}, row {row}, column {column}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The optimizer of a trial, from the text that users write.
+
+use anyhow::{Context, Result};
+use candle_core::Var;
+use optim::{AnyOptimizer, AnyRule, Group, Rule, Schedule, Value, rules, schedule};
+use serde_json::Map;
+
+/// Reads an optimizer, as in `--opt NAME[:KEY=VALUE,..]`.
+///
+/// # Errors
+/// An unknown name or key (with the nearest known one), or a value that is not allowed.
+pub fn parse(text: &str) -> Result<AnyRule> {
+    Ok(optim::by_name(text)?)
+}
+
+/// Reads a schedule of the learning rate, as in `--schedule NAME[:KEY=VALUE,..]`. What the text leaves open is the learning
+/// rate of `rule`, and `steps` for the length of the run.
+///
+/// # Errors
+/// An unknown name or key (with the nearest known one), or a value that is not allowed.
+pub fn parse_schedule(text: &str, rule: &AnyRule, steps: u64) -> Result<Schedule> {
+    let lr = rule.get("lr").ok().map(f64::from);
+    Ok(Schedule::parse(text, &schedule::Defaults { lr, steps: Some(steps) })?)
+}
+
+/// The optimizer of `parameters` by `rule`, whose learning rate follows `schedule`.
+///
+/// # Errors
+/// When the rule has no learning rate, or a parameter cannot be optimized.
+pub fn build(parameters: Vec<(String, Var)>, rule: &AnyRule, schedule: &Schedule) -> Result<AnyOptimizer> {
+    let group = Group::new(parameters, rule.clone()).schedule("lr", schedule.clone())?;
+    AnyOptimizer::from_groups(vec![group]).context("cannot build the optimizer")
+}
+
+/// All hyperparameters of `rule`, for records.
+pub fn hyperparameters(rule: &AnyRule) -> Map<String, serde_json::Value> {
+    let value = |key: &str| match rule.field(key)? {
+        Value::Number(number) => Some(number.into()),
+        Value::Flag(flag) => Some(flag.into()),
+    };
+    let own = rule.hyperparameters().into_iter().map(|hyperparameter| hyperparameter.name);
+    own.filter_map(|key| Some((key.to_owned(), value(key)?))).collect()
+}
+
+/// The rules and schedules with their hyperparameters, for `--list`.
+pub fn list() -> String {
+    let mut text = String::from("\nOptimizers (--opt NAME:KEY=VALUE,..)\n");
+    for spec in rules::specs() {
+        text += &format!("  {:<14} {}\n", spec.name, first_line(spec.doc));
+        text += &format!("  {:<14} {}\n", "", spec.formula);
+        for hyperparameter in spec.hyperparameters {
+            let allowed = hyperparameter.range.map_or("true or false".to_owned(), |range| range.to_string());
+            let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
+            text += &format!("      {default:<22} {allowed}. {}\n", first_line(hyperparameter.doc));
+        }
+    }
+    text += "\nSchedules of the learning rate (--schedule NAME:KEY=VALUE,..)\n";
+    for entry in schedule::all() {
+        text += &format!("  {:<14} {}\n  {:<14} {}\n", entry.name, entry.doc, "", entry.formula);
+        for key in entry.keys {
+            let default = format!("{}={}", key.name, key.default);
+            text += &format!("      {default:<22} {}\n", key.allowed);
+        }
+    }
+    text
+}
+
+fn first_line(doc: &str) -> &str {
+    doc.lines().next().unwrap_or_default().trim()
+}

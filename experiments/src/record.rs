@@ -1,0 +1,272 @@
+//! The records of a run: what is written to OUT, and read back to report on it.
+//!
+//! ```text
+//! OUT/experiment.json              what was asked for, and by which program, commit and device
+//! OUT/trials/<id>/trial.json       a trial's config, and its outcome once it has ended
+//! OUT/trials/<id>/metrics.jsonl    its measurements, a line each, written as they come
+//! OUT/summary.json                 statistics over the seeds
+//! OUT/learning_curves.svg          the measurements as curves
+//! OUT/log.txt                      the log
+//! ```
+//!
+//! Files other than logs and measurements appear whole or not at all. Numbers that are not finite are written as `null`.
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+/// One measurement, a line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Metric {
+    /// A training step.
+    Train {
+        /// The updates made, this one included.
+        step: u64,
+        /// The epoch it belongs to, from 0.
+        epoch: u64,
+        /// The loss of its batch before the update.
+        #[serde(deserialize_with = "null_is_nan")]
+        loss: f64,
+        /// The learning rate it used.
+        lr: f64,
+        /// The global norm of its gradient before clipping.
+        grad_norm: Option<f64>,
+        /// Training time since the trial's start, without evaluation and saving.
+        seconds: f64,
+    },
+    /// A pass over the test images.
+    Eval {
+        /// The updates made before it.
+        step: u64,
+        /// The mean loss of a test image.
+        #[serde(deserialize_with = "null_is_nan")]
+        loss: f64,
+        /// The share of test images whose class is right.
+        accuracy: f64,
+        /// Training time since the trial's start, without evaluation and saving.
+        seconds: f64,
+    },
+}
+
+fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// The folder that a run writes to.
+#[derive(Debug)]
+pub struct OutDir {
+    path: PathBuf,
+    /// The folders that had to be made for it, deepest first.
+    made: Vec<PathBuf>,
+}
+
+impl OutDir {
+    /// Takes `path`, which must be an empty folder or not exist, and checks that it can be written to.
+    ///
+    /// # Errors
+    /// When it holds something, is a file, or cannot be written to.
+    pub fn create(path: &Path) -> Result<Self> {
+        match fs::read_dir(path) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    bail!("OUT `{}` is not empty, and results are never overwritten", path.display());
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("OUT `{}`", path.display())),
+        }
+        let made = path.ancestors().filter(|dir| !dir.as_os_str().is_empty()).take_while(|dir| !dir.exists());
+        let out = Self { path: path.to_owned(), made: made.map(Path::to_owned).collect() };
+        let writable = fs::create_dir_all(path).and_then(|()| tempfile::tempfile_in(path));
+        match writable {
+            Ok(_) => Ok(out),
+            Err(error) => {
+                out.discard();
+                Err(error).with_context(|| format!("OUT `{}` cannot be written to", path.display()))
+            }
+        }
+    }
+
+    /// Takes a new folder `runs/<experiment>-<time>`.
+    ///
+    /// # Errors
+    /// When it cannot be written to.
+    pub fn create_default(experiment: &str) -> Result<Self> {
+        let time = jiff::Zoned::now().strftime("%Y-%m-%dT%H-%M-%S");
+        let name = |n: u32| if n == 1 { format!("{experiment}-{time}") } else { format!("{experiment}-{time}-{n}") };
+        let path = (1..).map(|n| Path::new("runs").join(name(n))).find(|path| !path.exists());
+        Self::create(&path.expect("there are more names than folders"))
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file of trial `id`.
+    pub fn trial_file(&self, id: &str, name: &str) -> PathBuf {
+        self.path.join("trials").join(id).join(name)
+    }
+
+    /// Removes the folders that were made for it, as far as they are empty.
+    pub fn discard(self) {
+        // One that cannot be removed holds something, which must stay.
+        let _ = self.made.iter().try_for_each(fs::remove_dir);
+    }
+}
+
+/// Writes `value` as JSON to `path`, whole or not at all.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    write_text(path, &(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// Writes `text` to `path`, whole or not at all: to a file beside it, which is synced and renamed.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    let write = || {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        // The rename itself; not every system lets a folder be opened for that.
+        #[cfg(unix)]
+        File::open(folder)?.sync_all()?;
+        std::io::Result::Ok(())
+    };
+    write().with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Reads a JSON file.
+///
+/// # Errors
+/// When the file is missing or holds something else; the message names it.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let read = || Ok(serde_json::from_reader(BufReader::new(File::open(path)?))?);
+    read().with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// `metrics.jsonl` of a running trial.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsWriter {
+    /// Creates the file `path`, which must not exist.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn create(path: PathBuf) -> Result<Self> {
+        match File::create_new(&path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(error) => Err(error).with_context(|| format!("cannot create `{}`", path.display())),
+        }
+    }
+
+    /// Appends a line, in one write, so that a reader sees whole lines.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&mut self, metric: &Metric) -> Result<()> {
+        let line = serde_json::to_string(metric)? + "\n";
+        self.file.write_all(line.as_bytes()).with_context(|| format!("cannot write `{}`", self.path.display()))
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// When the system cannot.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().with_context(|| format!("cannot write `{}`", self.path.display()))
+    }
+}
+
+/// Reads a `metrics.jsonl`.
+///
+/// # Errors
+/// When the file is missing or a line is damaged; the message names both.
+pub fn read_metrics(path: &Path) -> Result<Vec<Metric>> {
+    let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let lines = BufReader::new(file).lines().enumerate();
+    lines
+        .map(|(i, line)| {
+            let parse = || anyhow::Ok(serde_json::from_str(&line?)?);
+            parse().with_context(|| format!("`{}`, line {}", path.display(), i + 1))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_survive_the_round_trip_and_nan_becomes_null() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let train = Metric::Train { step: 1, epoch: 0, loss: 0.1, lr: 1e-3, grad_norm: Some(2.5), seconds: 0.25 };
+        let eval = Metric::Eval { step: 1, loss: f64::NAN, accuracy: 0.5, seconds: 0.25 };
+        let mut writer = MetricsWriter::create(path.clone()).unwrap();
+        writer.write(&train).unwrap();
+        writer.write(&eval).unwrap();
+        writer.sync().unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "{\"kind\":\"train\",\"step\":1,\"epoch\":0,\"loss\":0.1,\"lr\":0.001,\"grad_norm\":2.5,\"seconds\":0.25}\n\
+             {\"kind\":\"eval\",\"step\":1,\"loss\":null,\"accuracy\":0.5,\"seconds\":0.25}\n"
+        );
+        let read = read_metrics(&path).unwrap();
+        assert_eq!(read[0], train);
+        assert!(matches!(read[1], Metric::Eval { loss, accuracy: 0.5, .. } if loss.is_nan()));
+    }
+
+    #[test]
+    fn a_damaged_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        fs::write(&path, "{\"kind\":\"eval\",\"step\":1,\"loss\":1,\"accuracy\":1,\"seconds\":0}\n{\"kind\":\"ev")
+            .unwrap();
+        let message = format!("{:#}", read_metrics(&path).unwrap_err());
+        assert!(message.contains("metrics.jsonl`, line 2"), "{message}");
+    }
+
+    #[test]
+    fn a_discarded_folder_leaves_nothing_but_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = OutDir::create(&folder.path().join("a/b/c")).unwrap();
+        assert!(folder.path().join("a/b/c").is_dir());
+        out.discard();
+        assert!(folder.path().is_dir() && !folder.path().join("a").exists());
+
+        fs::create_dir(folder.path().join("mine")).unwrap();
+        OutDir::create(&folder.path().join("mine")).unwrap().discard();
+        assert!(folder.path().join("mine").is_dir());
+    }
+
+    #[test]
+    fn written_text_replaces_the_file_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("summary.json");
+        for text in ["first", "second"] {
+            write_text(&path, text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write_text(&folder.path().join("none/summary.json"), "x").is_err());
+    }
+}

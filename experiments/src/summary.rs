@@ -1,0 +1,175 @@
+//! Statistics over the seeds of each group: `summary.json` and the table of results.
+
+use crate::{stats::Estimate, train::Outcome};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::{Deserialize, Serialize};
+
+/// `summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The experiment's name.
+    pub experiment: String,
+    /// The data set's name.
+    pub dataset: String,
+    /// The model's name.
+    pub model: String,
+    /// What was compared.
+    pub groups: Vec<GroupSummary>,
+    /// All trials.
+    pub trials: Vec<TrialSummary>,
+}
+
+/// A group: trials that differ in their seed alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupSummary {
+    /// Its name in tables and pictures.
+    pub name: String,
+    /// The optimizer's name.
+    pub optimizer: String,
+    /// The learning rate's schedule.
+    pub schedule: String,
+    /// All hyperparameters of the optimizer.
+    pub hyperparameters: serde_json::Map<String, serde_json::Value>,
+    /// Trials, those that diverged included.
+    pub n: usize,
+    /// The final test loss of the trials that did not diverge.
+    pub loss: Estimate,
+    /// Their final test accuracy.
+    pub accuracy: Estimate,
+    /// Their training time.
+    pub seconds: Estimate,
+    /// Trials that diverged.
+    pub diverged: usize,
+}
+
+/// A trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialSummary {
+    /// Its id, the name of its folder.
+    pub id: String,
+    /// Its group's name.
+    pub group: String,
+    /// Its seed.
+    pub seed: u64,
+    /// The test loss at the end; none when it diverged.
+    pub final_loss: Option<f64>,
+    /// The least test loss.
+    pub best_loss: Option<f64>,
+    /// The test accuracy at the end; none when it diverged.
+    pub final_accuracy: Option<f64>,
+    /// The greatest test accuracy.
+    pub best_accuracy: Option<f64>,
+    /// Updates made.
+    pub steps: u64,
+    /// Training time.
+    pub seconds: f64,
+    /// Whether it diverged.
+    pub diverged: bool,
+}
+
+impl TrialSummary {
+    /// The record of a trial that ended.
+    pub fn new(id: String, group: String, seed: u64, outcome: &Outcome) -> Self {
+        Self {
+            id,
+            group,
+            seed,
+            final_loss: outcome.final_loss,
+            best_loss: outcome.best_loss,
+            final_accuracy: outcome.final_accuracy,
+            best_accuracy: outcome.best_accuracy,
+            steps: outcome.steps,
+            seconds: outcome.seconds,
+            diverged: outcome.diverged,
+        }
+    }
+}
+
+impl GroupSummary {
+    /// Fills in the statistics from those of `trials` that belong to the group.
+    pub fn measure(mut self, trials: &[TrialSummary]) -> Self {
+        let own = || trials.iter().filter(|trial| trial.group == self.name);
+        let estimate = |value: fn(&TrialSummary) -> Option<f64>| {
+            let values: Vec<f64> = own().filter(|trial| !trial.diverged).filter_map(value).collect();
+            Estimate::of(&values)
+        };
+        self.loss = estimate(|trial| trial.final_loss);
+        self.accuracy = estimate(|trial| trial.final_accuracy);
+        self.seconds = estimate(|trial| Some(trial.seconds));
+        self.diverged = own().filter(|trial| trial.diverged).count();
+        self.n = own().count();
+        self
+    }
+}
+
+impl Summary {
+    /// The table of results, a row per group.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(["", "n", "test loss", "95 % CI", "test accuracy", "95 % CI", "seconds", "diverged"]);
+        for group in &self.groups {
+            table.add_row([
+                group.name.clone(),
+                group.n.to_string(),
+                mean(&group.loss, 1.0, 4, ""),
+                interval(&group.loss, 1.0, 4),
+                mean(&group.accuracy, 100.0, 2, " %"),
+                interval(&group.accuracy, 100.0, 2),
+                mean(&group.seconds, 1.0, 1, ""),
+                group.diverged.to_string(),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table.to_string()
+    }
+}
+
+fn mean(estimate: &Estimate, scale: f64, digits: usize, unit: &str) -> String {
+    estimate.mean.map_or("-".to_owned(), |mean| format!("{:.digits$}{unit}", mean * scale))
+}
+
+fn interval(estimate: &Estimate, scale: f64, digits: usize) -> String {
+    let text = |[low, high]: [f64; 2]| format!("{:.digits$} .. {:.digits$}", low * scale, high * scale);
+    estimate.ci95.map_or("-".to_owned(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_leave_out_what_diverged_but_count_it() {
+        let trial = |group: &str, seed: u64, loss: Option<f64>| {
+            let outcome = Outcome {
+                final_loss: loss,
+                final_accuracy: loss.map(|loss| 1.0 - loss),
+                best_loss: Some(0.01),
+                diverged: loss.is_none(),
+                seconds: if loss.is_none() { 100.0 } else { 2.0 },
+                ..Outcome::default()
+            };
+            TrialSummary::new(format!("{group}{seed}"), group.to_owned(), seed, &outcome)
+        };
+        let trials =
+            [trial("a", 0, Some(0.1)), trial("b", 0, Some(9.0)), trial("a", 1, Some(0.3)), trial("a", 2, None)];
+        let group = GroupSummary {
+            name: "a".to_owned(),
+            optimizer: "sgd".to_owned(),
+            schedule: "constant".to_owned(),
+            hyperparameters: serde_json::Map::new(),
+            n: 0,
+            loss: Estimate::of(&[]),
+            accuracy: Estimate::of(&[]),
+            seconds: Estimate::of(&[]),
+            diverged: 0,
+        };
+        let group = group.measure(&trials);
+        assert_eq!((group.n, group.diverged), (3, 1));
+        assert_eq!(group.loss, Estimate::of(&[0.1, 0.3]));
+        assert_eq!(group.accuracy, Estimate::of(&[0.9, 0.7]));
+        assert_eq!(group.seconds, Estimate::of(&[2.0, 2.0]));
+    }
+}

@@ -1,0 +1,333 @@
+//! The program `shootout` as a user runs it.
+
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+fn shootout(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_shootout"))
+        .args(args)
+        .current_dir(folder)
+        .env_remove("RUST_LOG")
+        .env("RUST_BACKTRACE", "1")
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// Runs with `args` into the new folder OUT inside `folder`, which must succeed.
+fn run(folder: &Path, out: &str, args: &[&str]) -> (PathBuf, Output) {
+    let output = shootout(folder, &[args, &["--out", out]].concat());
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    (folder.join(out), output)
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn metrics(path: &Path) -> Vec<Value> {
+    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Every file below `folder`, with its path from there.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path)
+            } else {
+                found.push(path.strip_prefix(folder).unwrap().display().to_string())
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// What is measured in each trial, without times.
+fn measurements(out: &Path) -> BTreeMap<String, Vec<Value>> {
+    let trials = fs::read_dir(out.join("trials")).unwrap();
+    let trial = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.unwrap();
+        let mut lines = metrics(&entry.path().join("metrics.jsonl"));
+        for line in &mut lines {
+            line.as_object_mut().unwrap().remove("seconds").unwrap();
+        }
+        (entry.file_name().into_string().unwrap(), lines)
+    };
+    trials.map(trial).collect()
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_run_writes_every_record_and_prints_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, output) = run(folder.path(), "out", &["--epochs", "2", "--seeds", "2"]);
+
+    let experiment = json(&out.join("experiment.json"));
+    let ids: Vec<&str> = experiment["trials"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 3 * 2);
+    let mut expected: Vec<String> =
+        ["experiment.json", "learning_curves.svg", "log.txt", "summary.json"].map(str::to_owned).into();
+    expected
+        .extend(ids.iter().flat_map(|id| [format!("trials/{id}/metrics.jsonl"), format!("trials/{id}/trial.json")]));
+    expected.sort();
+    assert_eq!(files(&out), expected);
+    assert_eq!(
+        (&experiment["experiment"], &experiment["dataset"], &experiment["model"], &experiment["device"]),
+        (&"shootout".into(), &"digits".into(), &"mlp".into(), &"cpu".into())
+    );
+    assert_eq!(experiment["seeds"], Value::from(vec![0, 1]));
+    assert_eq!(experiment["command_line"].as_array().unwrap().len(), 7);
+    assert!(experiment["versions"]["candle"].as_str().unwrap().starts_with("0."));
+    let steps = experiment["steps"].as_u64().unwrap();
+    assert_eq!(steps, 2 * experiment["steps_per_epoch"].as_u64().unwrap());
+
+    let summary = json(&out.join("summary.json"));
+    assert_eq!(keys(&summary), ["experiment", "dataset", "model", "groups", "trials"]);
+    let groups = summary["groups"].as_array().unwrap();
+    for (group, optimizer) in groups.iter().zip(["sgd", "adam", "adamw"]) {
+        let expected =
+            ["name", "optimizer", "schedule", "hyperparameters", "n", "loss", "accuracy", "seconds", "diverged"];
+        assert_eq!(keys(group), expected);
+        assert_eq!((&group["optimizer"], &group["n"], &group["diverged"]), (&optimizer.into(), &2.into(), &0.into()));
+        assert!(group["hyperparameters"]["lr"].as_f64().unwrap() > 0.0);
+        let own: Vec<&Value> =
+            summary["trials"].as_array().unwrap().iter().filter(|t| t["group"] == group["name"]).collect();
+        assert_eq!(own.len(), 2);
+        for (estimate, field) in [("loss", "final_loss"), ("accuracy", "final_accuracy"), ("seconds", "seconds")] {
+            let values: Vec<f64> = own.iter().map(|trial| trial[field].as_f64().unwrap()).collect();
+            let mean = (values[0] + values[1]) / 2.0;
+            // Student's t with one degree of freedom, times the standard error.
+            let half = 12.706204736174707 * (values[0] - values[1]).abs() / 2.0;
+            for (found, expected) in [
+                (&group[estimate]["mean"], mean),
+                (&group[estimate]["ci95"][0], mean - half),
+                (&group[estimate]["ci95"][1], mean + half),
+            ] {
+                assert!((found.as_f64().unwrap() - expected).abs() <= 1e-9 * (mean + half), "{group}");
+            }
+        }
+        assert!(text(&output.stdout).contains(group["name"].as_str().unwrap()));
+        assert!(group["accuracy"]["mean"].as_f64().unwrap() > 0.5);
+    }
+
+    for trial in summary["trials"].as_array().unwrap() {
+        let expected = [
+            "id",
+            "group",
+            "seed",
+            "final_loss",
+            "best_loss",
+            "final_accuracy",
+            "best_accuracy",
+            "steps",
+            "seconds",
+            "diverged",
+        ];
+        assert_eq!(keys(trial), expected);
+        let id = trial["id"].as_str().unwrap();
+        let record = json(&out.join("trials").join(id).join("trial.json"));
+        assert_eq!((&record["id"], &record["config"]["seed"]), (&trial["id"], &trial["seed"]));
+        assert_eq!(record["outcome"]["final_loss"], trial["final_loss"]);
+        let lines = metrics(&out.join("trials").join(id).join("metrics.jsonl"));
+        let (train, eval): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["kind"] == "train");
+        assert_eq!(eval.len(), 2);
+        for line in &eval {
+            assert_eq!(keys(line), ["kind", "step", "loss", "accuracy", "seconds"]);
+        }
+        let mut last = 0;
+        for line in &train {
+            assert_eq!(keys(line), ["kind", "step", "epoch", "loss", "lr", "grad_norm", "seconds"]);
+            let step = line["step"].as_u64().unwrap();
+            assert!(step > last && step - last <= 10);
+            assert_eq!(line["epoch"], (step - 1) * 2 / steps);
+            assert!(line["grad_norm"].as_f64().unwrap() > 0.0 && line["lr"].as_f64().unwrap() >= 0.0);
+            last = step;
+        }
+        assert_eq!((last, &trial["steps"]), (steps, &steps.into()));
+        assert_eq!(eval[1]["loss"], trial["final_loss"]);
+        assert_eq!(eval[1]["accuracy"], trial["final_accuracy"]);
+    }
+
+    let svg = fs::read_to_string(out.join("learning_curves.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("test accuracy") && svg.contains("adamw"));
+    assert!(fs::read_to_string(out.join("log.txt")).unwrap().contains("begins"));
+    let finished = text(&output.stderr).lines().filter(|line| line.contains("test loss")).count();
+    assert_eq!(finished, 6, "a line per trial: {}", text(&output.stderr));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_whatever_the_threads_and_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in ["mlp", "cnn", "resnet20"] {
+        let args = ["--model", model, "--steps", "12", "--seeds", "2", "--opt", "adamw", "--opt", "sgd:momentum=0.9"];
+        let first = measurements(&run(folder.path(), &format!("{model}-first"), &args).0);
+        assert_eq!(first.len(), 4);
+        for (name, more) in [
+            ("again", &["--threads", "1", "--jobs", "1"][..]),
+            ("two-threads", &["--threads", "2", "--jobs", "1"]),
+            ("two-jobs", &["--threads", "2", "--jobs", "2"]),
+        ] {
+            let (out, _) = run(folder.path(), &format!("{model}-{name}"), &[&args, more].concat());
+            assert_eq!(measurements(&out), first, "{model} {name}");
+        }
+        let mut trials = first.values();
+        let one = trials.next().unwrap();
+        assert!(trials.all(|other| other != one), "other seeds and optimizers have other losses");
+    }
+}
+
+#[test]
+fn a_trial_that_diverges_is_a_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--steps", "50", "--seeds", "2", "--opt", "sgd:lr=1e30", "--opt", "adam", "--schedule", "constant"];
+    let (out, output) = run(folder.path(), "out", &args);
+    let summary = json(&out.join("summary.json"));
+    let group = &summary["groups"][0];
+    assert_eq!((&group["n"], &group["diverged"]), (&2.into(), &2.into()));
+    assert_eq!((&group["loss"]["mean"], &group["loss"]["ci95"]), (&Value::Null, &Value::Null));
+    assert_eq!(summary["groups"][1]["diverged"], 0);
+    for trial in summary["trials"].as_array().unwrap().iter().filter(|trial| trial["group"] == group["name"]) {
+        assert_eq!((&trial["diverged"], &trial["final_loss"]), (&true.into(), &Value::Null));
+        let folder = out.join("trials").join(trial["id"].as_str().unwrap());
+        let cause = json(&folder.join("trial.json"))["outcome"]["cause"].as_str().unwrap().to_owned();
+        assert!(cause.contains(&format!("at step {}", trial["steps"])), "{cause}");
+        assert_eq!(metrics(&folder.join("metrics.jsonl")).last().unwrap()["loss"], Value::Null);
+    }
+    assert!(text(&output.stderr).contains("diverged"));
+}
+
+#[test]
+fn wrong_input_is_one_line_and_status_2_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("file"), "").unwrap();
+    fs::create_dir(at("full")).unwrap();
+    fs::write(at("full/mine"), "").unwrap();
+    fs::create_dir(at("empty")).unwrap();
+    let before = files(folder.path());
+    for (args, parts) in [
+        (&["--opt", "adamv"][..], &["`adamv`", "did you mean `adamw`?"][..]),
+        (&["--opt", "nothing-like-it"], &["nothing-like-it", "sgd"]),
+        (&["--opt", "adamw:bet1=0.9"], &["bet1", "did you mean `beta1`?"]),
+        (&["--opt", "adamw:beta1=1.5"], &["adamw", "beta1", "1.5", "[0, 1)"]),
+        (&["--opt", "adamw:lr=fast"], &["lr", "fast"]),
+        (&["--opt", "adamw:lr"], &["lr"]),
+        (&["--opt", "adam", "--opt", "adam:lr=0.001"], &["`adam`", "`adam:lr=0.001`", "the same"]),
+        (&["--schedule", "cosin"], &["cosin", "did you mean", "cosine"]),
+        (&["--schedule", "cosine:min=0"], &["min"]),
+        (&["--dataset", "digit"], &["digit", "did you mean", "digits"]),
+        (&["--dataset", "imagenet"], &["imagenet", "digits"]),
+        (&["--model", "resnet2"], &["`resnet2`", "did you mean `resnet20`?"]),
+        (&["--device", "gpu"], &["`gpu`", "cpu"]),
+        (&["--device", "cuda:x"], &["`cuda:x`"]),
+        #[cfg(not(feature = "cuda"))]
+        (&["--device", "cuda"], &["`cuda`", "--features cuda"]),
+        #[cfg(not(feature = "metal"))]
+        (&["--device", "metal"], &["`metal`", "--features metal"]),
+        (&["--batch-size", "100000"], &["100000", "digits"]),
+        (&["--dataset", "cifar10", "--data-dir", "nowhere"], &["nowhere"]),
+        (&["--dataset", "fashion-mnist", "--data-dir", "empty"], &["empty"]),
+        (&["--out", "full"], &["`full`", "not empty"]),
+        (&["--out", "file"], &["`file`"]),
+        (&["--out", "file/out"], &["`file/out`"]),
+    ] {
+        let args = if args.contains(&"--out") { args.to_vec() } else { [args, &["--out", "new/out"]].concat() };
+        let output = shootout(folder.path(), &args);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.trim_end().lines().count() == 1, "{args:?}: {stderr}");
+        assert!(parts.iter().all(|part| stderr.contains(part)), "{args:?}: {stderr} lacks one of {parts:?}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+        assert!(!at("new").exists() && files(folder.path()) == before, "{args:?} left something");
+    }
+}
+
+#[test]
+fn wrong_usage_is_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in
+        [&["--epochs", "1", "--steps", "1"][..], &["--seeds", "0"], &["--epochs", "-1"], &["--optimizer", "adam"]]
+    {
+        let output = shootout(folder.path(), args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(text(&output.stderr).starts_with("error: ") && !text(&output.stderr).contains("panicked"), "{args:?}");
+        assert!(files(folder.path()).is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn the_default_folder_is_new_for_every_run() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let output = shootout(folder.path(), &["--steps", "1", "--seeds", "1", "--opt", "sgd"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let runs: Vec<_> = fs::read_dir(folder.path().join("runs")).unwrap().map(|run| run.unwrap().path()).collect();
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        assert!(run.file_name().unwrap().to_str().unwrap().starts_with("shootout-"));
+        let summary = json(&run.join("summary.json"));
+        assert_eq!((&summary["groups"][0]["n"], &summary["groups"][0]["loss"]["ci95"]), (&1.into(), &Value::Null));
+    }
+}
+
+#[test]
+fn the_list_names_everything_that_can_be_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = shootout(folder.path(), &["--list"]);
+    assert!(output.status.success());
+    let list = text(&output.stdout);
+    let rules: Vec<&str> = optim::rules::specs().map(|spec| spec.name).collect();
+    let schedules: Vec<&str> = optim::schedule::all().iter().map(|entry| entry.name).collect();
+    assert!(rules.len() >= 8 && schedules.len() >= 9);
+    let others = ["digits", "fashion-mnist", "cifar10", "mlp", "cnn", "resnet20"];
+    for name in rules.into_iter().chain(schedules).chain(others) {
+        assert!(list.lines().any(|line| line.split_whitespace().next() == Some(name)), "{name} is not in the list");
+    }
+    assert!(list.contains("beta2=0.999") && files(folder.path()).is_empty());
+}
+
+#[test]
+fn the_log_goes_where_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--steps", "1", "--seeds", "1", "--opt", "sgd"];
+    for (out, more, on_stderr, in_file) in [
+        ("quiet", &[][..], (false, false), (true, false)),
+        ("info", &["-v"], (true, false), (true, false)),
+        ("debug", &["-vv"], (true, true), (true, true)),
+    ] {
+        let (out, output) = run(folder.path(), out, &[&args, more].concat());
+        let (info, debug) = ("begins", "built the model");
+        let found = |log: &str| (log.contains(info), log.contains(debug));
+        assert_eq!(found(text(&output.stderr)), on_stderr, "{more:?} on stderr");
+        assert_eq!(found(&fs::read_to_string(out.join("log.txt")).unwrap()), in_file, "{more:?} in the file");
+    }
+}
+
+/// With the folder DESCENT_DATA there, ResNet-20 trains on CIFAR-10 itself.
+#[test]
+fn resnet20_trains_on_cifar10() {
+    let Some(data) = std::env::var_os("DESCENT_DATA") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let data = data.to_str().unwrap();
+    let args = ["--dataset", "cifar10", "--data-dir", data, "--steps", "3", "--batch-size", "16", "--seeds", "1"];
+    let (out, _) = run(folder.path(), "out", &[&args[..], &["--opt", "sgd:lr=0.1,momentum=0.9"]].concat());
+    let summary = json(&out.join("summary.json"));
+    assert_eq!((&summary["model"], &summary["trials"][0]["diverged"]), (&"resnet20".into(), &false.into()));
+}
