@@ -32,7 +32,12 @@ fn main() -> Result<()> {
         let loss = mse(&model.forward(&x)?, &y)?;
         optimizer.backward_step(&loss)?;
         if optimizer.steps() % 100 == 0 {
-            println!("step {:3}  lr {:.5}  loss {:.6}", optimizer.steps(), optimizer.learning_rate(), loss.to_scalar::<f32>()?);
+            println!(
+                "step {:3}  lr {:.5}  loss {:.6}",
+                optimizer.steps(),
+                optimizer.learning_rate(),
+                loss.to_scalar::<f32>()?
+            );
         }
         if optimizer.steps() == STEPS / 2 {
             // A checkpoint is the model's weights and the optimizer's state; a fresh optimizer goes on from it.

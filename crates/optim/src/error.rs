@@ -161,7 +161,9 @@ pub enum Error {
         count: usize,
     },
     /// The state has no names to be kept by.
-    #[error("this optimizer was made without names of parameters, so its state cannot be saved: make it with `named(&varmap, config)`")]
+    #[error(
+        "this optimizer was made without names of parameters, so its state cannot be saved: make it with `named(&varmap, config)`"
+    )]
     Unnamed,
     /// A method was called at the wrong time.
     #[error("{0}")]

@@ -68,8 +68,8 @@ pub use group::{Group, exclude_from_decay, named_params};
 pub use optimizer::Stepper;
 pub use real::{Array, MAX_SLOTS, Real, Slots};
 pub use rule::{
-    AnyRule, Decay, Direction, Elementwise, Hyperparameter, Hyperparameters, Kernel, NON_NEGATIVE, Range, Rule, Single, Spec,
-    UNIT, Value, by_name,
+    AnyRule, Decay, Direction, Elementwise, Hyperparameter, Hyperparameters, Kernel, NON_NEGATIVE, Range, Rule, Single,
+    Spec, UNIT, Value, by_name,
 };
 pub use schedule::Schedule;
 pub use state::StateDict;

@@ -441,8 +441,7 @@ impl<R: Rule + Clone> Stepper<R> {
         for group in &mut self.groups {
             let (rule, kernel) = (&group.rule, group.rule.kernel());
             let number = |key: &str| rule.field(key).map_or(0.0, f64::from);
-            let pass =
-                Pass { lr: number("lr"), weight_decay: number("weight_decay"), grad_scale, clip_value };
+            let pass = Pass { lr: number("lr"), weight_decay: number("weight_decay"), grad_scale, clip_value };
             // Almost all parameters have been updated equally often.
             let mut scalars: HashMap<u64, Vec<f64>> = HashMap::new();
             for parameter in &mut group.params {

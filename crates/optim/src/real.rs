@@ -56,11 +56,7 @@ macro_rules! float {
             }
             #[inline(always)]
             fn max(self, other: Self) -> Self {
-                if self > other || self.is_nan() {
-                    self
-                } else {
-                    other
-                }
+                if self > other || self.is_nan() { self } else { other }
             }
             #[inline(always)]
             fn select_positive(self, then: Self, otherwise: Self) -> Self {

@@ -359,11 +359,8 @@ pub trait Rule: Debug + Send + Sync + 'static {
 
     /// The canonical text: `adamw:lr=0.001,beta1=0.9,..`; [`by_name`] reads it back.
     fn text(&self) -> String {
-        let values: Vec<String> = self
-            .hyperparameters()
-            .iter()
-            .filter_map(|h| Some(format!("{}={}", h.name, self.field(h.name)?)))
-            .collect();
+        let values: Vec<String> =
+            self.hyperparameters().iter().filter_map(|h| Some(format!("{}={}", h.name, self.field(h.name)?))).collect();
         let head = self.head();
         let join = if head.contains(':') { ',' } else { ':' };
         format!("{head}{join}{}", values.join(","))

@@ -106,18 +106,10 @@ struct Allowed<T: 'static> {
     holds: fn(&T) -> bool,
 }
 
-const NON_NEGATIVE: Allowed<f64> = Allowed {
-    text: "a finite number, 0 or more",
-    holds: |x| *x >= 0.0 && x.is_finite(),
-};
-const WHOLE: Allowed<u64> = Allowed {
-    text: "a whole number from 0 to 2^64 - 1",
-    holds: |_| true,
-};
-const POSITIVE: Allowed<u64> = Allowed {
-    text: "a whole number from 1 to 2^64 - 1",
-    holds: |n| *n > 0,
-};
+const NON_NEGATIVE: Allowed<f64> =
+    Allowed { text: "a finite number, 0 or more", holds: |x| *x >= 0.0 && x.is_finite() };
+const WHOLE: Allowed<u64> = Allowed { text: "a whole number from 0 to 2^64 - 1", holds: |_| true };
+const POSITIVE: Allowed<u64> = Allowed { text: "a whole number from 1 to 2^64 - 1", holds: |n| *n > 0 };
 const RISING: Allowed<Vec<u64>> = Allowed {
     text: "rising whole numbers, joined by /",
     holds: |list| !list.is_empty() && list.is_sorted_by(|a, b| a < b),
@@ -411,8 +403,7 @@ pub fn all() -> &'static [Entry] {
 impl Schedule {
     /// The value at update `t`; 0 is the first update.
     pub fn at(&self, t: u64) -> f64 {
-        let (start, piece) =
-            &self.pieces[self.pieces.partition_point(|(start, _)| *start <= t) - 1];
+        let (start, piece) = &self.pieces[self.pieces.partition_point(|(start, _)| *start <= t) - 1];
         piece.at(t - start)
     }
 
@@ -422,13 +413,9 @@ impl Schedule {
     /// schedule would do from `until` on is dropped, and all of it if `until` is 0.
     #[must_use]
     pub fn then(mut self, until: u64, next: Schedule) -> Schedule {
-        self.pieces
-            .truncate(self.pieces.partition_point(|(start, _)| *start < until));
+        self.pieces.truncate(self.pieces.partition_point(|(start, _)| *start < until));
         // A start beyond u64::MAX is never reached.
-        let next = next
-            .pieces
-            .into_iter()
-            .map_while(|(start, piece)| Some((start.checked_add(until)?, piece)));
+        let next = next.pieces.into_iter().map_while(|(start, piece)| Some((start.checked_add(until)?, piece)));
         self.pieces.extend(next);
         self
     }
@@ -439,10 +426,7 @@ impl Schedule {
     /// An unknown name or key (the message suggests a near one), a key that is missing while nothing gives its
     /// default, a value that is not a number or out of range, or text of another form.
     pub fn parse(text: &str, defaults: &Defaults) -> Result<Schedule> {
-        let syntax = |expected| Error::ScheduleSyntax {
-            text: text.trim().to_owned(),
-            expected,
-        };
+        let syntax = |expected| Error::ScheduleSyntax { text: text.trim().to_owned(), expected };
         let mut words = text.split_whitespace().peekable();
         let mut whole: Option<Schedule> = None;
         let mut start = 0;
@@ -454,34 +438,18 @@ impl Schedule {
             let until = match words.next() {
                 None => None,
                 Some("until") => {
-                    let until = words
-                        .next()
-                        .ok_or_else(|| syntax("a number must follow `until`"))?;
+                    let until = words.next().ok_or_else(|| syntax("a number must follow `until`"))?;
                     if words.next() != Some("then") {
-                        return Err(syntax(
-                            "`then` and a schedule must follow `until` and its number",
-                        ));
+                        return Err(syntax("`then` and a schedule must follow `until` and its number"));
                     }
                     Some(read_until(until, start)?)
                 }
                 Some(_) => return Err(syntax("`until` and a number must come before `then`")),
             };
-            let length = until
-                .map(|until| until - start)
-                .or(defaults.steps.map(|all| all.saturating_sub(start)));
+            let length = until.map(|until| until - start).or(defaults.steps.map(|all| all.saturating_sub(start)));
             // A piece that starts after the run's end is never reached: any length will do.
-            let length = if start == 0 {
-                length
-            } else {
-                length.map(|length| length.max(1))
-            };
-            let piece = read_piece(
-                &piece.join(" "),
-                Defaults {
-                    steps: length,
-                    ..*defaults
-                },
-            )?;
+            let length = if start == 0 { length } else { length.map(|length| length.max(1)) };
+            let piece = read_piece(&piece.join(" "), Defaults { steps: length, ..*defaults })?;
             let joined = match whole {
                 None => piece,
                 Some(whole) => whole.then(start, piece),
@@ -496,9 +464,7 @@ impl Schedule {
 
 impl From<Piece> for Schedule {
     fn from(piece: Piece) -> Schedule {
-        Schedule {
-            pieces: vec![(0, piece)],
-        }
+        Schedule { pieces: vec![(0, piece)] }
     }
 }
 
@@ -544,11 +510,7 @@ fn share(t: u64, n: u64) -> f64 {
 
 /// `start` at weight 1 and `end` at weight 0, both exact.
 fn blend(start: f64, end: f64, weight: f64) -> f64 {
-    if weight >= 1.0 {
-        start
-    } else {
-        end + (start - end) * weight
-    }
+    if weight >= 1.0 { start } else { end + (start - end) * weight }
 }
 
 /// Half a cosine: 1 at 0, 0 at 1.
@@ -611,29 +573,14 @@ impl Value for Vec<u64> {
     }
 }
 
-fn check<T: Value>(
-    schedule: &'static str,
-    key: &'static str,
-    value: &T,
-    allowed: &Allowed<T>,
-) -> Result<()> {
+fn check<T: Value>(schedule: &'static str, key: &'static str, value: &T, allowed: &Allowed<T>) -> Result<()> {
     if (allowed.holds)(value) {
         return Ok(());
     }
-    Err(Error::ScheduleOutOfRange {
-        schedule,
-        key,
-        value: value.print(),
-        allowed: allowed.text.to_owned(),
-    })
+    Err(Error::ScheduleOutOfRange { schedule, key, value: value.print(), allowed: allowed.text.to_owned() })
 }
 
-fn read<T: Value>(
-    schedule: &'static str,
-    key: &'static str,
-    text: &str,
-    allowed: &Allowed<T>,
-) -> Result<T> {
+fn read<T: Value>(schedule: &'static str, key: &'static str, text: &str, allowed: &Allowed<T>) -> Result<T> {
     T::read(text).ok_or_else(|| Error::NotANumber {
         schedule,
         key,
@@ -663,11 +610,7 @@ fn read_piece(text: &str, mut run: Defaults) -> Result<Schedule> {
     };
     let entry = ALL.iter().find(|entry| entry.name == name).ok_or_else(|| {
         let names: Vec<_> = ALL.iter().map(|entry| entry.name).collect();
-        Error::UnknownSchedule {
-            name: name.to_owned(),
-            suggestion: suggestion(name, &names),
-            known: names.join(", "),
-        }
+        Error::UnknownSchedule { name: name.to_owned(), suggestion: suggestion(name, &names), known: names.join(", ") }
     })?;
     let given = Given::new(entry, keys)?;
     if let Some(steps) = given.text("steps") {
@@ -684,32 +627,20 @@ struct Given<'a> {
 
 impl<'a> Given<'a> {
     fn new(entry: &Entry, keys: Option<&'a str>) -> Result<Given<'a>> {
-        let mut given = Given {
-            schedule: entry.name,
-            pairs: Vec::new(),
-        };
+        let mut given = Given { schedule: entry.name, pairs: Vec::new() };
         for pair in keys.into_iter().flat_map(|keys| keys.split(',')) {
-            let syntax = |expected| Error::ScheduleSyntax {
-                text: pair.trim().to_owned(),
-                expected,
-            };
-            let (key, value) = pair
-                .split_once('=')
-                .ok_or_else(|| syntax("must have the form key=value"))?;
+            let syntax = |expected| Error::ScheduleSyntax { text: pair.trim().to_owned(), expected };
+            let (key, value) = pair.split_once('=').ok_or_else(|| syntax("must have the form key=value"))?;
             let key = key.trim();
-            let known = entry
-                .keys
-                .iter()
-                .find(|known| known.name == key)
-                .ok_or_else(|| {
-                    let names: Vec<_> = entry.keys.iter().map(|key| key.name).collect();
-                    Error::UnknownScheduleKey {
-                        schedule: entry.name,
-                        key: key.to_owned(),
-                        suggestion: suggestion(key, &names),
-                        known: names.join(", "),
-                    }
-                })?;
+            let known = entry.keys.iter().find(|known| known.name == key).ok_or_else(|| {
+                let names: Vec<_> = entry.keys.iter().map(|key| key.name).collect();
+                Error::UnknownScheduleKey {
+                    schedule: entry.name,
+                    key: key.to_owned(),
+                    suggestion: suggestion(key, &names),
+                    known: names.join(", "),
+                }
+            })?;
             if given.text(known.name).is_some() {
                 return Err(syntax("this key is given twice"));
             }
@@ -719,10 +650,7 @@ impl<'a> Given<'a> {
     }
 
     fn text(&self, key: &str) -> Option<&'a str> {
-        self.pairs
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, text)| *text)
+        self.pairs.iter().find(|(name, _)| *name == key).map(|(_, text)| *text)
     }
 
     fn value<T: Value>(
@@ -734,11 +662,7 @@ impl<'a> Given<'a> {
     ) -> Result<T> {
         match self.text(key) {
             Some(text) => read(self.schedule, key, text, allowed),
-            None => value.ok_or(Error::MissingScheduleKey {
-                schedule: self.schedule,
-                key,
-                default,
-            }),
+            None => value.ok_or(Error::MissingScheduleKey { schedule: self.schedule, key, default }),
         }
     }
 }

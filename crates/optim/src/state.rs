@@ -106,15 +106,12 @@ impl StateDict {
         Ok(tensor.flatten_all()?.to_vec1()?)
     }
 
-    fn buffers<R: WithDType>(&self, name: &str, kernel: &Kernel, shape: &Shape) -> Result<Buffers<R>>
-    where
-        Buffers<R>: Default,
-    {
+    fn buffers<R: WithDType>(&self, name: &str, kernel: &Kernel, shape: &Shape) -> Result<Buffers<R>> {
         let slot = |slot: &&str| self.values(&format!("{name}.{slot}"), shape);
         let slots = kernel.slots.iter().map(slot).collect::<Result<_>>()?;
         let master = format!("{name}.{MASTER}");
         let master = self.tensors.contains_key(&master).then(|| self.values(&master, shape)).transpose()?;
-        Ok(Buffers { slots, master, ..Default::default() })
+        Ok(Buffers { slots, master, direction: Vec::new() })
     }
 }
 
@@ -243,7 +240,11 @@ impl<R: Rule + Clone> Stepper<R> {
         let names = |group: &crate::optimizer::Active<R>| {
             let slots = group.rule.kernel().slots;
             let keys = slots.iter().copied().chain([MASTER, STEP]);
-            group.params.iter().flat_map(|p| keys.clone().map(|k| format!("{}.{k}", p.name)).collect::<Vec<_>>()).collect::<Vec<_>>()
+            group
+                .params
+                .iter()
+                .flat_map(|p| keys.clone().map(|k| format!("{}.{k}", p.name)).collect::<Vec<_>>())
+                .collect::<Vec<_>>()
         };
         self.groups.iter().flat_map(names).collect()
     }

@@ -123,7 +123,8 @@ fn tensors_of_any_size_step_as_one_by_one() {
         let tensors: Vec<(&str, &[usize])> = names.iter().zip(&shapes).map(|(n, s)| (n.as_str(), &s[..])).collect();
         let params = start_of(&tensors, dtype).expect("parameters");
         let store = grads(&params, 1, 1.0, |_| true).expect("gradients");
-        let alone: Vec<Var> = params.iter().map(|(_, v)| Var::from_tensor(&v.force_contiguous().expect("copy")).expect("var")).collect();
+        let alone: Vec<Var> =
+            params.iter().map(|(_, v)| Var::from_tensor(&v.force_contiguous().expect("copy")).expect("var")).collect();
         optimizer(text, &params).step(&store).expect("step");
         for ((name, together), alone) in params.iter().zip(&alone).filter(|((_, v), _)| v.elem_count() > 0) {
             let mut own = empty_grads().expect("a store");
@@ -191,7 +192,9 @@ fn a_strided_gradient_equals_its_copy() -> Result<()> {
         let var = || Var::from_vec(noise(0, 0, 12), (3, 4), &Device::Cpu);
         let flat = Tensor::from_vec(noise(1, 0, 24), (2, 12), &Device::Cpu)?;
         // Transposed, with an offset; and broadcast, with strides of 0.
-        for strided in [flat.get(1)?.reshape((4, 3))?.t()?, flat.narrow(0, 0, 1)?.narrow(1, 0, 4)?.broadcast_as((3, 4))?] {
+        for strided in
+            [flat.get(1)?.reshape((4, 3))?.t()?, flat.narrow(0, 0, 1)?.narrow(1, 0, 4)?.broadcast_as((3, 4))?]
+        {
             assert!(!strided.is_contiguous());
             let mut after = Vec::new();
             for grad in [strided.clone(), strided.force_contiguous()?] {
@@ -237,7 +240,11 @@ fn a_parameter_without_a_gradient_or_frozen_is_left_alone() {
             let after = optimizer.state_dict().expect("state");
             assert_eq!(values(&params[1].1).expect("values"), before, "{text}");
             for (key, tensor) in after.tensors.iter().filter(|(key, _)| key.starts_with("b.")) {
-                assert_eq!(values(tensor).expect("values"), values(&state.tensors[key]).expect("values"), "{text} {key}");
+                assert_eq!(
+                    values(tensor).expect("values"),
+                    values(&state.tensors[key]).expect("values"),
+                    "{text} {key}"
+                );
             }
             assert_eq!(values(&after.tensors["a.step"]).expect("a count"), [5.0]);
             if freeze {
@@ -258,7 +265,10 @@ fn half_precision_follows_single_precision() {
             let params = start(DType::F32).expect("parameters");
             let rounded = start(dtype).expect("parameters");
             // Both start from the rounded values and get the same gradients.
-            params.iter().zip(&rounded).for_each(|((_, p), (_, r))| p.set(&r.to_dtype(DType::F32).expect("f32")).expect("set"));
+            params
+                .iter()
+                .zip(&rounded)
+                .for_each(|((_, p), (_, r))| p.set(&r.to_dtype(DType::F32).expect("f32")).expect("set"));
             let mut full = optimizer(text, &params);
             let mut half = optimizer(text, &rounded);
             half.set_master_copies(true).expect("before the first step");
@@ -275,7 +285,11 @@ fn half_precision_follows_single_precision() {
             for ((name, full), (_, half)) in params.iter().zip(&rounded) {
                 // With a master copy nothing is lost but the rounding of the parameter itself.
                 let (full, half) = (values(full).expect("values"), values(half).expect("values"));
-                assert_eq!(values(&state.tensors[&format!("{name}.master")]).expect("values"), full, "{text} {dtype:?}");
+                assert_eq!(
+                    values(&state.tensors[&format!("{name}.master")]).expect("values"),
+                    full,
+                    "{text} {dtype:?}"
+                );
                 for (f, h) in full.iter().zip(half) {
                     assert!((f - h).abs() <= epsilon / 2.0 * f.abs() + 1e-7, "{text} {dtype:?} {name}: {f} {h}");
                 }
@@ -341,15 +355,19 @@ fn clipping_equals_gradients_clipped_beforehand() -> Result<()> {
         for clip in [Clip::GlobalNorm(0.5), Clip::GlobalNorm(1e6), Clip::Value(0.1)] {
             let (ours, theirs) = (start(DType::F64)?, start(DType::F64)?);
             let store = grads(&ours, 1, 1.0, |_| true)?;
-            let all: Vec<f64> = ours.iter().map(|(_, v)| values(store.get(v).expect("one"))).collect::<Result<Vec<_>>>()?.concat();
+            let all: Vec<f64> =
+                ours.iter().map(|(_, v)| values(store.get(v).expect("one"))).collect::<Result<Vec<_>>>()?.concat();
             let norm = all.iter().map(|x| x * x).sum::<f64>().sqrt();
             let mut clipped = empty_grads()?;
             for ((_, our), (_, their)) in ours.iter().zip(&theirs) {
                 let grad = store.get(our).expect("a gradient");
-                clipped.insert(their, match clip {
-                    Clip::GlobalNorm(max) => (grad * (max / (norm + 1e-6)).min(1.0))?,
-                    Clip::Value(max) => grad.clamp(-max, max)?,
-                });
+                clipped.insert(
+                    their,
+                    match clip {
+                        Clip::GlobalNorm(max) => (grad * (max / (norm + 1e-6)).min(1.0))?,
+                        Clip::Value(max) => grad.clamp(-max, max)?,
+                    },
+                );
             }
             let mut optimizer = optimizer(text, &ours);
             optimizer.set_clip(Some(clip))?;
@@ -598,34 +616,134 @@ fn load(change: impl Fn(&mut optim::StateDict)) -> optim::Result<()> {
 }
 
 const FAILURES: [Failure; 28] = [
-    ("rule", || by_name("adamm").map(drop), "unknown optimizer `adamm`: did you mean `adam`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"),
-    ("far rule", || by_name("quasi-newton").map(drop), "unknown optimizer `quasi-newton`: known are (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"),
-    ("empty", || by_name("").map(drop), "unknown optimizer ``: known are (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"),
-    ("base", || by_name("sam:base=sam").map(drop), "sam cannot go around itself: base must be one of sgd, rmsprop, adam, amsgrad, adamw, lion, lamb"),
-    ("key", || by_name("adamw:beta3=0.9").map(drop), "adamw has no hyperparameter `beta3`: did you mean `beta1`? (lr, beta1, beta2, eps, weight_decay)"),
-    ("key of sam", || by_name("sam:base=lion,eps=1").map(drop), "sam:base=lion has no hyperparameter `eps`: known are (rho, adaptive, lr, beta1, beta2, weight_decay)"),
+    (
+        "rule",
+        || by_name("adamm").map(drop),
+        "unknown optimizer `adamm`: did you mean `adam`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)",
+    ),
+    (
+        "far rule",
+        || by_name("quasi-newton").map(drop),
+        "unknown optimizer `quasi-newton`: known are (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)",
+    ),
+    (
+        "empty",
+        || by_name("").map(drop),
+        "unknown optimizer ``: known are (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)",
+    ),
+    (
+        "base",
+        || by_name("sam:base=sam").map(drop),
+        "sam cannot go around itself: base must be one of sgd, rmsprop, adam, amsgrad, adamw, lion, lamb",
+    ),
+    (
+        "key",
+        || by_name("adamw:beta3=0.9").map(drop),
+        "adamw has no hyperparameter `beta3`: did you mean `beta1`? (lr, beta1, beta2, eps, weight_decay)",
+    ),
+    (
+        "key of sam",
+        || by_name("sam:base=lion,eps=1").map(drop),
+        "sam:base=lion has no hyperparameter `eps`: known are (rho, adaptive, lr, beta1, beta2, weight_decay)",
+    ),
     ("twice", || by_name("adamw:lr=1,lr=2").map(drop), "adamw: `lr` is given twice"),
     ("pair", || by_name("adamw:lr").map(drop), "adamw: `lr` is not of the form key=value"),
     ("number", || by_name("adamw:lr=fast").map(drop), "adamw: lr = fast is out of range: it must be a number >= 0"),
-    ("range", || by_name("adamw:beta2=1").map(drop), "adamw: beta2 = 1.0 is out of range: it must be a number in [0, 1)"),
+    (
+        "range",
+        || by_name("adamw:beta2=1").map(drop),
+        "adamw: beta2 = 1.0 is out of range: it must be a number in [0, 1)",
+    ),
     ("nan", || by_name("adamw:lr=nan").map(drop), "adamw: lr = NaN is out of range: it must be a number >= 0"),
-    ("infinite", || by_name("lion:weight_decay=inf").map(drop), "lion: weight_decay = inf is out of range: it must be a number >= 0"),
+    (
+        "infinite",
+        || by_name("lion:weight_decay=inf").map(drop),
+        "lion: weight_decay = inf is out of range: it must be a number >= 0",
+    ),
     ("flag", || by_name("sgd:nesterov=yes").map(drop), "sgd: nesterov = yes is out of range: it must be true or false"),
-    ("struct", || optim::AdamW::from_groups(vec![Group::new(vec![], rules::AdamW { beta1: -0.1, ..Default::default() })]).map(drop), "adamw: beta1 = -0.1 is out of range: it must be a number in [0, 1)"),
-    ("set_params", || { let params = start(DType::F32)?; let mut o = adamw(params.clone())?; o.set_learning_rate(-1.0); Ok(o.step(&grads(&params, 1, 1.0, |_| true)?)?) }, "adamw: lr = -1.0 is out of range: it must be a number >= 0"),
-    ("schedule", || Group::new(vec![], by_name("adamw")?).schedule("beta", "constant:lr=0.5".parse()?).map(drop), "adamw has no hyperparameter `beta`: did you mean `beta1`? (lr, beta1, beta2, eps, weight_decay)"),
-    ("tied", || { let mut p = named(&["embedding"]); p.push(("head".into(), p[0].1.clone())); adamw(p).map(drop) }, "parameters `embedding` and `head` share their storage: give a tied parameter once"),
-    ("same name", || adamw(named(&["w", "w"])).map(drop), "two parameters are named `w`: state is kept by name, so names must differ"),
-    ("dtype", || adamw(vec![("ids".into(), Var::zeros(3, DType::U32, &Device::Cpu)?)]).map(drop), "parameter `ids`: its type is U32, but must be f32, f64, bf16 or f16"),
-    ("shape", || with_gradient(Tensor::zeros((3, 2), DType::F32, &Device::Cpu)?), "parameter `layer.weight`: its gradient has the shape [3, 2], but it has [2, 3]"),
-    ("integer gradient", || with_gradient(Tensor::zeros((2, 3), DType::I64, &Device::Cpu)?), "parameter `layer.weight`: its gradient has the type I64"),
-    ("no gradient", || Ok(adamw(named(&["a", "b"]))?.step(&empty_grads()?)?), "no gradient for any of the 2 parameters that are not frozen: does the loss depend on them?"),
-    ("unnamed", || AnyOptimizer::new(vec![], by_name("adamw")?)?.state_dict().map(drop), "this optimizer was made without names of parameters, so its state cannot be saved: make it with `named(&varmap, config)`"),
+    (
+        "struct",
+        || {
+            optim::AdamW::from_groups(vec![Group::new(vec![], rules::AdamW { beta1: -0.1, ..Default::default() })])
+                .map(drop)
+        },
+        "adamw: beta1 = -0.1 is out of range: it must be a number in [0, 1)",
+    ),
+    (
+        "set_params",
+        || {
+            let params = start(DType::F32)?;
+            let mut o = adamw(params.clone())?;
+            o.set_learning_rate(-1.0);
+            Ok(o.step(&grads(&params, 1, 1.0, |_| true)?)?)
+        },
+        "adamw: lr = -1.0 is out of range: it must be a number >= 0",
+    ),
+    (
+        "schedule",
+        || Group::new(vec![], by_name("adamw")?).schedule("beta", "constant:lr=0.5".parse()?).map(drop),
+        "adamw has no hyperparameter `beta`: did you mean `beta1`? (lr, beta1, beta2, eps, weight_decay)",
+    ),
+    (
+        "tied",
+        || {
+            let mut p = named(&["embedding"]);
+            p.push(("head".into(), p[0].1.clone()));
+            adamw(p).map(drop)
+        },
+        "parameters `embedding` and `head` share their storage: give a tied parameter once",
+    ),
+    (
+        "same name",
+        || adamw(named(&["w", "w"])).map(drop),
+        "two parameters are named `w`: state is kept by name, so names must differ",
+    ),
+    (
+        "dtype",
+        || adamw(vec![("ids".into(), Var::zeros(3, DType::U32, &Device::Cpu)?)]).map(drop),
+        "parameter `ids`: its type is U32, but must be f32, f64, bf16 or f16",
+    ),
+    (
+        "shape",
+        || with_gradient(Tensor::zeros((3, 2), DType::F32, &Device::Cpu)?),
+        "parameter `layer.weight`: its gradient has the shape [3, 2], but it has [2, 3]",
+    ),
+    (
+        "integer gradient",
+        || with_gradient(Tensor::zeros((2, 3), DType::I64, &Device::Cpu)?),
+        "parameter `layer.weight`: its gradient has the type I64",
+    ),
+    (
+        "no gradient",
+        || Ok(adamw(named(&["a", "b"]))?.step(&empty_grads()?)?),
+        "no gradient for any of the 2 parameters that are not frozen: does the loss depend on them?",
+    ),
+    (
+        "unnamed",
+        || AnyOptimizer::new(vec![], by_name("adamw")?)?.state_dict().map(drop),
+        "this optimizer was made without names of parameters, so its state cannot be saved: make it with `named(&varmap, config)`",
+    ),
     ("not sam", || adamw(named(&["a"]))?.first_step(&empty_grads()?), "first_step: the rule is not sam"),
-    ("clip", || adamw(vec![])?.set_clip(Some(Clip::GlobalNorm(0.0))), "clip: norm = 0 is out of range: it must be a number > 0"),
-    ("missing key", || load(|state| drop(state.tensors.remove("c.exp_avg_sq"))), "saved state: `c.exp_avg_sq` is missing"),
-    ("unknown key", || load(|state| drop(state.tensors.insert("e.exp_avg".into(), state.tensors["a.exp_avg"].clone()))), "saved state: `e.exp_avg` is unknown: the optimizer has no such parameter or slot"),
-    ("state shape", || load(|state| drop(state.tensors.insert("a.exp_avg".into(), state.tensors["b.exp_avg"].clone()))), "saved state: `a.exp_avg` has the shape [7], but the optimizer has [3, 5]"),
+    (
+        "clip",
+        || adamw(vec![])?.set_clip(Some(Clip::GlobalNorm(0.0))),
+        "clip: norm = 0 is out of range: it must be a number > 0",
+    ),
+    (
+        "missing key",
+        || load(|state| drop(state.tensors.remove("c.exp_avg_sq"))),
+        "saved state: `c.exp_avg_sq` is missing",
+    ),
+    (
+        "unknown key",
+        || load(|state| drop(state.tensors.insert("e.exp_avg".into(), state.tensors["a.exp_avg"].clone()))),
+        "saved state: `e.exp_avg` is unknown: the optimizer has no such parameter or slot",
+    ),
+    (
+        "state shape",
+        || load(|state| drop(state.tensors.insert("a.exp_avg".into(), state.tensors["b.exp_avg"].clone()))),
+        "saved state: `a.exp_avg` has the shape [7], but the optimizer has [3, 5]",
+    ),
 ];
 
 #[test]

@@ -29,7 +29,11 @@ fn difference(ours: &[f64], reference: &Value) -> f64 {
     assert_eq!(ours.len(), reference.len());
     let largest = reference.iter().fold(0.0f64, |a, x| a.max(x.abs()));
     let apart = ours.iter().zip(&reference).fold(0.0f64, |a, (x, y)| a.max((x - y).abs()));
-    if apart.is_nan() || ours.iter().any(|x| x.is_nan()) { f64::INFINITY } else { apart / largest.max(f64::MIN_POSITIVE) }
+    if apart.is_nan() || ours.iter().any(|x| x.is_nan()) {
+        f64::INFINITY
+    } else {
+        apart / largest.max(f64::MIN_POSITIVE)
+    }
 }
 
 /// The worst difference over all records of a case.

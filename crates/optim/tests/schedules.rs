@@ -4,10 +4,7 @@ use optim::schedule::{self, Defaults, Schedule};
 use serde::Deserialize;
 use std::f64::consts::PI;
 
-const RUN: Defaults = Defaults {
-    lr: Some(0.1),
-    steps: Some(100),
-};
+const RUN: Defaults = Defaults { lr: Some(0.1), steps: Some(100) };
 
 /// One of each, and the corners of each.
 const TEXTS: &[&str] = &[
@@ -47,15 +44,12 @@ const TEXTS: &[&str] = &[
 ];
 
 fn schedule(text: &str) -> Schedule {
-    text.parse()
-        .unwrap_or_else(|error| panic!("{text}: {error}"))
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// Updates where something may happen: small ones, powers of two and their neighbours, the largest.
 fn updates() -> impl Iterator<Item = u64> {
-    (0..200)
-        .chain((8..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]))
-        .chain([u64::MAX - 1, u64::MAX])
+    (0..200).chain((8..64).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1])).chain([u64::MAX - 1, u64::MAX])
 }
 
 #[test]
@@ -67,41 +61,19 @@ fn equals_the_references_at_every_update() {
         reference: String,
         values: Vec<f64>,
     }
-    let references: Vec<Reference> =
-        serde_json::from_str(include_str!("fixtures/schedules.json")).unwrap();
-    let named: Vec<&str> = references
-        .iter()
-        .map(|case| case.text.split(':').next().unwrap())
-        .collect();
-    let pieces = [
-        "constant",
-        "linear",
-        "cosine",
-        "warmup_cosine",
-        "step",
-        "multi_step",
-        "exponential",
-        "polynomial",
-    ];
+    let references: Vec<Reference> = serde_json::from_str(include_str!("fixtures/schedules.json")).unwrap();
+    let named: Vec<&str> = references.iter().map(|case| case.text.split(':').next().unwrap()).collect();
+    let pieces = ["constant", "linear", "cosine", "warmup_cosine", "step", "multi_step", "exponential", "polynomial"];
     for piece in pieces.iter().chain(&["inverse_sqrt"]) {
         assert!(named.contains(piece), "no reference for {piece}");
     }
-    for Reference {
-        name,
-        text,
-        reference,
-        values,
-    } in references
-    {
+    for Reference { name, text, reference, values } in references {
         let schedule = schedule(&text);
         let peak = values.iter().copied().fold(0.0, f64::max);
         assert!(values.len() >= 60, "{name}: {} values", values.len());
         for (t, value) in values.into_iter().enumerate() {
             let ours = schedule.at(t as u64);
-            assert!(
-                (ours - value).abs() <= 1e-12 * peak,
-                "{name} at {t}: {ours}, by {reference} {value}"
-            );
+            assert!((ours - value).abs() <= 1e-12 * peak, "{name} at {t}: {ours}, by {reference} {value}");
         }
     }
 }
@@ -133,54 +105,18 @@ fn every_value_is_finite_and_not_negative() {
 fn ends_and_peaks_are_exact() {
     let table: &[(&str, &[(u64, f64)])] = &[
         ("linear:lr=0.1,end_lr=0.7,steps=7", &[(0, 0.1), (7, 0.7)]), // 0.7 + (0.1 - 0.7) is not 0.1
-        (
-            "linear:lr=0.3,end_lr=0.1,steps=7",
-            &[(0, 0.3), (7, 0.1), (8, 0.1), (u64::MAX, 0.1)],
-        ),
-        (
-            "cosine:lr=0.3,min_lr=0.1,steps=7",
-            &[(0, 0.3), (7, 0.1), (14, 0.1), (u64::MAX, 0.1)],
-        ),
-        (
-            "polynomial:lr=0.3,end_lr=0.1,power=3,steps=7",
-            &[(0, 0.3), (7, 0.1), (u64::MAX, 0.1)],
-        ),
-        (
-            "warmup_cosine:lr=0.3,warmup=7,min_lr=0.1,steps=21",
-            &[(6, 0.3), (20, 0.1), (21, 0.1), (u64::MAX, 0.1)],
-        ),
-        (
-            "warmup_cosine:lr=0.3,warmup=1,min_lr=0.1,steps=2",
-            &[(0, 0.3), (1, 0.1), (2, 0.1)],
-        ),
-        (
-            "warmup_cosine:lr=0.3,warmup=0,min_lr=0.1,steps=1",
-            &[(0, 0.1), (1, 0.1)],
-        ),
-        (
-            "warmup_cosine:lr=0.3,warmup=1,min_lr=0.1,steps=1",
-            &[(0, 0.3), (1, 0.1)],
-        ),
-        (
-            "warmup_cosine:lr=0.3,warmup=4,min_lr=0.1,steps=4",
-            &[(0, 0.075), (3, 0.3), (4, 0.1), (u64::MAX, 0.1)],
-        ),
-        (
-            "inverse_sqrt:lr=0.3,warmup=4",
-            &[(0, 0.075), (3, 0.3), (15, 0.15)],
-        ),
-        (
-            "step:lr=1,gamma=0.5,size=3",
-            &[(2, 1.0), (3, 0.5), (5, 0.5), (6, 0.25), (u64::MAX, 0.0)],
-        ),
-        (
-            "multi_step:lr=1,gamma=0.5,milestones=0/3",
-            &[(0, 0.5), (2, 0.5), (3, 0.25), (u64::MAX, 0.25)],
-        ),
-        (
-            "exponential:lr=1,gamma=2",
-            &[(0, 1.0), (10, 1024.0), (u64::MAX, f64::MAX)],
-        ),
+        ("linear:lr=0.3,end_lr=0.1,steps=7", &[(0, 0.3), (7, 0.1), (8, 0.1), (u64::MAX, 0.1)]),
+        ("cosine:lr=0.3,min_lr=0.1,steps=7", &[(0, 0.3), (7, 0.1), (14, 0.1), (u64::MAX, 0.1)]),
+        ("polynomial:lr=0.3,end_lr=0.1,power=3,steps=7", &[(0, 0.3), (7, 0.1), (u64::MAX, 0.1)]),
+        ("warmup_cosine:lr=0.3,warmup=7,min_lr=0.1,steps=21", &[(6, 0.3), (20, 0.1), (21, 0.1), (u64::MAX, 0.1)]),
+        ("warmup_cosine:lr=0.3,warmup=1,min_lr=0.1,steps=2", &[(0, 0.3), (1, 0.1), (2, 0.1)]),
+        ("warmup_cosine:lr=0.3,warmup=0,min_lr=0.1,steps=1", &[(0, 0.1), (1, 0.1)]),
+        ("warmup_cosine:lr=0.3,warmup=1,min_lr=0.1,steps=1", &[(0, 0.3), (1, 0.1)]),
+        ("warmup_cosine:lr=0.3,warmup=4,min_lr=0.1,steps=4", &[(0, 0.075), (3, 0.3), (4, 0.1), (u64::MAX, 0.1)]),
+        ("inverse_sqrt:lr=0.3,warmup=4", &[(0, 0.075), (3, 0.3), (15, 0.15)]),
+        ("step:lr=1,gamma=0.5,size=3", &[(2, 1.0), (3, 0.5), (5, 0.5), (6, 0.25), (u64::MAX, 0.0)]),
+        ("multi_step:lr=1,gamma=0.5,milestones=0/3", &[(0, 0.5), (2, 0.5), (3, 0.25), (u64::MAX, 0.25)]),
+        ("exponential:lr=1,gamma=2", &[(0, 1.0), (10, 1024.0), (u64::MAX, f64::MAX)]),
     ];
     for (text, values) in table {
         for (t, value) in *values {
@@ -213,21 +149,15 @@ fn pieces_are_continuous() {
         let schedule = schedule.unwrap();
         for t in 0..2 * n {
             let jump = (schedule.at(t + 1) - schedule.at(t)).abs();
-            assert!(
-                jump <= 7.0 * lr / n as f64,
-                "{schedule} jumps by {jump} at {t}"
-            );
+            assert!(jump <= 7.0 * lr / n as f64, "{schedule} jumps by {jump} at {t}");
         }
     }
 }
 
 #[test]
 fn until_counts_from_the_start_of_the_whole() {
-    let [a, b, c] = [
-        "linear:lr=0,end_lr=1,steps=10",
-        "cosine:lr=1,min_lr=0.5,steps=20",
-        "exponential:lr=0.5,gamma=0.9",
-    ];
+    let [a, b, c] =
+        ["linear:lr=0,end_lr=1,steps=10", "cosine:lr=1,min_lr=0.5,steps=20", "exponential:lr=0.5,gamma=0.9"];
     let text = format!("{a} until 10 then {b} until 30 then {c}");
     let [a, b, c] = [a, b, c].map(schedule);
     let chain = a.clone().then(10, b.clone()).then(30, c.clone());
@@ -243,29 +173,17 @@ fn until_counts_from_the_start_of_the_whole() {
         assert_eq!(chain.at(t), expected, "at {t}");
     }
     // What is never reached is dropped.
-    assert_eq!(
-        chain.clone().then(10, c.clone()),
-        a.clone().then(10, c.clone())
-    );
+    assert_eq!(chain.clone().then(10, c.clone()), a.clone().then(10, c.clone()));
     assert_eq!(chain.clone().then(0, c.clone()), c);
     assert_eq!(a.clone().then(u64::MAX, chain.clone()).at(u64::MAX), 0.0);
-    assert_eq!(
-        a.clone().then(5, a.clone().then(u64::MAX, b)),
-        a.clone().then(5, a)
-    );
+    assert_eq!(a.clone().then(5, a.clone().then(u64::MAX, b)), a.clone().then(5, a));
 }
 
 #[test]
 fn a_chain_of_many_pieces_needs_no_deep_stack() {
-    let text = (1..100_000)
-        .map(|t| format!("constant:lr={t} until {t} then "))
-        .collect::<String>()
-        + "constant:lr=0";
+    let text = (1..100_000).map(|t| format!("constant:lr={t} until {t} then ")).collect::<String>() + "constant:lr=0";
     let schedule = schedule(&text);
-    assert_eq!(
-        [0, 5000, 99_998, 99_999].map(|t| schedule.at(t)),
-        [1.0, 5001.0, 99_999.0, 0.0]
-    );
+    assert_eq!([0, 5000, 99_998, 99_999].map(|t| schedule.at(t)), [1.0, 5001.0, 99_999.0, 0.0]);
     assert_eq!(schedule.to_string(), text);
 }
 
@@ -273,20 +191,10 @@ fn a_chain_of_many_pieces_needs_no_deep_stack() {
 fn recipes_equal_their_sources() {
     let near = |schedule: &Schedule, t: u64, value: f64| {
         let ours = schedule.at(t);
-        assert!(
-            (ours - value).abs() <= 1e-13,
-            "{schedule} at {t}: {ours}, expected {value}"
-        );
+        assert!((ours - value).abs() <= 1e-13, "{schedule} at {t}: {ours}, expected {value}");
     };
     let cosine = |a: f64, b: f64, p: f64| b + (a - b) * (1.0 + (PI * p).cos()) / 2.0;
-    for (warmup, decay, steps) in [
-        (10, 20, 100),
-        (0, 0, 100),
-        (1, 99, 100),
-        (0, 100, 100),
-        (100, 0, 100),
-        (2, 1, 3),
-    ] {
+    for (warmup, decay, steps) in [(10, 20, 100), (0, 0, 100), (1, 99, 100), (0, 100, 100), (100, 0, 100), (2, 1, 3)] {
         let schedule = Schedule::wsd(0.1, warmup, decay, steps).unwrap();
         for t in 0..steps {
             near(
@@ -311,11 +219,7 @@ fn recipes_equal_their_sources() {
                 if t < warmup - 1 {
                     cosine(0.1 / 25.0, 0.1, t as f64 / (warmup - 1) as f64)
                 } else {
-                    cosine(
-                        0.1,
-                        0.1 / 25.0 / 1e4,
-                        (t - (warmup - 1)) as f64 / (steps - warmup) as f64,
-                    )
+                    cosine(0.1, 0.1 / 25.0 / 1e4, (t - (warmup - 1)) as f64 / (steps - warmup) as f64)
                 },
             );
         }
@@ -326,11 +230,7 @@ fn recipes_equal_their_sources() {
         let schedule = Schedule::cosine_restarts(0.1, 0.01, period, mult, 100).unwrap();
         let (mut in_cycle, mut length) = (0, period);
         for t in 0..100 {
-            near(
-                &schedule,
-                t,
-                cosine(0.1, 0.01, in_cycle as f64 / length as f64),
-            );
+            near(&schedule, t, cosine(0.1, 0.01, in_cycle as f64 / length as f64));
             in_cycle += 1;
             if in_cycle == length {
                 (in_cycle, length) = (0, length * mult);
@@ -338,10 +238,7 @@ fn recipes_equal_their_sources() {
         }
     }
     let longest = Schedule::cosine_restarts(0.1, 0.0, 1, 2, u64::MAX).unwrap();
-    assert_eq!(
-        longest.at(u64::MAX - 1),
-        longest.at(u64::MAX - 1).clamp(0.0, 0.1)
-    );
+    assert_eq!(longest.at(u64::MAX - 1), longest.at(u64::MAX - 1).clamp(0.0, 0.1));
 }
 
 #[test]
@@ -351,34 +248,19 @@ fn absent_keys_come_from_the_defaults() {
         (" constant ", "constant:lr=0.1"),
         ("constant: lr = 3", "constant:lr=3"),
         ("linear", "linear:lr=0.1,end_lr=0,steps=100"),
-        (
-            "cosine:min_lr=1e-4",
-            "cosine:lr=0.1,min_lr=0.0001,steps=100",
-        ),
-        (
-            "warmup_cosine",
-            "warmup_cosine:lr=0.1,warmup=10,min_lr=0,steps=100",
-        ),
-        (
-            "warmup_cosine:steps=5",
-            "warmup_cosine:lr=0.1,warmup=1,min_lr=0,steps=5",
-        ),
+        ("cosine:min_lr=1e-4", "cosine:lr=0.1,min_lr=0.0001,steps=100"),
+        ("warmup_cosine", "warmup_cosine:lr=0.1,warmup=10,min_lr=0,steps=100"),
+        ("warmup_cosine:steps=5", "warmup_cosine:lr=0.1,warmup=1,min_lr=0,steps=5"),
         ("step", "step:lr=0.1,gamma=0.1,size=34"),
         ("multi_step", "multi_step:lr=0.1,gamma=0.1,milestones=50/75"),
-        (
-            "multi_step: milestones = 3 / 5",
-            "multi_step:lr=0.1,gamma=0.1,milestones=3/5",
-        ),
+        ("multi_step: milestones = 3 / 5", "multi_step:lr=0.1,gamma=0.1,milestones=3/5"),
         ("polynomial", "polynomial:lr=0.1,end_lr=0,power=1,steps=100"),
         ("inverse_sqrt", "inverse_sqrt:lr=0.1,warmup=10"),
         (
             "wsd",
             "linear:lr=0.01,end_lr=0.1,steps=9 until 9 then constant:lr=0.1 until 90 then linear:lr=0.1,end_lr=0,steps=10",
         ),
-        (
-            "one_cycle",
-            "cosine:lr=0.004,min_lr=0.1,steps=29 until 29 then cosine:lr=0.1,min_lr=4e-7,steps=70",
-        ),
+        ("one_cycle", "cosine:lr=0.004,min_lr=0.1,steps=29 until 29 then cosine:lr=0.1,min_lr=4e-7,steps=70"),
         (
             "cosine_restarts:period=20,mult=2",
             "cosine:lr=0.1,min_lr=0,steps=20 until 20 then cosine:lr=0.1,min_lr=0,steps=40 until 60 then cosine:lr=0.1,min_lr=0,steps=80",
@@ -392,14 +274,8 @@ fn absent_keys_come_from_the_defaults() {
             "constant until 10 then linear until 30 then step",
             "constant:lr=0.1 until 10 then linear:lr=0.1,end_lr=0,steps=20 until 30 then step:lr=0.1,gamma=0.1,size=24",
         ),
-        (
-            "constant until 500 then cosine",
-            "constant:lr=0.1 until 500 then cosine:lr=0.1,min_lr=0,steps=1",
-        ),
-        (
-            "constant\n until\t7  then constant:lr=1",
-            "constant:lr=0.1 until 7 then constant:lr=1",
-        ),
+        ("constant until 500 then cosine", "constant:lr=0.1 until 500 then cosine:lr=0.1,min_lr=0,steps=1"),
+        ("constant\n until\t7  then constant:lr=1", "constant:lr=0.1 until 7 then constant:lr=1"),
     ];
     for (text, canonical) in table {
         let parsed = Schedule::parse(text, &RUN).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -408,10 +284,7 @@ fn absent_keys_come_from_the_defaults() {
     let left = Schedule::parse("exponential", &RUN).unwrap().at(100);
     assert!((left - 0.001).abs() < 1e-15, "{left}");
     // Text that says its own length needs no run.
-    assert_eq!(
-        schedule("warmup_cosine:lr=1,steps=50").to_string(),
-        "warmup_cosine:lr=1,warmup=5,min_lr=0,steps=50"
-    );
+    assert_eq!(schedule("warmup_cosine:lr=1,steps=50").to_string(), "warmup_cosine:lr=1,warmup=5,min_lr=0,steps=50");
     assert_eq!(
         schedule("linear:lr=1 until 8 then constant:lr=0").to_string(),
         "linear:lr=1,end_lr=0,steps=8 until 8 then constant:lr=0"
@@ -419,19 +292,9 @@ fn absent_keys_come_from_the_defaults() {
     // Every run length gives valid defaults.
     for steps in [1, 2, 3, 7, u64::MAX - 1, u64::MAX] {
         for entry in schedule::all() {
-            let parsed = Schedule::parse(
-                entry.name,
-                &Defaults {
-                    lr: Some(0.1),
-                    steps: Some(steps),
-                },
-            );
-            let parsed =
-                parsed.unwrap_or_else(|error| panic!("{} for {steps}: {error}", entry.name));
-            assert!(
-                updates().all(|t| (0.0..=0.1).contains(&parsed.at(t))),
-                "{parsed}"
-            );
+            let parsed = Schedule::parse(entry.name, &Defaults { lr: Some(0.1), steps: Some(steps) });
+            let parsed = parsed.unwrap_or_else(|error| panic!("{} for {steps}: {error}", entry.name));
+            assert!(updates().all(|t| (0.0..=0.1).contains(&parsed.at(t))), "{parsed}");
         }
     }
 }
@@ -451,28 +314,15 @@ fn the_table_is_what_the_parser_reads() {
                 "lr" | "min_lr" | "end_lr" | "power" | "gamma" => "0.5",
                 _ => "40",
             };
-            let changed =
-                Schedule::parse(&format!("{}:{}={value}", entry.name, key.name), &RUN).unwrap();
+            let changed = Schedule::parse(&format!("{}:{}={value}", entry.name, key.name), &RUN).unwrap();
             assert_ne!(changed, default, "{}:{}", entry.name, key.name);
-            let error = Schedule::parse(&format!("{}:{}=x", entry.name, key.name), &RUN)
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.contains(key.name) && error.contains(key.allowed),
-                "{error}"
-            );
+            let error = Schedule::parse(&format!("{}:{}=x", entry.name, key.name), &RUN).unwrap_err().to_string();
+            assert!(error.contains(key.name) && error.contains(key.allowed), "{error}");
         }
         if default.to_string().starts_with(&format!("{}:", entry.name)) {
             let keys = default.to_string();
-            let keys: Vec<_> = keys
-                .split([':', ','])
-                .skip(1)
-                .map(|pair| pair.split('=').next().unwrap())
-                .collect();
-            assert_eq!(
-                keys,
-                entry.keys.iter().map(|key| key.name).collect::<Vec<_>>()
-            );
+            let keys: Vec<_> = keys.split([':', ',']).skip(1).map(|pair| pair.split('=').next().unwrap()).collect();
+            assert_eq!(keys, entry.keys.iter().map(|key| key.name).collect::<Vec<_>>());
         }
     }
 }
@@ -538,10 +388,7 @@ fn errors_name_the_thing_the_value_and_what_is_allowed() {
         assert!(!error.contains('\n'));
     }
     // Defaults and constructors are checked as the text is.
-    let run = Defaults {
-        lr: Some(f64::NAN),
-        steps: Some(0),
-    };
+    let run = Defaults { lr: Some(f64::NAN), steps: Some(0) };
     assert!(Schedule::parse("constant", &run).is_err());
     assert!(Schedule::parse("linear:lr=1", &run).is_err());
     assert!(Schedule::cosine(f64::INFINITY, 0.0, 1).is_err());

@@ -21,21 +21,13 @@ pub const SPEC: Spec = Spec {
     test: 10_000,
 };
 
-pub(super) const HUB: hub::Source = hub::Source {
-    repo: "cifar10",
-    train: "plain_text/train/0000.parquet",
-    test: "plain_text/test/0000.parquet",
-};
+pub(super) const HUB: hub::Source =
+    hub::Source { repo: "cifar10", train: "plain_text/train/0000.parquet", test: "plain_text/test/0000.parquet" };
 
 const SUBFOLDER: &str = "cifar-10-batches-bin";
 
-const TRAIN: [&str; 5] = [
-    "data_batch_1.bin",
-    "data_batch_2.bin",
-    "data_batch_3.bin",
-    "data_batch_4.bin",
-    "data_batch_5.bin",
-];
+const TRAIN: [&str; 5] =
+    ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
 
 /// The training and the test split from `data_batch_1.bin` to `data_batch_5.bin`, a fifth of the training images each,
 /// and `test_batch.bin`, in `dir` or its subfolder `cifar-10-batches-bin`.
@@ -49,13 +41,7 @@ pub(super) fn read_dir(spec: &Spec, dir: &Path) -> Result<(Split, Split), DataEr
     Ok((train, test))
 }
 
-fn read_batch(
-    spec: &Spec,
-    dir: &Path,
-    name: &str,
-    images: usize,
-    split: &mut Split,
-) -> Result<(), DataError> {
+fn read_batch(spec: &Spec, dir: &Path, name: &str, images: usize, split: &mut Split) -> Result<(), DataError> {
     let path = file::find(dir, SUBFOLDER, &[name])?;
     let record_len = 1 + spec.image_len();
     let bytes = file::read(&path, images * record_len)?;

@@ -31,18 +31,12 @@ pub(super) fn read() -> (Split, Split) {
     let mut train = Split::with_capacity(SPEC.train, SPEC.image_len());
     let mut test = Split::with_capacity(SPEC.test, SPEC.image_len());
     let mut seen = [0; SPEC.classes];
-    let mut rows = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .from_reader(GzDecoder::new(CSV));
+    let mut rows = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(CSV));
     for row in rows.deserialize::<Vec<u8>>() {
         let mut pixels = row.expect("the embedded file has rows of bytes");
         let label = pixels.pop().expect("a label ends each row");
         let seen = &mut seen[usize::from(label)];
-        let split = if *seen % 5 == 2 {
-            &mut test
-        } else {
-            &mut train
-        };
+        let split = if *seen % 5 == 2 { &mut test } else { &mut train };
         *seen += 1;
         split.images.extend(pixels);
         split.labels.push(label);

@@ -47,22 +47,12 @@ impl DataError {
             .map(|known| (strsim::normalized_damerau_levenshtein(known, name), known))
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .filter(|(similarity, _)| *similarity >= 0.5)
-            .map_or(String::new(), |(_, known)| {
-                format!("; did you mean {known}?")
-            });
-        Self::Unknown {
-            name: name.into(),
-            known: known.join(" or "),
-            hint,
-        }
+            .map_or(String::new(), |(_, known)| format!("; did you mean {known}?"));
+        Self::Unknown { name: name.into(), known: known.join(" or "), hint }
     }
 
     pub(super) fn file(path: &Path, expected: impl Display, found: impl Display) -> Self {
-        Self::File {
-            file: path.display().to_string(),
-            expected: expected.to_string(),
-            found: found.to_string(),
-        }
+        Self::File { file: path.display().to_string(), expected: expected.to_string(), found: found.to_string() }
     }
 
     pub(super) fn label(path: &Path, classes: usize, label: impl Display, image: usize) -> Self {

@@ -36,10 +36,7 @@ const LABELS: usize = 0x0801;
 /// The training and the test split from `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, or the same names without
 /// `.gz` for files that are unpacked, in `dir` or its subfolder `fashion-mnist`.
 pub(super) fn read_dir(spec: &Spec, dir: &Path) -> Result<(Split, Split), DataError> {
-    Ok((
-        read_split(spec, dir, "train", spec.train)?,
-        read_split(spec, dir, "t10k", spec.test)?,
-    ))
+    Ok((read_split(spec, dir, "train", spec.train)?, read_split(spec, dir, "t10k", spec.test)?))
 }
 
 fn read_split(spec: &Spec, dir: &Path, part: &str, images: usize) -> Result<Split, DataError> {
@@ -52,10 +49,7 @@ fn read_split(spec: &Spec, dir: &Path, part: &str, images: usize) -> Result<Spli
     let path = open("labels-idx1")?;
     let labels = read_idx(&path, &[LABELS, images])?;
     file::check_labels(&path, &labels, spec.classes)?;
-    Ok(Split {
-        images: pixels,
-        labels,
-    })
+    Ok(Split { images: pixels, labels })
 }
 
 /// What follows the header of an idx file, which must be `header`: the magic number, then the size of each dimension.
@@ -67,11 +61,7 @@ fn read_idx(path: &Path, header: &[usize]) -> Result<Vec<u8>, DataError> {
     for ((field, name), &expected) in bytes.chunks_exact(4).zip(names).zip(header) {
         let found = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
         if found as usize != expected {
-            return Err(DataError::file(
-                path,
-                format!("{expected} for {name}"),
-                found,
-            ));
+            return Err(DataError::file(path, format!("{expected} for {name}"), found));
         }
     }
     file::check_len(path, &bytes, len)?;

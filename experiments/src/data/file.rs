@@ -11,11 +11,7 @@ use std::{
 /// The path of the first of `names` that is in `dir/subfolder`, where that folder exists, or else in `dir`.
 pub(super) fn find(dir: &Path, subfolder: &str, names: &[&str]) -> Result<PathBuf, DataError> {
     if !dir.is_dir() {
-        let found = if dir.exists() {
-            "something else"
-        } else {
-            "nothing"
-        };
+        let found = if dir.exists() { "something else" } else { "nothing" };
         return Err(DataError::file(dir, "a folder", found));
     }
     let below = dir.join(subfolder);
@@ -30,11 +26,7 @@ pub(super) fn find(dir: &Path, subfolder: &str, names: &[&str]) -> Result<PathBu
             [_, others @ ..] if !others.is_empty() => format!(" (or {})", others.join(", ")),
             _ => String::new(),
         };
-        DataError::file(
-            &folder.join(names[0]),
-            format!("a file{also}{tried}"),
-            "none",
-        )
+        DataError::file(&folder.join(names[0]), format!("a file{also}{tried}"), "none")
     })
 }
 
@@ -50,13 +42,11 @@ pub(super) fn read(path: &Path, len: usize) -> Result<Vec<u8>, DataError> {
         })
     };
     let mut bytes = Vec::new();
-    open()
-        .and_then(|file| file.take(len as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
-            let expected = format!("{len} readable bytes");
-            let found = format!("an error after {} bytes: {error}", bytes.len());
-            DataError::file(path, expected, found)
-        })?;
+    open().and_then(|file| file.take(len as u64 + 1).read_to_end(&mut bytes)).map_err(|error| {
+        let expected = format!("{len} readable bytes");
+        let found = format!("an error after {} bytes: {error}", bytes.len());
+        DataError::file(path, expected, found)
+    })?;
     Ok(bytes)
 }
 
@@ -72,10 +62,7 @@ pub(super) fn check_len(path: &Path, bytes: &[u8], len: usize) -> Result<(), Dat
 
 /// Fails unless every label is below `classes`.
 pub(super) fn check_labels(path: &Path, labels: &[u8], classes: usize) -> Result<(), DataError> {
-    match labels
-        .iter()
-        .position(|&label| usize::from(label) >= classes)
-    {
+    match labels.iter().position(|&label| usize::from(label) >= classes) {
         None => Ok(()),
         Some(i) => Err(DataError::label(path, classes, labels[i], i)),
     }

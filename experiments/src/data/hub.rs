@@ -50,10 +50,7 @@ pub struct Hub {
 impl Hub {
     /// With a patience of one minute.
     pub fn new(progress: &MultiProgress) -> Self {
-        Self {
-            progress: progress.clone(),
-            patience: Duration::from_secs(60),
-        }
+        Self { progress: progress.clone(), patience: Duration::from_secs(60) }
     }
 
     /// The training and the test split.
@@ -64,20 +61,12 @@ impl Hub {
         ))
     }
 
-    fn read_split(
-        &self,
-        repo: &str,
-        file: &str,
-        spec: &Spec,
-        images: usize,
-    ) -> Result<Split, DataError> {
-        let path = self
-            .fetch(repo, file)
-            .map_err(|reason| DataError::Download {
-                repo: repo.into(),
-                file: file.into(),
-                reason,
-            })?;
+    fn read_split(&self, repo: &str, file: &str, spec: &Spec, images: usize) -> Result<Split, DataError> {
+        let path = self.fetch(repo, file).map_err(|reason| DataError::Download {
+            repo: repo.into(),
+            file: file.into(),
+            reason,
+        })?;
         // What cannot be read is not kept, so that the next run downloads it anew.
         read_parquet(&path, spec, images).inspect_err(|_| remove(&path))
     }
@@ -87,12 +76,7 @@ impl Hub {
         let client = HFClientSync::new().map_err(|error| one_line(&error))?;
         let (owner, name) = hf_hub::split_id(repo);
         let dataset = client.dataset(owner, name);
-        let cached = dataset
-            .download_file()
-            .filename(file)
-            .revision(REVISION)
-            .local_files_only(true)
-            .send();
+        let cached = dataset.download_file().filename(file).revision(REVISION).local_files_only(true).send();
         if let Ok(path) = cached {
             if check_ends(&path).is_ok() {
                 return Ok(path);
@@ -133,11 +117,7 @@ impl Hub {
     }
 
     /// Follows a download to its end: the file and the size that the Hub announced, in bytes.
-    fn watch(
-        &self,
-        events: &mpsc::Receiver<Event>,
-        bar: &ProgressBar,
-    ) -> Result<(PathBuf, u64), String> {
+    fn watch(&self, events: &mpsc::Receiver<Event>, bar: &ProgressBar) -> Result<(PathBuf, u64), String> {
         let (mut size, mut received) = (0, 0);
         let mut deadline = Instant::now() + self.patience;
         loop {
@@ -192,12 +172,8 @@ impl ProgressHandler for Reporter {
         };
         let event = match event {
             DownloadEvent::Start { total_bytes, .. } => Event::Size(*total_bytes),
-            DownloadEvent::Progress { files } => {
-                Event::Received(files.iter().map(|file| file.bytes_completed).sum())
-            }
-            DownloadEvent::AggregateProgress {
-                bytes_completed, ..
-            } => Event::Received(*bytes_completed),
+            DownloadEvent::Progress { files } => Event::Received(files.iter().map(|file| file.bytes_completed).sum()),
+            DownloadEvent::AggregateProgress { bytes_completed, .. } => Event::Received(*bytes_completed),
             DownloadEvent::Complete => return,
         };
         // Nobody listens any more after the patience ran out.
@@ -211,8 +187,7 @@ fn check_whole(path: &Path, expected: u64) -> Result<(), String> {
     if found != expected {
         return Err(format!("expected {expected} bytes, found {found}"));
     }
-    check_ends(path)
-        .map_err(|error| format!("expected a parquet file, found {found} other bytes ({error})"))
+    check_ends(path).map_err(|error| format!("expected a parquet file, found {found} other bytes ({error})"))
 }
 
 /// Fails unless the file begins and ends as a parquet file.
@@ -241,8 +216,7 @@ fn remove(path: &Path) {
 
 /// The images and labels of a parquet file that holds so many.
 fn read_parquet(path: &Path, spec: &Spec, images: usize) -> Result<Split, DataError> {
-    let parquet_error =
-        |error: ParquetError| DataError::file(path, "a parquet file", one_line(&error));
+    let parquet_error = |error: ParquetError| DataError::file(path, "a parquet file", one_line(&error));
     let file = File::open(path).map_err(|error| DataError::file(path, "a file", error))?;
     let reader = SerializedFileReader::new(file).map_err(parquet_error)?;
     let rows = reader.metadata().file_metadata().num_rows();
@@ -250,11 +224,7 @@ fn read_parquet(path: &Path, spec: &Spec, images: usize) -> Result<Split, DataEr
         return Err(DataError::file(path, format!("{images} images"), rows));
     }
     let mut split = Split::with_capacity(images, spec.image_len());
-    for (i, row) in reader
-        .get_row_iter(None)
-        .map_err(parquet_error)?
-        .enumerate()
-    {
+    for (i, row) in reader.get_row_iter(None).map_err(parquet_error)?.enumerate() {
         let row = row.map_err(parquet_error)?;
         let (mut picture, mut label) = (None, None);
         for (_, field) in row.get_column_iter() {
@@ -285,11 +255,7 @@ fn read_parquet(path: &Path, spec: &Spec, images: usize) -> Result<Split, DataEr
         split.labels.push(label);
     }
     if split.len() != images {
-        return Err(DataError::file(
-            path,
-            format!("{images} images"),
-            split.len(),
-        ));
+        return Err(DataError::file(path, format!("{images} images"), split.len()));
     }
     Ok(split)
 }

@@ -81,11 +81,7 @@ impl Dataset {
     /// # Errors
     /// A file that is missing, damaged or of the wrong size, or a failed download: one line that names the file, what
     /// was expected and what was found.
-    pub fn load(
-        self,
-        data_dir: Option<&Path>,
-        progress: &MultiProgress,
-    ) -> Result<ImageData, DataError> {
+    pub fn load(self, data_dir: Option<&Path>, progress: &MultiProgress) -> Result<ImageData, DataError> {
         self.load_as(self.spec(), data_dir, &Hub::new(progress))
     }
 
@@ -94,12 +90,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`Dataset::load`].
-    pub fn load_as(
-        self,
-        spec: &Spec,
-        data_dir: Option<&Path>,
-        hub: &Hub,
-    ) -> Result<ImageData, DataError> {
+    pub fn load_as(self, spec: &Spec, data_dir: Option<&Path>, hub: &Hub) -> Result<ImageData, DataError> {
         let (train, test) = match (self, data_dir) {
             (Self::Digits, _) => digits::read(),
             (Self::FashionMnist, Some(dir)) => fashion_mnist::read_dir(spec, dir)?,
@@ -121,10 +112,7 @@ impl FromStr for Dataset {
     type Err = DataError;
 
     fn from_str(name: &str) -> Result<Self, DataError> {
-        Self::ALL
-            .into_iter()
-            .find(|dataset| dataset.spec().name == name)
-            .ok_or_else(|| DataError::unknown(name))
+        Self::ALL.into_iter().find(|dataset| dataset.spec().name == name).ok_or_else(|| DataError::unknown(name))
     }
 }
 
@@ -175,10 +163,7 @@ impl Split {
     }
 
     fn with_capacity(images: usize, image_len: usize) -> Self {
-        Self {
-            images: Vec::with_capacity(images * image_len),
-            labels: Vec::with_capacity(images),
-        }
+        Self { images: Vec::with_capacity(images * image_len), labels: Vec::with_capacity(images) }
     }
 }
 
@@ -220,12 +205,7 @@ impl ImageData {
     ///
     /// # Panics
     /// When an index is not in the split, or `augment` has another length than `indices`.
-    pub fn batch(
-        &self,
-        split: &Split,
-        indices: &[usize],
-        augment: Option<&[Augment]>,
-    ) -> (Vec<f32>, Vec<u32>) {
+    pub fn batch(&self, split: &Split, indices: &[usize], augment: Option<&[Augment]>) -> (Vec<f32>, Vec<u32>) {
         if let Some(augment) = augment {
             assert_eq!(augment.len(), indices.len(), "one augmentation per image");
         }
@@ -235,19 +215,14 @@ impl ImageData {
         for (i, (out, &index)) in pixels.chunks_exact_mut(image_len).zip(indices).enumerate() {
             let augment = augment.map_or(Augment::default(), |augment| augment[i]);
             let image = &split.images[index * image_len..][..image_len];
-            let planes = out
-                .chunks_exact_mut(plane_len)
-                .zip(image.chunks_exact(plane_len));
+            let planes = out.chunks_exact_mut(plane_len).zip(image.chunks_exact(plane_len));
             for (channel, (out, plane)) in planes.enumerate() {
                 let scale = 1.0 / (f32::from(self.max_value) * self.std[channel]);
                 let black = -self.mean[channel] / self.std[channel];
                 self.write_plane(out, plane, augment, |byte| f32::from(byte) * scale + black);
             }
         }
-        let labels = indices
-            .iter()
-            .map(|&index| split.labels[index].into())
-            .collect();
+        let labels = indices.iter().map(|&index| split.labels[index].into()).collect();
         (pixels, labels)
     }
 
@@ -263,9 +238,7 @@ impl ImageData {
         let left = (-dx).clamp(0, width);
         let right = (width - dx).clamp(0, width);
         for (y, out) in out.chunks_exact_mut(self.width).enumerate() {
-            let row = y
-                .checked_add_signed(dy)
-                .filter(|&row| row < self.height && left < right);
+            let row = y.checked_add_signed(dy).filter(|&row| row < self.height && left < right);
             match row {
                 Some(row) => {
                     let start = row * self.width + (left + dx) as usize;
@@ -293,10 +266,7 @@ fn mean_and_std(spec: &Spec, split: &Split) -> (Vec<f32>, Vec<f32>) {
     for image in split.images.chunks_exact(spec.image_len()) {
         for ((sum, squares), plane) in sums.iter_mut().zip(image.chunks_exact(plane_len)) {
             *sum += plane.iter().map(|&byte| u64::from(byte)).sum::<u64>();
-            *squares += plane
-                .iter()
-                .map(|&byte| u64::from(byte).pow(2))
-                .sum::<u64>();
+            *squares += plane.iter().map(|&byte| u64::from(byte).pow(2)).sum::<u64>();
         }
     }
     let n = (split.len() * plane_len).max(1) as f64;

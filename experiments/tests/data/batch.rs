@@ -62,23 +62,13 @@ fn a_batch_of_everything_is_standardised() {
         assert_eq!(labels.len(), all.len());
         let plane = data.height * data.width;
         for channel in 0..data.channels {
-            let values = || {
-                pixels
-                    .chunks(plane)
-                    .skip(channel)
-                    .step_by(data.channels)
-                    .flatten()
-                    .map(|&value| f64::from(value))
-            };
+            let values =
+                || pixels.chunks(plane).skip(channel).step_by(data.channels).flatten().map(|&value| f64::from(value));
             let n = values().count() as f64;
             let mean = values().sum::<f64>() / n;
             let variance = values().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
             assert!(mean.abs() < 1e-6, "{} mean {mean}", data.name);
-            assert!(
-                (variance - 1.0).abs() < 1e-6,
-                "{} variance {variance}",
-                data.name
-            );
+            assert!((variance - 1.0).abs() < 1e-6, "{} variance {variance}", data.name);
         }
     }
 }
@@ -89,17 +79,7 @@ fn a_batch_is_what_its_definition_says() {
     let data = synthetic_cifar10(20);
     let (c, h, w) = (data.channels, data.height as i32, data.width as i32);
     let mut cases = vec![None];
-    for (dy, dx) in [
-        (0, 0),
-        (4, -4),
-        (-4, 4),
-        (1, 0),
-        (0, -3),
-        (31, 31),
-        (-32, 0),
-        (0, 33),
-        (-128, 127),
-    ] {
+    for (dy, dx) in [(0, 0), (4, -4), (-4, 4), (1, 0), (0, -3), (31, 31), (-32, 0), (0, 33), (-128, 127)] {
         cases.extend([false, true].map(|flip| Some(Augment { dy, dx, flip })));
     }
     for augment in cases {
@@ -116,18 +96,11 @@ fn a_batch_is_what_its_definition_says() {
                     let (y, x) = (y + i32::from(dy), x + i32::from(dx));
                     let inside = (0..h).contains(&y) && (0..w).contains(&x);
                     let at = ((index * c + channel) * data.height) as i32 + y;
-                    let byte = if inside {
-                        data.train.images[(at * w + x) as usize]
-                    } else {
-                        0
-                    };
-                    let expected = (f64::from(byte) / 255.0 - f64::from(data.mean[channel]))
-                        / f64::from(data.std[channel]);
+                    let byte = if inside { data.train.images[(at * w + x) as usize] } else { 0 };
+                    let expected =
+                        (f64::from(byte) / 255.0 - f64::from(data.mean[channel])) / f64::from(data.std[channel]);
                     let found = f64::from(pixel.next().unwrap());
-                    assert!(
-                        (found - expected).abs() < 1e-6,
-                        "{augment:?}: {found} {expected}"
-                    );
+                    assert!((found - expected).abs() < 1e-6, "{augment:?}: {found} {expected}");
                 }
             }
         }
@@ -146,34 +119,20 @@ fn a_constant_channel_becomes_zero() {
     let data = reload(&data.train, &data.test);
     assert_eq!(data.std[1], 1.0);
     let (pixels, _) = data.batch(&data.train, &[3], None);
-    assert!(
-        pixels[plane..2 * plane]
-            .iter()
-            .all(|value| value.abs() < 1e-6)
-    );
+    assert!(pixels[plane..2 * plane].iter().all(|value| value.abs() < 1e-6));
 }
 
 fn synthetic_cifar10(train: usize) -> ImageData {
-    let spec = Spec {
-        train,
-        test: 5,
-        ..cifar10::SPEC
-    };
+    let spec = Spec { train, test: 5, ..cifar10::SPEC };
     let (train, test) = crate::synthetic::splits(&spec);
     reload(&train, &test)
 }
 
 /// The data set of these splits, by way of its files.
 fn reload(train: &Split, test: &Split) -> ImageData {
-    let spec = Spec {
-        train: train.len(),
-        test: test.len(),
-        ..cifar10::SPEC
-    };
+    let spec = Spec { train: train.len(), test: test.len(), ..cifar10::SPEC };
     let dir = tempfile::tempdir().unwrap();
     crate::synthetic::write_cifar10(dir.path(), &spec, train, test);
     let hub = Hub::new(&MultiProgress::new());
-    Dataset::Cifar10
-        .load_as(&spec, Some(dir.path()), &hub)
-        .unwrap()
+    Dataset::Cifar10.load_as(&spec, Some(dir.path()), &hub).unwrap()
 }

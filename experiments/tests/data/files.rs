@@ -5,21 +5,11 @@ use experiments::data::{Dataset, Hub, ImageData, Spec, cifar10, fashion_mnist};
 use indicatif::MultiProgress;
 use std::{fs, path::Path};
 
-const FASHION: Spec = Spec {
-    train: 7,
-    test: 4,
-    ..fashion_mnist::SPEC
-};
-const CIFAR: Spec = Spec {
-    train: 10,
-    test: 3,
-    ..cifar10::SPEC
-};
+const FASHION: Spec = Spec { train: 7, test: 4, ..fashion_mnist::SPEC };
+const CIFAR: Spec = Spec { train: 10, test: 3, ..cifar10::SPEC };
 
 fn load(dataset: Dataset, spec: &Spec, dir: &Path) -> Result<ImageData, String> {
-    dataset
-        .load_as(spec, Some(dir), &Hub::new(&MultiProgress::new()))
-        .map_err(|error| error.to_string())
+    dataset.load_as(spec, Some(dir), &Hub::new(&MultiProgress::new())).map_err(|error| error.to_string())
 }
 
 fn write(dataset: Dataset, dir: &Path) -> Spec {
@@ -39,21 +29,14 @@ fn write(dataset: Dataset, dir: &Path) -> Spec {
 
 #[test]
 fn files_are_read_from_the_folder_or_its_subfolder() {
-    for (dataset, subfolder) in [
-        (Dataset::FashionMnist, "fashion-mnist"),
-        (Dataset::Cifar10, "cifar-10-batches-bin"),
-    ] {
+    for (dataset, subfolder) in [(Dataset::FashionMnist, "fashion-mnist"), (Dataset::Cifar10, "cifar-10-batches-bin")] {
         for place in ["", subfolder] {
             let dir = tempfile::tempdir().unwrap();
             let folder = dir.path().join(place);
             fs::create_dir_all(&folder).unwrap();
             let spec = write(dataset, &folder);
             let data = load(dataset, &spec, dir.path()).unwrap();
-            assert_eq!(
-                (data.train, data.test),
-                splits(&spec),
-                "{dataset} in {place:?}"
-            );
+            assert_eq!((data.train, data.test), splits(&spec), "{dataset} in {place:?}");
         }
     }
 }
@@ -66,10 +49,7 @@ fn official_sizes_are_demanded() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         write(dataset, dir.path());
-        let error = dataset
-            .load(Some(dir.path()), &MultiProgress::new())
-            .unwrap_err()
-            .to_string();
+        let error = dataset.load(Some(dir.path()), &MultiProgress::new()).unwrap_err().to_string();
         assert!(error.ends_with(line), "{error}");
     }
 }
@@ -84,36 +64,14 @@ fn wrong_files_are_errors_of_one_line_with_name_expected_and_found() {
     let mut records = [&[test.labels[0]], &test.images[..3072]].concat();
     records.extend([&[10], &test.images[3072..6144]].concat());
     records.extend([&[test.labels[2]], &test.images[6144..]].concat());
-    let batch = [
-        &[train.labels[0]],
-        &train.images[..3072],
-        &[train.labels[1]],
-        &train.images[3072..6144],
-    ]
-    .concat();
+    let batch = [&[train.labels[0]], &train.images[..3072], &[train.labels[1]], &train.images[3072..6144]].concat();
     let cifar: Vec<Fault> = vec![
         ("data_batch_3.bin", None, ": expected a file here or in"),
         ("test_batch.bin", None, ": expected a file here or in"),
-        (
-            "data_batch_1.bin",
-            Some(batch[1..].to_vec()),
-            ": expected 6146 bytes, found 6145",
-        ),
-        (
-            "data_batch_5.bin",
-            Some([&batch[..], &[0]].concat()),
-            ": expected 6146 bytes, found more",
-        ),
-        (
-            "data_batch_5.bin",
-            Some(vec![]),
-            ": expected 6146 bytes, found 0",
-        ),
-        (
-            "test_batch.bin",
-            Some(records),
-            ": expected labels 0 to 9, found 10 for image 1",
-        ),
+        ("data_batch_1.bin", Some(batch[1..].to_vec()), ": expected 6146 bytes, found 6145"),
+        ("data_batch_5.bin", Some([&batch[..], &[0]].concat()), ": expected 6146 bytes, found more"),
+        ("data_batch_5.bin", Some(vec![]), ": expected 6146 bytes, found 0"),
+        ("test_batch.bin", Some(records), ": expected labels 0 to 9, found 10 for image 1"),
     ];
 
     let (train, test) = splits(&FASHION);
@@ -126,101 +84,37 @@ fn wrong_files_are_errors_of_one_line_with_name_expected_and_found() {
     let (images, labels) = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz");
     let plain = "t10k-images-idx3-ubyte";
     let fashion: Vec<Fault> = vec![
-        (
-            images,
-            None,
-            ": expected a file (or train-images-idx3-ubyte) here or in",
-        ),
-        (
-            labels,
-            None,
-            ": expected a file (or train-labels-idx1-ubyte) here or in",
-        ),
+        (images, None, ": expected a file (or train-images-idx3-ubyte) here or in"),
+        (labels, None, ": expected a file (or train-labels-idx1-ubyte) here or in"),
         (
             images,
             Some(right.clone()),
             ": expected 5504 readable bytes, found an error after 0 bytes: invalid gzip header",
         ),
-        (
-            images,
-            Some(vec![]),
-            ": expected 5504 readable bytes, found an error",
-        ),
-        (
-            images,
-            Some(packed[..packed.len() / 2].to_vec()),
-            ": expected 5504 readable bytes, found an error",
-        ),
-        (
-            images,
-            Some(packed[..packed.len() - 1].to_vec()),
-            ": expected 5504 readable bytes, found an error",
-        ),
-        (
-            images,
-            Some(flipped),
-            ": expected 5504 readable bytes, found an error",
-        ),
+        (images, Some(vec![]), ": expected 5504 readable bytes, found an error"),
+        (images, Some(packed[..packed.len() / 2].to_vec()), ": expected 5504 readable bytes, found an error"),
+        (images, Some(packed[..packed.len() - 1].to_vec()), ": expected 5504 readable bytes, found an error"),
+        (images, Some(flipped), ": expected 5504 readable bytes, found an error"),
         (
             images,
             Some([&packed[..], b"garbage that follows"].concat()),
             ": expected 5504 readable bytes, found an error",
         ),
-        (
-            images,
-            Some(gzip(&[&right[..], &[0]].concat())),
-            ": expected 5504 bytes, found more",
-        ),
-        (
-            images,
-            Some(gzip(&right[..5000])),
-            ": expected 5504 bytes, found 5000",
-        ),
-        (
-            images,
-            Some(gzip(&right[..10])),
-            ": expected 5504 bytes, found 10",
-        ),
+        (images, Some(gzip(&[&right[..], &[0]].concat())), ": expected 5504 bytes, found more"),
+        (images, Some(gzip(&right[..5000])), ": expected 5504 bytes, found 5000"),
+        (images, Some(gzip(&right[..10])), ": expected 5504 bytes, found 10"),
         (
             images,
             Some(gzip(&idx(&[2049, 7, 28, 28], &train.images))),
             ": expected 2051 for the magic number, found 2049",
         ),
-        (
-            images,
-            Some(gzip(&idx(&[2051, 8, 28, 28], &train.images))),
-            ": expected 7 for images, found 8",
-        ),
-        (
-            images,
-            Some(gzip(&idx(&[2051, 7, 32, 28], &train.images))),
-            ": expected 28 for rows, found 32",
-        ),
-        (
-            images,
-            Some(gzip(&idx(&[2051, 7, 28, 27], &train.images))),
-            ": expected 28 for columns, found 27",
-        ),
-        (
-            labels,
-            Some(gzip(&idx(&[2051, 7], &train.labels))),
-            ": expected 2049 for the magic number, found 2051",
-        ),
-        (
-            labels,
-            Some(gzip(&idx(&[2049, 7], &with_label_12))),
-            ": expected labels 0 to 9, found 12 for image 0",
-        ),
-        (
-            plain,
-            Some(gzip(&idx(&[2051, 4, 28, 28], &test.images))),
-            ": expected 2051 for the magic number, found",
-        ),
-        (
-            plain,
-            Some(idx(&[2051, 4, 28, 28], &test.images[1..])),
-            ": expected 3152 bytes, found 3151",
-        ),
+        (images, Some(gzip(&idx(&[2051, 8, 28, 28], &train.images))), ": expected 7 for images, found 8"),
+        (images, Some(gzip(&idx(&[2051, 7, 32, 28], &train.images))), ": expected 28 for rows, found 32"),
+        (images, Some(gzip(&idx(&[2051, 7, 28, 27], &train.images))), ": expected 28 for columns, found 27"),
+        (labels, Some(gzip(&idx(&[2051, 7], &train.labels))), ": expected 2049 for the magic number, found 2051"),
+        (labels, Some(gzip(&idx(&[2049, 7], &with_label_12))), ": expected labels 0 to 9, found 12 for image 0"),
+        (plain, Some(gzip(&idx(&[2051, 4, 28, 28], &test.images))), ": expected 2051 for the magic number, found"),
+        (plain, Some(idx(&[2051, 4, 28, 28], &test.images[1..])), ": expected 3152 bytes, found 3151"),
     ];
 
     for (dataset, faults) in [(Dataset::Cifar10, cifar), (Dataset::FashionMnist, fashion)] {
@@ -234,14 +128,8 @@ fn wrong_files_are_errors_of_one_line_with_name_expected_and_found() {
             }
             let error = load(dataset, &spec, dir.path()).unwrap_err();
             let start = format!("{}{expected}", path.display());
-            assert!(
-                error.starts_with(&start),
-                "{error}\nshould start with\n{start}"
-            );
-            assert!(
-                !error.contains('\n') && error.contains(", found "),
-                "{error}"
-            );
+            assert!(error.starts_with(&start), "{error}\nshould start with\n{start}");
+            assert!(!error.contains('\n') && error.contains(", found "), "{error}");
         }
     }
 }
@@ -251,16 +139,10 @@ fn wrong_folders_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    for (path, found) in [
-        (dir.path().join("missing"), "nothing"),
-        (file, "something else"),
-    ] {
+    for (path, found) in [(dir.path().join("missing"), "nothing"), (file, "something else")] {
         for (dataset, spec) in [(Dataset::Cifar10, CIFAR), (Dataset::FashionMnist, FASHION)] {
             let error = load(dataset, &spec, &path).unwrap_err();
-            assert_eq!(
-                error,
-                format!("{}: expected a folder, found {found}", path.display())
-            );
+            assert_eq!(error, format!("{}: expected a folder, found {found}", path.display()));
         }
     }
     // A folder in the place of a file.
@@ -269,9 +151,6 @@ fn wrong_folders_are_errors() {
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     let error = load(Dataset::Cifar10, &spec, dir.path()).unwrap_err();
-    let start = format!(
-        "{}: expected 6146 readable bytes, found an error",
-        path.display()
-    );
+    let start = format!("{}: expected 6146 readable bytes, found an error", path.display());
     assert!(error.starts_with(&start), "{error}");
 }

@@ -26,16 +26,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-const FASHION: Spec = Spec {
-    train: 7,
-    test: 4,
-    ..fashion_mnist::SPEC
-};
-const CIFAR: Spec = Spec {
-    train: 10,
-    test: 3,
-    ..cifar10::SPEC
-};
+const FASHION: Spec = Spec { train: 7, test: 4, ..fashion_mnist::SPEC };
+const CIFAR: Spec = Spec { train: 10, test: 3, ..cifar10::SPEC };
 
 fn small(dataset: Dataset) -> Spec {
     match dataset {
@@ -82,8 +74,8 @@ impl Server {
             }
             _ => "/datasets/cifar10/resolve/refs%2Fconvert%2Fparquet/plain_text",
         };
-        let files = [("train", train), ("test", test)]
-            .map(|(part, bytes)| (format!("{folder}/{part}/0000.parquet"), bytes));
+        let files =
+            [("train", train), ("test", test)].map(|(part, bytes)| (format!("{folder}/{part}/0000.parquet"), bytes));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),
@@ -113,17 +105,10 @@ impl Server {
     }
 }
 
-fn answer(
-    mut stream: TcpStream,
-    files: &HashMap<String, Vec<u8>>,
-    mode: Mode,
-) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, files: &HashMap<String, Vec<u8>>, mode: Mode) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-    while lines
-        .next()
-        .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
-    {}
+    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
     let mut words = request.split(' ');
     let (method, path) = (words.next(), words.next().unwrap_or_default());
     let is_get = method == Some("GET");
@@ -163,13 +148,7 @@ fn answer(
 const TASK: &str = "DESCENT_TEST_HUB";
 
 /// Loads `dataset` from the server in a child, and compares it with the files in `files`. The error is the child's.
-fn load_in_child(
-    server: &Server,
-    home: &Path,
-    dataset: Dataset,
-    spec: &Spec,
-    files: &Path,
-) -> Result<(), String> {
+fn load_in_child(server: &Server, home: &Path, dataset: Dataset, spec: &Spec, files: &Path) -> Result<(), String> {
     let endpoint = format!("http://{}", server.address);
     // hf-hub's own pauses between attempts last up to six seconds.
     let stalls = *server.mode.lock().unwrap() == Mode::Stall;
@@ -189,34 +168,20 @@ fn load_from(
     let mut command = Command::new(env::current_exe().unwrap());
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("HF_")
-            || name.starts_with("HUGGINGFACE")
-            || name.to_lowercase().ends_with("_proxy")
-        {
+        if name.starts_with("HF_") || name.starts_with("HUGGINGFACE") || name.to_lowercase().ends_with("_proxy") {
             command.env_remove(name);
         }
     }
     let output = command
-        .args([
-            "hub::images_from_the_hub_equal_those_of_the_files",
-            "--exact",
-            "--nocapture",
-        ])
+        .args(["hub::images_from_the_hub_equal_those_of_the_files", "--exact", "--nocapture"])
         .env("HF_ENDPOINT", endpoint)
         .env("HF_HOME", home)
         .env(TASK, task.to_string())
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let outcome = text
-        .split("outcome: ")
-        .nth(1)
-        .unwrap_or_else(|| panic!("{text}"));
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let outcome = text.split("outcome: ").nth(1).unwrap_or_else(|| panic!("{text}"));
     match outcome.split_once("\nend of outcome").unwrap().0 {
         "equal" => Ok(()),
         error => Err(error.to_string()),
@@ -227,11 +192,7 @@ fn load_from(
 fn child(task: &str) {
     let (dataset, train, test, files, patience): (Dataset, usize, usize, PathBuf, Duration) =
         serde_json::from_str(task).unwrap();
-    let spec = Spec {
-        train,
-        test,
-        ..*dataset.spec()
-    };
+    let spec = Spec { train, test, ..*dataset.spec() };
     let progress = MultiProgress::new();
     let hub = Hub { progress, patience };
     let outcome = match dataset.load_as(&spec, None, &hub) {
@@ -255,19 +216,15 @@ fn equals_candle_datasets(dataset: Dataset, data: &experiments::data::ImageData)
         _ => candle_datasets::vision::cifar::load(),
     }
     .unwrap();
-    for (images, labels, split) in [
-        (candle.train_images, candle.train_labels, &data.train),
-        (candle.test_images, candle.test_labels, &data.test),
-    ] {
+    for (images, labels, split) in
+        [(candle.train_images, candle.train_labels, &data.train), (candle.test_images, candle.test_labels, &data.test)]
+    {
         let images = match dataset {
             Dataset::FashionMnist => images,
             _ => images.transpose(2, 3).unwrap(),
         };
         let images = images.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        let bytes: Vec<_> = images
-            .iter()
-            .map(|value| (value * 255.0).round() as u8)
-            .collect();
+        let bytes: Vec<_> = images.iter().map(|value| (value * 255.0).round() as u8).collect();
         assert!(bytes == split.images, "candle-datasets reads other images");
         assert_eq!(labels.to_vec1::<u8>().unwrap(), split.labels);
     }
@@ -282,11 +239,7 @@ fn setup(dataset: Dataset) -> (TempDir, Server, TempDir) {
         Dataset::FashionMnist => write_fashion_mnist(files.path(), &spec, &train, &test),
         _ => write_cifar10(files.path(), &spec, &train, &test),
     }
-    let server = Server::start(
-        dataset,
-        split_as_parquet(&spec, &train),
-        split_as_parquet(&spec, &test),
-    );
+    let server = Server::start(dataset, split_as_parquet(&spec, &train), split_as_parquet(&spec, &test));
     (files, server, tempfile::tempdir().unwrap())
 }
 
@@ -305,13 +258,8 @@ fn images_from_the_hub_equal_those_of_the_files() {
         load().unwrap();
         assert_eq!(server.requests(), 0);
         // With the sizes of the real data sets, these are too few.
-        let error =
-            load_in_child(&server, home.path(), dataset, dataset.spec(), files.path()).unwrap_err();
-        let expected = format!(
-            "expected {} images, found {}",
-            dataset.spec().train,
-            small(dataset).train
-        );
+        let error = load_in_child(&server, home.path(), dataset, dataset.spec(), files.path()).unwrap_err();
+        let expected = format!("expected {} images, found {}", dataset.spec().train, small(dataset).train);
         assert!(error.ends_with(&expected), "{error}");
     }
 }
@@ -335,14 +283,8 @@ fn a_failed_download_is_an_error_and_leaves_nothing_behind() {
         let error = load().unwrap_err();
         let start = "cannot download plain_text/train/0000.parquet of the Hub's data set cifar10: ";
         let end = "; if you have the data set's files, name their folder with --data-dir DIR";
-        assert!(
-            error.starts_with(start) && error.ends_with(end),
-            "{mode:?}: {error}"
-        );
-        assert!(
-            error.contains(reason) && !error.contains('\n'),
-            "{mode:?}: {error}"
-        );
+        assert!(error.starts_with(start) && error.ends_with(end), "{mode:?}: {error}");
+        assert!(error.contains(reason) && !error.contains('\n'), "{mode:?}: {error}");
         server.set(Mode::Good);
         load().unwrap_or_else(|error| panic!("after {mode:?}: {error}"));
     }
@@ -352,10 +294,7 @@ fn a_failed_download_is_an_error_and_leaves_nothing_behind() {
 fn a_hub_that_is_not_there_is_an_error() {
     let (files, _, home) = setup(Dataset::FashionMnist);
     // A port that was free a moment ago.
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = load_from(
         &format!("http://{closed}"),
         home.path(),
@@ -366,10 +305,7 @@ fn a_hub_that_is_not_there_is_an_error() {
     )
     .unwrap_err();
     assert!(error.contains("Connection refused"), "{error}");
-    assert!(
-        error.ends_with("--data-dir DIR") && !error.contains('\n'),
-        "{error}"
-    );
+    assert!(error.ends_with("--data-dir DIR") && !error.contains('\n'), "{error}");
 }
 
 /// What other programs, or a disk, may have left in the cache.
@@ -398,11 +334,7 @@ fn damaged_files_in_the_cache_are_replaced() {
 fn wrong_content_is_an_error() {
     let dataset = Dataset::Cifar10;
     let (train, test) = splits(&CIFAR);
-    let pictures: Vec<_> = train
-        .images
-        .chunks(3072)
-        .map(|image| png(&CIFAR, image))
-        .collect();
+    let pictures: Vec<_> = train.images.chunks(3072).map(|image| png(&CIFAR, image)).collect();
     let labels: Vec<i64> = train.labels.iter().map(|&label| label.into()).collect();
     let test = split_as_parquet(&CIFAR, &test);
     let grey = png(&fashion_mnist::SPEC, &train.images[..784]);
@@ -421,44 +353,20 @@ fn wrong_content_is_an_error() {
     };
     let picture = "expected a picture of 32 x 32 pixels for image";
     for (train, expected) in [
-        (
-            with(4, b"no picture".to_vec()),
-            format!("{picture} 4, found The image format could not be determined"),
-        ),
-        (
-            with(4, bad_crc),
-            format!("{picture} 4, found Format error decoding Png"),
-        ),
+        (with(4, b"no picture".to_vec()), format!("{picture} 4, found The image format could not be determined")),
+        (with(4, bad_crc), format!("{picture} 4, found Format error decoding Png")),
         (with(9, grey), format!("{picture} 9, found 28 x 28")),
-        (
-            with_label(2, 10),
-            "expected labels 0 to 9, found 10 for image 2".into(),
-        ),
-        (
-            with_label(3, -1),
-            "expected labels 0 to 9, found -1 for image 3".into(),
-        ),
-        (
-            parquet(&pictures[1..], &labels[1..]),
-            "expected 10 images, found 9".into(),
-        ),
-        (
-            b"PAR1 nothing in between PAR1".to_vec(),
-            "expected a parquet file, found ".into(),
-        ),
+        (with_label(2, 10), "expected labels 0 to 9, found 10 for image 2".into()),
+        (with_label(3, -1), "expected labels 0 to 9, found -1 for image 3".into()),
+        (parquet(&pictures[1..], &labels[1..]), "expected 10 images, found 9".into()),
+        (b"PAR1 nothing in between PAR1".to_vec(), "expected a parquet file, found ".into()),
     ] {
         let (files, good, home) = setup(dataset);
         let server = Server::start(dataset, train, test.clone());
         let load = |server| load_in_child(server, home.path(), dataset, &CIFAR, files.path());
         let error = load(&server).unwrap_err();
-        assert!(
-            error.contains(&expected) && !error.contains('\n'),
-            "{error}\n{expected}"
-        );
-        assert!(
-            error.contains("plain_text/train/0000.parquet: expected"),
-            "{error}"
-        );
+        assert!(error.contains(&expected) && !error.contains('\n'), "{error}\n{expected}");
+        assert!(error.contains("plain_text/train/0000.parquet: expected"), "{error}");
         load(&good).unwrap();
     }
 }
@@ -471,8 +379,7 @@ fn official_images_come_through_the_hub_unchanged() {
     };
     for dataset in [Dataset::FashionMnist, Dataset::Cifar10] {
         let data = dataset.load(Some(&dir), &MultiProgress::new()).unwrap();
-        let [train, test] = [&data.train, &data.test]
-            .map(|split| synthetic::split_as_parquet(dataset.spec(), split));
+        let [train, test] = [&data.train, &data.test].map(|split| synthetic::split_as_parquet(dataset.spec(), split));
         let server = Server::start(dataset, train, test);
         let home = tempfile::tempdir().unwrap();
         load_in_child(&server, home.path(), dataset, dataset.spec(), &dir).unwrap();

@@ -28,20 +28,8 @@ fn official_files_have_their_published_statistics() {
     };
     // The usual constants for normalisation, and the first labels and pixels of the files.
     for (dataset, n, mean, std, labels) in [
-        (
-            Dataset::FashionMnist,
-            60_000,
-            vec![0.2860],
-            vec![0.3530],
-            [9, 0, 0, 3],
-        ),
-        (
-            Dataset::Cifar10,
-            50_000,
-            vec![0.4914, 0.4822, 0.4465],
-            vec![0.2470, 0.2435, 0.2616],
-            [6, 9, 9, 4],
-        ),
+        (Dataset::FashionMnist, 60_000, vec![0.2860], vec![0.3530], [9, 0, 0, 3]),
+        (Dataset::Cifar10, 50_000, vec![0.4914, 0.4822, 0.4465], vec![0.2470, 0.2435, 0.2616], [6, 9, 9, 4]),
     ] {
         let data: ImageData = dataset.load(Some(&dir), &MultiProgress::new()).unwrap();
         assert_eq!((data.train.len(), data.test.len()), (n, 10_000));
@@ -54,10 +42,7 @@ fn official_files_have_their_published_statistics() {
         for (found, expected) in [(&data.mean, mean), (&data.std, std)] {
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(expected) {
-                assert!(
-                    (found - expected).abs() < 1e-4,
-                    "{dataset}: {found} {expected}"
-                );
+                assert!((found - expected).abs() < 1e-4, "{dataset}: {found} {expected}");
             }
         }
     }

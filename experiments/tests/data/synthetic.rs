@@ -21,9 +21,7 @@ pub fn split(spec: &Spec, images: usize, seed: u32) -> Split {
     };
     Split {
         images: (0..images * spec.image_len()).map(|_| byte()).collect(),
-        labels: (0..images)
-            .map(|i| ((3 * i + seed as usize) % spec.classes) as u8)
-            .collect(),
+        labels: (0..images).map(|i| ((3 * i + seed as usize) % spec.classes) as u8).collect(),
     }
 }
 
@@ -36,11 +34,7 @@ pub fn splits(spec: &Spec) -> (Split, Split) {
 pub fn write_cifar10(dir: &Path, spec: &Spec, train: &Split, test: &Split) {
     let mut records: Vec<u8> = Vec::new();
     for split in [train, test] {
-        for (label, image) in split
-            .labels
-            .iter()
-            .zip(split.images.chunks(spec.image_len()))
-        {
+        for (label, image) in split.labels.iter().zip(split.images.chunks(spec.image_len())) {
             records.push(*label);
             records.extend(image);
         }
@@ -88,17 +82,14 @@ pub fn write_fashion_mnist(dir: &Path, spec: &Spec, train: &Split, test: &Split)
 /// One image as PNG.
 pub fn png(spec: &Spec, image: &[u8]) -> Vec<u8> {
     let plane = spec.height * spec.width;
-    let pixels: Vec<u8> = (0..plane)
-        .flat_map(|i| (0..spec.channels).map(move |channel| image[channel * plane + i]))
-        .collect();
+    let pixels: Vec<u8> =
+        (0..plane).flat_map(|i| (0..spec.channels).map(move |channel| image[channel * plane + i])).collect();
     let color = match spec.channels {
         1 => ExtendedColorType::L8,
         _ => ExtendedColorType::Rgb8,
     };
     let mut bytes = Vec::new();
-    PngEncoder::new(&mut bytes)
-        .write_image(&pixels, spec.width as u32, spec.height as u32, color)
-        .unwrap();
+    PngEncoder::new(&mut bytes).write_image(&pixels, spec.width as u32, spec.height as u32, color).unwrap();
     bytes
 }
 
@@ -110,13 +101,9 @@ pub fn parquet(pictures: &[Vec<u8>], labels: &[i64]) -> Vec<u8> {
     }";
     const ROWS_PER_GROUP: usize = 1000;
     let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
-    let properties = WriterProperties::builder()
-        .set_compression(basic::Compression::SNAPPY)
-        .build();
+    let properties = WriterProperties::builder().set_compression(basic::Compression::SNAPPY).build();
     let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::new(properties)).unwrap();
-    let groups = pictures
-        .chunks(ROWS_PER_GROUP)
-        .zip(labels.chunks(ROWS_PER_GROUP));
+    let groups = pictures.chunks(ROWS_PER_GROUP).zip(labels.chunks(ROWS_PER_GROUP));
     for (pictures, labels) in groups {
         let n = pictures.len();
         let bytes: Vec<_> = pictures.iter().cloned().map(ByteArray::from).collect();
@@ -126,17 +113,11 @@ pub fn parquet(pictures: &[Vec<u8>], labels: &[i64]) -> Vec<u8> {
         let columns: [(&[ByteArray], i16); 2] = [(&bytes, 2), (&[], 1)];
         for (values, level) in columns {
             let mut column = group.next_column().unwrap().unwrap();
-            column
-                .typed::<ByteArrayType>()
-                .write_batch(values, Some(&vec![level; n]), None)
-                .unwrap();
+            column.typed::<ByteArrayType>().write_batch(values, Some(&vec![level; n]), None).unwrap();
             column.close().unwrap();
         }
         let mut column = group.next_column().unwrap().unwrap();
-        column
-            .typed::<Int64Type>()
-            .write_batch(labels, Some(&vec![1; n]), None)
-            .unwrap();
+        column.typed::<Int64Type>().write_batch(labels, Some(&vec![1; n]), None).unwrap();
         column.close().unwrap();
         group.close().unwrap();
     }
@@ -145,11 +126,7 @@ pub fn parquet(pictures: &[Vec<u8>], labels: &[i64]) -> Vec<u8> {
 
 /// A split as the Hub holds it.
 pub fn split_as_parquet(spec: &Spec, split: &Split) -> Vec<u8> {
-    let pictures: Vec<_> = split
-        .images
-        .chunks(spec.image_len())
-        .map(|image| png(spec, image))
-        .collect();
+    let pictures: Vec<_> = split.images.chunks(spec.image_len()).map(|image| png(spec, image)).collect();
     let labels: Vec<_> = split.labels.iter().map(|&label| label.into()).collect();
     parquet(&pictures, &labels)
 }

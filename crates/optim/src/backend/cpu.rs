@@ -112,11 +112,7 @@ fn decayed<T: Elementwise, R: Real>(pass: &Pass<R>, direction: R, param: R) -> R
 }
 
 /// One update: `param -= lr * direction`.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 fn update<T: Elementwise, R: Real + PartialOrd>(
     scalars: &[R],
     pass: &Pass<R>,
@@ -137,11 +133,7 @@ fn update<T: Elementwise, R: Real + PartialOrd>(
 }
 
 /// The state's update alone; the direction with decoupled decay goes to `out`.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 fn direction<T: Elementwise, R: Real + PartialOrd>(
     scalars: &[R],
     pass: &Pass<R>,
@@ -163,11 +155,7 @@ fn direction<T: Elementwise, R: Real + PartialOrd>(
 }
 
 /// The sum of squares in f64, in a fixed order: 16 interleaved sums, then those in order.
-#[multiversion(targets(
-    "x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma",
-    "x86_64+avx2+fma",
-    "aarch64+neon"
-))]
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 fn sum_of_squares<R: Compute>(values: &[R]) -> f64 {
     let mut sums = [0.0; 16];
     let blocks = values.chunks_exact(16);

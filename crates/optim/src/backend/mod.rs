@@ -8,6 +8,7 @@ pub(crate) mod cpu;
 
 use crate::rule::Kernel;
 use crate::wrappers::TrustRatio;
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Storage, Tensor, Var, bail};
 pub(crate) use cpu::Pass;
 use cpu::{Compute, Job, Operands, Source, Target};
@@ -30,7 +31,7 @@ pub(crate) struct Buffers<R> {
     /// The parameter in full precision, where it has 16 bits and the user wants that.
     pub master: Option<Vec<R>>,
     /// Scratch of the trust ratio.
-    direction: Vec<R>,
+    pub direction: Vec<R>,
 }
 
 impl State {
@@ -178,8 +179,12 @@ pub(crate) fn squared_norm(values: &Tensor, weight: Option<&Tensor>) -> Result<f
 }
 
 macro_rules! compute {
-    (F64) => { f64 };
-    ($half:ident) => { f32 };
+    (F64) => {
+        f64
+    };
+    ($half:ident) => {
+        f32
+    };
 }
 use compute;
 

@@ -1,6 +1,6 @@
 //! The rules, simplest first. To add one: a file here, a line in `rules!` below.
 
-use crate::rule::{AnyRule, Hyperparameters, Kernel, Rule, Spec};
+use crate::rule::{AnyRule, Kernel, Rule, Spec};
 pub use crate::wrappers::Sam;
 
 macro_rules! rules {

@@ -54,12 +54,7 @@ pub fn empty_grads() -> Result<GradStore> {
 }
 
 /// The gradients of update `t` at the present parameters, of those for which `has` says so, in the parameters' type.
-pub fn grads(
-    params: &[(String, Var)],
-    t: u64,
-    scale: f64,
-    has: impl Fn(&str) -> bool,
-) -> Result<GradStore> {
+pub fn grads(params: &[(String, Var)], t: u64, scale: f64, has: impl Fn(&str) -> bool) -> Result<GradStore> {
     let mut store = empty_grads()?;
     for (i, (name, var)) in params.iter().enumerate().filter(|(_, (name, _))| has(name)) {
         let len = var.elem_count();
@@ -71,9 +66,8 @@ pub fn grads(
             Tensor::from_iter(all.collect::<Vec<f64>>(), &Device::Cpu)?
         } else {
             let theta: Vec<f32> = var.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
-            let all = (0..len).map(|k| {
-                (curvature[k] as f32 * (theta[k] - target[k] as f32) + noise[k] as f32) * scale as f32
-            });
+            let all = (0..len)
+                .map(|k| (curvature[k] as f32 * (theta[k] - target[k] as f32) + noise[k] as f32) * scale as f32);
             Tensor::from_iter(all.collect::<Vec<f32>>(), &Device::Cpu)?
         };
         store.insert(var, grad.reshape(var.shape())?.to_dtype(var.dtype())?);

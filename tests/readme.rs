@@ -1,0 +1,27 @@
+//! What README.md says about the rules is what they are.
+
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_table_of_rules_is_fresh() {
+    let readme = read("README.md");
+    let table = readme.split("<!-- rules -->\n").nth(1).and_then(|rest| rest.split("<!-- end of rules -->").next());
+    assert_eq!(table, Some(optim::rules::table().as_str()), "run `cargo run --release -p optim --example generate`");
+}
+
+#[test]
+fn a_rule_is_as_short_as_it_says_and_shown_as_it_is() {
+    let (readme, lion, adamw) =
+        (read("README.md"), read("crates/optim/src/rules/lion.rs"), read("crates/optim/src/rules/adamw.rs"));
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+    let code = lion.lines().filter(is_code).count();
+    assert!(readme.contains(&format!("({code} lines of code)")), "lion.rs has {code} lines of code");
+    for line in ["let m = m.lerp(grad, one_minus_beta1);", "(m * m_scale / ((v * v_scale).sqrt() + eps), [m, v])"] {
+        assert!(readme.contains(line) && adamw.contains(line), "{line}");
+    }
+}
