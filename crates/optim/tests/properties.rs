@@ -8,6 +8,7 @@ use optim::{
     AnyOptimizer, AnyRule, Clip, Group, Optimizer, Rule, Schedule, by_name, exclude_from_decay, named_params, rules,
 };
 use problem::{empty_grads, grads, noise, start, start_of, values};
+use std::collections::HashMap;
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
 const RULES: [&str; 16] = [
@@ -146,8 +147,9 @@ fn a_saved_state_goes_on_in_a_fresh_process() {
             train(&mut whole, &params, 1, 3);
             let (state, model) = (folder.path().join("state"), folder.path().join("model"));
             whole.state_dict().expect("state").save(&state).expect("saved");
-            let tensors = params.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
-            candle_core::safetensors::save::<String, Tensor>(&tensors, &model).expect("saved");
+            let tensors: HashMap<String, Tensor> =
+                params.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
+            candle_core::safetensors::save(&tensors, &model).expect("saved");
             train(&mut whole, &params, 4, 4);
 
             // The same test program, asked to run `resumes` alone, is the fresh process.
@@ -555,10 +557,10 @@ fn texts_read_back_and_flags_change_the_state() {
 
 #[test]
 fn a_norm_of_zero_leaves_the_trust_ratio_at_one() -> Result<()> {
-    for (theta, grad, expected) in [(0.0, 1.0, -0.1), (1.0, 0.0, 1.0), (0.0, 0.0, 0.0)] {
-        let x = Var::full(theta, 4, &Device::Cpu)?;
+    for (theta, grad, expected) in [(0.0f64, 1.0f64, -0.1), (1.0, 0.0, 1.0), (0.0, 0.0, 0.0)] {
+        let x = Var::from_vec(vec![theta; 4], 4, &Device::Cpu)?;
         let mut store = empty_grads()?;
-        store.insert(&x, Tensor::full(grad, 4, &Device::Cpu)?);
+        store.insert(&x, Tensor::from_vec(vec![grad; 4], 4, &Device::Cpu)?);
         // The first direction of a constant gradient has size 1 per element.
         optimizer("lamb:lr=0.1,eps=1e-30,weight_decay=0", &[("x".to_string(), x.clone())]).step(&store)?;
         let after = values(&x)?;

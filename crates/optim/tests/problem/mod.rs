@@ -56,7 +56,7 @@ pub fn empty_grads() -> Result<GradStore> {
 /// The gradients of update `t` at the present parameters, of those for which `has` says so, in the parameters' type.
 pub fn grads(params: &[(String, Var)], t: u64, scale: f64, has: impl Fn(&str) -> bool) -> Result<GradStore> {
     let mut store = empty_grads()?;
-    for (i, (name, var)) in params.iter().enumerate().filter(|(_, (name, _))| has(name)) {
+    for (i, (_, var)) in params.iter().enumerate().filter(|(_, (name, _))| has(name)) {
         let len = var.elem_count();
         let (curvature, target, noise) = (curvature(i, len), target(i, len), noise(t, i, len));
         // f32 parameters get a gradient rounded once from the same formula in f32.
