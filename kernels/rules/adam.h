@@ -1,0 +1,30 @@
+// Printed from the rule `adam` of the crate optim by `cargo run --release -p optim --example generate`; not edited by hand.
+template <typename real> struct rule_adam {
+  enum { SCALARS = 6, SLOTS = 2, DECAY_IS_L2 = 1 };
+  RULE_FUNCTION static real direction(RULE_SCALARS const real *scalar, real grad, real param, RULE_LOCAL real *slot) {
+    const real one_minus_beta1 = scalar[0];
+    const real beta2 = scalar[1];
+    const real one_minus_beta2 = scalar[2];
+    const real eps = scalar[3];
+    const real m_scale = scalar[4];
+    const real v_scale = scalar[5];
+    const real exp_avg = slot[0];
+    const real exp_avg_sq = slot[1];
+    const real x10 = grad - exp_avg;
+    const real x11 = one_minus_beta1 * x10;
+    const real new_exp_avg = exp_avg + x11;
+    const real x13 = beta2 * exp_avg_sq;
+    const real x14 = grad * grad;
+    const real x15 = one_minus_beta2 * x14;
+    const real new_exp_avg_sq = x13 + x15;
+    const real x17 = new_exp_avg * m_scale;
+    const real x18 = new_exp_avg_sq * v_scale;
+    const real x19 = rule_sqrt(x18);
+    const real x20 = x19 + eps;
+    const real x21 = x17 / x20;
+    slot[0] = new_exp_avg;
+    slot[1] = new_exp_avg_sq;
+    (void)param;
+    return x21;
+  }
+};
