@@ -188,7 +188,8 @@ impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Candle(error) => error,
-            other => candle_core::Error::wrap(other),
+            // Not `Error::wrap`, which would append a backtrace to the message.
+            other => candle_core::Error::Wrapped(Box::new(other)),
         }
     }
 }

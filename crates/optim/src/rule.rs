@@ -522,10 +522,10 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
     } else {
         default_rule(name)?
     };
-    let all = rule.hyperparameters();
+    let (head, all) = (rule.head(), rule.hyperparameters());
     for (key, value) in pairs {
-        let found = all.iter().find(|h| h.name == key).ok_or_else(|| unknown_key(name, key, &all))?;
-        rule.set(key, found.parse(name, value)?)?;
+        let found = all.iter().find(|h| h.name == key).ok_or_else(|| unknown_key(&head, key, &all))?;
+        rule.set(key, found.parse(&head, value)?)?;
     }
     Ok(rule)
 }
