@@ -453,8 +453,8 @@ fn decay_leaves_biases_and_norms_out() -> Result<()> {
         }
         optimizer.step(&store)?;
         for ((name, var), before) in params.iter().zip(&before) {
-            let factor = if var.rank() >= 2 { true } else { false };
-            assert_eq!(values(var)? != *before, factor, "{text} {name}");
+            let decays = var.rank() >= 2;
+            assert_eq!(values(var)? != *before, decays, "{text} {name}");
         }
     }
     Ok(())
