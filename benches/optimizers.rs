@@ -72,6 +72,9 @@ fn time(seconds: f64, mut call: impl FnMut() -> Result<()>) -> Result<Vec<u128>>
     Ok(times)
 }
 
+/// Floats that one thread works on at a time.
+const CHUNK: usize = 16_384;
+
 fn run(options: &Options) -> Result<Vec<u128>> {
     let filled = |shape: &Vec<usize>, seed: usize| -> Result<Tensor> {
         let len = shape.iter().product::<usize>();
@@ -80,25 +83,21 @@ fn run(options: &Options) -> Result<Vec<u128>> {
     };
     let shapes = shapes(options.workload);
     if let Impl::Memory = options.r#impl {
-        let arrays = 1 + if options.rule == "adamw" { 2 } else { 1 };
+        // Parameter and slots, which are read and written; the gradient is read.
+        let arrays = if options.rule == "adamw" { 3 } else { 2 };
         let total: usize = shapes.iter().map(|s| s.iter().product::<usize>()).sum();
         let mut written = vec![vec![1f32; total]; arrays];
         let read = vec![1f32; total];
         return time(options.seconds, || {
-            // Parameter and slots: read and written. Gradient: read, into the first of them.
-            let mut first = true;
+            let mut parts: Vec<_> = read.chunks(CHUNK).map(|read| (read, Vec::with_capacity(arrays))).collect();
             for array in &mut written {
-                let read = &read;
-                array.par_chunks_mut(16_384).enumerate().for_each(|(i, chunk)| {
-                    let read = &read[i * 16_384..][..chunk.len()];
-                    if first {
-                        chunk.iter_mut().zip(read).for_each(|(x, r)| *x += *r);
-                    } else {
-                        chunk.iter_mut().for_each(|x| *x += 1.0);
-                    }
-                });
-                first = false;
+                parts.iter_mut().zip(array.chunks_mut(CHUNK)).for_each(|(part, chunk)| part.1.push(chunk));
             }
+            parts.into_par_iter().for_each(|(read, written)| {
+                for chunk in written {
+                    chunk.iter_mut().zip(read).for_each(|(x, r)| *x += *r);
+                }
+            });
             Ok(())
         });
     }
