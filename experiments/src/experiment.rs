@@ -428,7 +428,7 @@ impl Experiment {
         ExperimentRecord {
             experiment: self.comparison.name.to_owned(),
             command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-            started: jiff::Zoned::now().to_string(),
+            started: jiff::ZonedDateTime::now().to_string(),
             dataset: self.dataset,
             model: self.model.name.to_owned(),
             groups: self.groups.iter().map(|group| group.config.clone()).collect(),

@@ -46,12 +46,12 @@ pub fn hyperparameters(rule: &AnyRule) -> Map<String, serde_json::Value> {
 pub fn list() -> String {
     let mut text = String::from("\nOptimizers (--opt NAME:KEY=VALUE,..)\n");
     for spec in rules::specs() {
-        text += &format!("  {:<14} {}\n", spec.name, first_line(spec.doc));
+        text += &format!("  {:<14} {}\n", spec.name, summary(spec.doc));
         text += &format!("  {:<14} {}\n", "", spec.formula);
         for hyperparameter in spec.hyperparameters {
             let allowed = hyperparameter.range.map_or("true or false".to_owned(), |range| range.to_string());
             let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
-            text += &format!("      {default:<22} {allowed}. {}\n", first_line(hyperparameter.doc));
+            text += &format!("      {default:<22} {allowed}. {}\n", summary(hyperparameter.doc));
         }
     }
     text += "\nSchedules of the learning rate (--schedule NAME:KEY=VALUE,..)\n";
@@ -65,6 +65,8 @@ pub fn list() -> String {
     text
 }
 
-fn first_line(doc: &str) -> &str {
-    doc.lines().next().unwrap_or_default().trim()
+/// The first paragraph of a doc, in one line.
+fn summary(doc: &str) -> String {
+    let lines: Vec<&str> = doc.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    lines.join(" ")
 }

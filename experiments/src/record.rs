@@ -12,7 +12,7 @@
 //! Files other than logs and measurements appear whole or not at all. Numbers that are not finite are written as `null`.
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, ErrorKind, Write},
@@ -97,7 +97,7 @@ impl OutDir {
     /// # Errors
     /// When it cannot be written to.
     pub fn create_default(experiment: &str) -> Result<Self> {
-        let time = jiff::Zoned::now().strftime("%Y-%m-%dT%H-%M-%S");
+        let time = jiff::ZonedDateTime::now().strftime("%Y-%m-%dT%H-%M-%S");
         let name = |n: u32| if n == 1 { format!("{experiment}-{time}") } else { format!("{experiment}-{time}-{n}") };
         let path = (1..).map(|n| Path::new("runs").join(name(n))).find(|path| !path.exists());
         Self::create(&path.expect("there are more names than folders"))
@@ -148,15 +148,6 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
         std::io::Result::Ok(())
     };
     write().with_context(|| format!("cannot write `{}`", path.display()))
-}
-
-/// Reads a JSON file.
-///
-/// # Errors
-/// When the file is missing or holds something else; the message names it.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let read = || Ok(serde_json::from_reader(BufReader::new(File::open(path)?))?);
-    read().with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// `metrics.jsonl` of a running trial.

@@ -11,7 +11,7 @@ use std::path::Path;
 pub const SPEC: Spec = Spec {
     name: "cifar10",
     doc: "photographs of 10 things, 32 x 32 colour",
-    default_model: "cnn",
+    default_model: "resnet20",
     channels: 3,
     height: 32,
     width: 32,
