@@ -318,7 +318,7 @@ mod tests {
     fn logarithmic_ticks_are_round_and_enough() {
         for (low, high, ticks) in [
             (0.04, 3.0, &[0.05, 0.1, 0.2, 0.5, 1.0, 2.0][..]),
-            (0.9, 2.3, &[1.0, 1.5, 2.0]),
+            (0.9, 2.3, &[0.9, 1.0, 1.5, 2.0]),
             (3e-5, 2.0, &[1e-4, 1e-3, 1e-2, 0.1, 1.0]),
         ] {
             let found = logarithmic_ticks(low, high);
