@@ -175,7 +175,7 @@ fn a_run_writes_every_record_and_prints_the_table() {
 fn the_same_seed_gives_the_same_bits_whatever_the_threads_and_jobs() {
     let folder = tempfile::tempdir().unwrap();
     for model in ["mlp", "cnn", "resnet20"] {
-        let args = ["--model", model, "--steps", "12", "--seeds", "2", "--opt", "adamw", "--opt", "sgd:momentum=0.9"];
+        let args = ["--model", model, "--steps", "4", "--seeds", "2", "--opt", "adamw", "--opt", "sgd:momentum=0.9"];
         let first = measurements(&run(folder.path(), &format!("{model}-first"), &args).0);
         assert_eq!(first.len(), 4);
         for (name, more) in [
@@ -222,7 +222,7 @@ fn wrong_input_is_one_line_and_status_2_and_leaves_nothing() {
     fs::create_dir(at("empty")).unwrap();
     let before = files(folder.path());
     for (args, parts) in [
-        (&["--opt", "adamv"][..], &["`adamv`", "did you mean `adamw`?"][..]),
+        (&["--opt", "adamww"][..], &["`adamww`", "did you mean `adamw`?"][..]),
         (&["--opt", "nothing-like-it"], &["nothing-like-it", "sgd"]),
         (&["--opt", "adamw:bet1=0.9"], &["bet1", "did you mean `beta1`?"]),
         (&["--opt", "adamw:beta1=1.5"], &["adamw", "beta1", "1.5", "[0, 1)"]),
