@@ -8,15 +8,13 @@ use crate::{
     optimizer,
     options::Options,
     plot::{self, GroupMetrics},
-    record::{self, MetricsWriter, OutDir},
+    record::{self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, TrialConfig, TrialRecord, Versions, Workload},
     stats::Estimate,
     summary::{GroupSummary, Summary, TrialSummary},
     train::{self, Outcome, Training},
 };
 use anyhow::{Context, Result, bail};
 use optim::{AnyRule, Rule, Schedule};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::{
     fs,
     num::NonZeroUsize,
@@ -38,99 +36,6 @@ pub struct Comparison {
     pub optimizers: &'static [&'static str],
     /// The groups it compares: each is trained with every seed.
     pub groups: fn(&Options, &[String]) -> Vec<GroupConfig>,
-}
-
-/// One of the things that are compared, as text that users write.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupConfig {
-    /// Its name in tables and pictures; no two are the same.
-    pub name: String,
-    /// The optimizer, as in `--opt`.
-    pub optimizer: String,
-    /// The schedule of its learning rate, as in `--schedule`.
-    pub schedule: String,
-}
-
-/// What `trial.json` holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrialRecord {
-    /// A function of `config`.
-    pub id: String,
-    /// The name of its group.
-    pub group: String,
-    /// Everything that its results depend on.
-    pub config: TrialConfig,
-    /// How it ended; none while it runs.
-    pub outcome: Option<Outcome>,
-}
-
-/// Everything that a trial's results depend on, but for the program itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrialConfig {
-    /// The data set.
-    pub dataset: Dataset,
-    /// The model's name.
-    pub model: String,
-    /// The optimizer with all its hyperparameters.
-    pub optimizer: String,
-    /// The schedule of the learning rate, with all its numbers.
-    pub schedule: String,
-    /// Images per update.
-    pub batch_size: usize,
-    /// Updates.
-    pub steps: u64,
-    /// Updates between two evaluations.
-    pub evaluate_every: u64,
-    /// Whether training images are moved and mirrored at random.
-    pub augment: bool,
-    /// The device.
-    pub device: String,
-    /// The seed.
-    pub seed: u64,
-}
-
-impl TrialConfig {
-    /// The trial's id: what it is in short, and a hash over everything in it.
-    pub fn id(&self) -> String {
-        let json = serde_json::to_vec(self).expect("a config is plain data");
-        let hash = Sha256::digest(json);
-        let hash: String = hash.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-        let optimizer = self.optimizer.split(':').next().unwrap_or_default();
-        format!("{optimizer}-seed{}-{hash}", self.seed)
-    }
-}
-
-/// What `experiment.json` holds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct ExperimentRecord {
-    experiment: String,
-    /// The program and its arguments.
-    command_line: Vec<String>,
-    started: String,
-    dataset: Dataset,
-    model: String,
-    groups: Vec<GroupConfig>,
-    seeds: Vec<u64>,
-    batch_size: usize,
-    steps: u64,
-    steps_per_epoch: u64,
-    evaluate_every: u64,
-    augment: bool,
-    device: String,
-    threads: usize,
-    jobs: usize,
-    trials: Vec<String>,
-    versions: Versions,
-    /// The commit that the program was built from, with `-dirty` where files differed from it; none outside a repository.
-    commit: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Versions {
-    experiments: String,
-    candle: String,
-    os: String,
-    arch: String,
 }
 
 /// How a data set is used where the options do not say it.
@@ -331,7 +236,13 @@ impl Experiment {
             .enumerate()
             .map(|(index, (seed, group))| {
                 let config = TrialConfig {
-                    dataset: self.dataset,
+                    phase: Phase::Final,
+                    dataset: self.dataset.to_string(),
+                    text_sha256: None,
+                    clip: None,
+                    decay_matrices_only: false,
+                    max_loss: f64::MAX,
+                    probe: false,
                     model: self.model.name.to_owned(),
                     optimizer: group.rule.to_string(),
                     schedule: group.schedule.to_string(),
@@ -388,6 +299,8 @@ impl Experiment {
         let group = |group: &Group| {
             GroupSummary {
                 name: group.config.name.clone(),
+                dataset: self.dataset.to_string(),
+                model: self.model.name.to_owned(),
                 optimizer: group.rule.spec().name.to_owned(),
                 schedule: group.schedule.to_string(),
                 hyperparameters: optimizer::hyperparameters(&group.rule),
@@ -405,6 +318,7 @@ impl Experiment {
             model: self.model.name.to_owned(),
             groups: self.groups.iter().map(group).collect(),
             trials,
+            tuning: Vec::new(),
         }
     }
 
@@ -425,28 +339,32 @@ impl Experiment {
     }
 
     fn record(&self, trials: &[Trial]) -> ExperimentRecord {
+        let _ = trials;
         ExperimentRecord {
             experiment: self.comparison.name.to_owned(),
             command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
             started: jiff::ZonedDateTime::now().to_string(),
-            dataset: self.dataset,
-            model: self.model.name.to_owned(),
+            config: serde_json::Value::Null,
+            workloads: vec![Workload {
+                dataset: self.dataset.to_string(),
+                model: self.model.name.to_owned(),
+                classes: self.data.classes,
+                parameters: 0,
+                batch_size: self.batch_size,
+                steps: self.steps,
+                steps_per_epoch: train::steps_per_epoch(&self.data, self.batch_size),
+                evaluate_every: self.evaluate_every,
+                floor: None,
+            }],
             groups: self.groups.iter().map(|group| group.config.clone()).collect(),
             seeds: self.seeds.clone(),
-            batch_size: self.batch_size,
-            steps: self.steps,
-            steps_per_epoch: train::steps_per_epoch(&self.data, self.batch_size),
-            evaluate_every: self.evaluate_every,
-            augment: self.augment,
             device: self.device.to_string(),
-            threads: self.threads,
-            jobs: self.jobs,
-            trials: trials.iter().map(|trial| trial.record.id.clone()).collect(),
             versions: Versions {
                 experiments: env!("CARGO_PKG_VERSION").to_owned(),
                 candle: env!("DESCENT_CANDLE_VERSION").to_owned(),
                 os: std::env::consts::OS.to_owned(),
                 arch: std::env::consts::ARCH.to_owned(),
+                processor: None,
             },
             commit: option_env!("DESCENT_COMMIT").map(str::to_owned),
         }

@@ -23,7 +23,8 @@ pub mod stats;
 pub mod summary;
 pub mod train;
 
-pub use experiment::{Comparison, Experiment, GroupConfig};
+pub use experiment::{Comparison, Experiment};
+pub use record::GroupConfig;
 pub use options::Options;
 
 use clap::{CommandFactory, FromArgMatches};

@@ -76,7 +76,7 @@ pub fn learning_curves(title: &str, groups: &[GroupMetrics]) -> Result<String> {
             curves: curves(groups, |trial| {
                 let eval = |metric: &Metric| match *metric {
                     Metric::Eval { step, loss, .. } => Some((step as f64, loss)),
-                    Metric::Train { .. } => None,
+                    Metric::Train { .. } | Metric::Probe { .. } => None,
                 };
                 trial.iter().filter_map(eval).collect()
             }),
@@ -88,7 +88,7 @@ pub fn learning_curves(title: &str, groups: &[GroupMetrics]) -> Result<String> {
             curves: curves(groups, |trial| {
                 let eval = |metric: &Metric| match *metric {
                     Metric::Eval { step, accuracy, .. } => Some((step as f64, percent(accuracy))),
-                    Metric::Train { .. } => None,
+                    Metric::Train { .. } | Metric::Probe { .. } => None,
                 };
                 trial.iter().filter_map(eval).collect()
             }),
@@ -130,7 +130,7 @@ fn train_losses(trial: &[Metric]) -> Vec<(f64, f64)> {
     let losses = || {
         trial.iter().filter_map(|metric| match *metric {
             Metric::Train { step, loss, .. } => Some((step, loss)),
-            Metric::Eval { .. } => None,
+            Metric::Eval { .. } | Metric::Probe { .. } => None,
         })
     };
     let part_len = losses().map(|(step, _)| step).max().unwrap_or(0).div_ceil(TRAIN_POINTS).max(1);
@@ -278,7 +278,7 @@ mod tests {
         let losses = |trial: &[Metric]| {
             let eval = |metric: &Metric| match *metric {
                 Metric::Eval { step, loss, .. } => Some((step as f64, loss)),
-                Metric::Train { .. } => None,
+                Metric::Train { .. } | Metric::Probe { .. } => None,
             };
             trial.iter().filter_map(eval).collect()
         };

@@ -2,18 +2,25 @@
 //!
 //! ```text
 //! OUT/experiment.json              what was asked for, and by which program, commit and device
+//! OUT/config.toml                  the same as a file for `--config`
 //! OUT/trials/<id>/trial.json       a trial's config, and its outcome once it has ended
 //! OUT/trials/<id>/metrics.jsonl    its measurements, a line each, written as they come
+//! OUT/trials/<id>/checkpoint.safetensors  where it stands, until it has ended
+//! OUT/tensorboard/<id>/            the measurements as TensorBoard reads them
 //! OUT/summary.json                 statistics over the seeds
-//! OUT/learning_curves.svg          the measurements as curves
+//! OUT/report.html, OUT/*.svg       the report and its pictures
 //! OUT/log.txt                      the log
+//! OUT/lock                         locked by the process that writes here
 //! ```
 //!
 //! Files other than logs and measurements appear whole or not at all. Numbers that are not finite are written as `null`.
 
+use crate::{summary::Summary, train::Outcome};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{BufRead, BufReader, ErrorKind, Write},
     path::{Path, PathBuf},
@@ -51,6 +58,231 @@ pub enum Metric {
         /// Training time since the trial's start, without evaluation and saving.
         seconds: f64,
     },
+    /// What happens inside the model in a training step, where that is watched.
+    Probe {
+        /// The updates made, this one included.
+        step: u64,
+        /// The norm of the update over the norm of the parameters before it.
+        update_ratio: f64,
+        /// The angle between this update and the one before, in degrees; none for the first.
+        update_angle: Option<f64>,
+        /// By the name of the layer, in the order of the forward pass.
+        layers: Vec<LayerProbe>,
+    },
+}
+
+/// What a probe sees of a layer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LayerProbe {
+    /// Its name: the part that its parameters' names share, such as `blocks.0`.
+    pub layer: String,
+    /// The norm of its gradient before clipping; none for a layer without parameters.
+    pub grad_norm: Option<f64>,
+    /// The norm of its update over the norm of its parameters before it.
+    pub update_ratio: Option<f64>,
+    /// The largest absolute value that it puts out.
+    pub activation_max: Option<f64>,
+    /// The largest absolute attention logit before masking; none outside attention.
+    pub attention_logit_max: Option<f64>,
+}
+
+/// What a trial is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// To choose hyperparameters: it trains on a part of the training data and is judged by the rest.
+    Tune,
+    /// To compare: it is judged by the test data.
+    Final,
+}
+
+/// One of the things that are compared, as text that users write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupConfig {
+    /// Its name in tables and pictures; no two are the same.
+    pub name: String,
+    /// The data set, as in `--dataset`.
+    pub dataset: String,
+    /// The model, as in `--model`.
+    pub model: String,
+    /// The optimizer, as in `--opt`; with `--tune`, before tuning.
+    pub optimizer: String,
+    /// The schedule of its learning rate, as in `--schedule`.
+    pub schedule: String,
+    /// What sets it apart from other groups, by the name of the aspect: `optimizer`, `schedule`, `warmup` (`yes` or `no`),
+    /// `peak` (the largest learning rate), `norm` (`pre` or `post`), `dataset`, `model`. Only what is compared is here.
+    pub factors: BTreeMap<String, String>,
+}
+
+/// What `trial.json` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialRecord {
+    /// A function of `config`.
+    pub id: String,
+    /// The name of its group.
+    pub group: String,
+    /// Everything that its results depend on.
+    pub config: TrialConfig,
+    /// How it ended; none while it runs.
+    pub outcome: Option<Outcome>,
+}
+
+/// Everything that a trial's results depend on, but for the program itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialConfig {
+    /// What it is for.
+    pub phase: Phase,
+    /// The data set.
+    pub dataset: String,
+    /// The hash of the text, where a file was given.
+    pub text_sha256: Option<String>,
+    /// The model with its keys.
+    pub model: String,
+    /// The optimizer with all its hyperparameters.
+    pub optimizer: String,
+    /// The schedule of the learning rate, with all its numbers.
+    pub schedule: String,
+    /// The largest global gradient norm; none for no clipping.
+    pub clip: Option<f64>,
+    /// Whether weight decay leaves out tensors of fewer than two dimensions.
+    pub decay_matrices_only: bool,
+    /// Examples per update.
+    pub batch_size: usize,
+    /// Updates.
+    pub steps: u64,
+    /// Updates between two evaluations.
+    pub evaluate_every: u64,
+    /// Whether training images are moved and mirrored at random.
+    pub augment: bool,
+    /// A training loss above it ends the trial as diverged.
+    pub max_loss: f64,
+    /// Whether every step is probed.
+    pub probe: bool,
+    /// The device.
+    pub device: String,
+    /// The seed.
+    pub seed: u64,
+}
+
+impl TrialConfig {
+    /// The trial's id: what it is in short, and a hash over everything in it.
+    pub fn id(&self) -> String {
+        let json = serde_json::to_vec(self).expect("a config is plain data");
+        let hash = Sha256::digest(json);
+        let hash: String = hash.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+        let optimizer = self.optimizer.split(':').next().unwrap_or_default();
+        let phase = if self.phase == Phase::Tune { "tune-" } else { "" };
+        format!("{phase}{optimizer}-seed{}-{hash}", self.seed)
+    }
+}
+
+/// A data set and a model that groups are compared on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    /// The data set, as in `--dataset`.
+    pub dataset: String,
+    /// The model, as in `--model`.
+    pub model: String,
+    /// Classes that a prediction chooses from: of images, or characters.
+    pub classes: usize,
+    /// Trainable parameters.
+    pub parameters: usize,
+    /// Examples per update.
+    pub batch_size: usize,
+    /// Updates.
+    pub steps: u64,
+    /// Updates in a pass over the training data.
+    pub steps_per_epoch: u64,
+    /// Updates between two evaluations.
+    pub evaluate_every: u64,
+    /// The least expected loss that any model can reach, where that is known.
+    pub floor: Option<f64>,
+}
+
+/// What `experiment.json` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExperimentRecord {
+    /// `shootout`, `schedules` or `warmup`.
+    pub experiment: String,
+    /// The program and its arguments.
+    pub command_line: Vec<String>,
+    /// When it began.
+    pub started: String,
+    /// All options, as in `config.toml`.
+    pub config: serde_json::Value,
+    /// What groups are compared on.
+    pub workloads: Vec<Workload>,
+    /// What is compared.
+    pub groups: Vec<GroupConfig>,
+    /// The seeds of the final trials.
+    pub seeds: Vec<u64>,
+    /// The device.
+    pub device: String,
+    /// The versions of what computes.
+    pub versions: Versions,
+    /// The commit that the program was built from, with `-dirty` where files differed from it; none outside a repository.
+    pub commit: Option<String>,
+}
+
+/// The versions of what computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Versions {
+    /// This program.
+    pub experiments: String,
+    /// candle.
+    pub candle: String,
+    /// The operating system.
+    pub os: String,
+    /// The processor's architecture.
+    pub arch: String,
+    /// The processor's name, where the system tells it.
+    pub processor: Option<String>,
+}
+
+/// All records of a finished run: what a report is made from.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The folder.
+    pub out: PathBuf,
+    /// `experiment.json`.
+    pub experiment: ExperimentRecord,
+    /// `summary.json`.
+    pub summary: Summary,
+    /// `trial.json` and `metrics.jsonl` of each trial that the summary names: the final ones, then those of tuning.
+    pub trials: Vec<(TrialRecord, Vec<Metric>)>,
+}
+
+impl Run {
+    /// Reads the records in `out`.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the run has not finished.
+    pub fn read(out: &Path) -> Result<Self> {
+        let summary = out.join("summary.json");
+        if !summary.exists() {
+            bail!("`{}` has no summary.json: no run finished there", out.display());
+        }
+        let summary: Summary = read_json(&summary)?;
+        let trials = summary.trials.iter().chain(&summary.tuning).map(|trial| {
+            let folder = out.join("trials").join(&trial.id);
+            Ok((read_json(&folder.join("trial.json"))?, read_metrics(&folder.join("metrics.jsonl"))?))
+        });
+        Ok(Self {
+            out: out.to_owned(),
+            experiment: read_json(&out.join("experiment.json"))?,
+            trials: trials.collect::<Result<_>>()?,
+            summary,
+        })
+    }
+}
+
+/// Reads a JSON file.
+///
+/// # Errors
+/// When the file is missing or is not what is expected there.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
+    let read = || anyhow::Ok(serde_json::from_slice(&fs::read(path)?)?);
+    read().with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

@@ -15,8 +15,11 @@ pub struct Summary {
     pub model: String,
     /// What was compared.
     pub groups: Vec<GroupSummary>,
-    /// All trials.
+    /// The final trials.
     pub trials: Vec<TrialSummary>,
+    /// The trials that hyperparameters were chosen by; none without tuning.
+    #[serde(default)]
+    pub tuning: Vec<TrialSummary>,
 }
 
 /// A group: trials that differ in their seed alone.
@@ -24,6 +27,10 @@ pub struct Summary {
 pub struct GroupSummary {
     /// Its name in tables and pictures.
     pub name: String,
+    /// The data set's name.
+    pub dataset: String,
+    /// The model's name.
+    pub model: String,
     /// The optimizer's name.
     pub optimizer: String,
     /// The learning rate's schedule.
@@ -157,6 +164,8 @@ mod tests {
             [trial("a", 0, Some(0.1)), trial("b", 0, Some(9.0)), trial("a", 1, Some(0.3)), trial("a", 2, None)];
         let group = GroupSummary {
             name: "a".to_owned(),
+            dataset: "digits".to_owned(),
+            model: "mlp".to_owned(),
             optimizer: "sgd".to_owned(),
             schedule: "constant".to_owned(),
             hyperparameters: serde_json::Map::new(),

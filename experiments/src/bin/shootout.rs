@@ -11,6 +11,9 @@ fn main() -> ExitCode {
         groups: |options, optimizers| {
             let group = |optimizer: &String| GroupConfig {
                 name: optimizer.clone(),
+                dataset: options.dataset.clone(),
+                model: options.model.clone().unwrap_or_default(),
+                factors: [("optimizer".to_owned(), optimizer.clone())].into(),
                 optimizer: optimizer.clone(),
                 schedule: options.schedule.clone(),
             };
