@@ -1,53 +1,275 @@
-//! The options that all binaries share.
+//! What an experiment is told: the command line, and the same as a TOML file.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use crate::names;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    num::{NonZeroU64, NonZeroUsize},
+    path::{Path, PathBuf},
+};
 
 /// The command line of an experiment.
 #[derive(Debug, Clone, clap::Parser)]
 pub struct Options {
-    /// Data set: digits (part of the program), fashion-mnist, cifar10
-    #[arg(long, value_name = "NAME", default_value = "digits")]
-    pub dataset: String,
-    /// Folder with the data set's files; without it they come from the Hugging Face Hub
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Model [default: the data set's own, see --list]
-    #[arg(long, value_name = "NAME")]
-    pub model: Option<String>,
-    /// Optimizer, repeatable [default: see --list]
-    #[arg(long, value_name = "NAME[:KEY=VALUE,..]")]
-    pub opt: Vec<String>,
-    /// Schedule of the learning rate
-    #[arg(long, value_name = "NAME[:KEY=VALUE,..]", default_value = "cosine")]
-    pub schedule: String,
-    /// Train with each of the seeds 0..N
-    #[arg(long, value_name = "N", default_value = "3")]
-    pub seeds: NonZeroUsize,
-    /// Passes over the training images [default: the data set's own, see --list]
-    #[arg(long, value_name = "N", conflicts_with = "steps")]
-    pub epochs: Option<NonZeroUsize>,
-    /// Updates, in place of --epochs
-    #[arg(long, value_name = "N")]
-    pub steps: Option<NonZeroUsize>,
-    /// Images per update [default: the data set's own, see --list]
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<NonZeroUsize>,
-    /// Where to train: cpu, cuda, cuda:INDEX or metal
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: String,
-    /// CPU threads, shared by the trials that run at a time [default: all cores]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
-    /// Trials that run at a time; the results do not depend on it [default: a trial per thread on the CPU, 1 elsewhere]
-    #[arg(long, value_name = "N")]
-    pub jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    /// What `--config` can hold too.
+    pub settings: Settings,
+    /// TOML file with any of the options above, by their names with `_` for `-`; options override it
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
     /// Folder for the results; must be empty or not exist [default: runs/EXPERIMENT-TIME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// List data sets, models, optimizers and schedules with their defaults
+    /// Go on with what has not finished in OUT, with the config stored there
+    #[arg(long, requires = "out", conflicts_with = "config")]
+    pub resume: bool,
+    /// List data sets, models, optimizers, search spaces, schedules and recipes with their defaults
     #[arg(long)]
     pub list: bool,
     /// Log more to stderr: -v for info, -vv for debug; RUST_LOG overrides it
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// Everything that an experiment can be told, from the command line or from a TOML file; what is not told is absent.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Data set, repeatable: digits and language (parts of the program), fashion-mnist, cifar10, tinyshakespeare [default: see --list]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dataset: Vec<String>,
+    /// Folder with the data set's files; without it they come from the Hugging Face Hub
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// A text file in UTF-8 to learn from, in place of --dataset
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<PathBuf>,
+    /// Model, repeatable [default: the data set's own, see --list]
+    #[arg(long, value_name = "NAME[:KEY=VALUE,..]")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub model: Vec<String>,
+    /// Optimizer, repeatable [default: see --list]
+    #[arg(long, value_name = "NAME[:KEY=VALUE,..]")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub opt: Vec<String>,
+    /// Schedule of the learning rate, repeatable where schedules are compared [default: see --list]
+    #[arg(long, value_name = "NAME[:KEY=VALUE,..]")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<String>,
+    /// A known recipe of optimizer and schedule at its own length, in place of --opt and --schedule: vision or llm
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// Shrink or stretch the recipe to the length of the run
+    #[arg(long, requires = "recipe")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub scale_recipe: bool,
+    /// warmup: the peak learning rates, separated by commas [default: see --list]
+    #[arg(long, value_name = "LR,..", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lr: Vec<f64>,
+    /// warmup: where the transformer normalises: pre, post or both [default: the model's own]
+    #[arg(long, value_name = "WHERE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm: Option<Norm>,
+    /// Choose each optimizer's (or schedule's) learning rate and weight decay by N trials before it is compared
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune: Option<NonZeroUsize>,
+    /// The space that --tune searches for an optimizer, in place of its own: NAME:KEY=LOW..HIGH,.., repeatable
+    #[arg(long, value_name = "NAME:KEY=LOW..HIGH,..")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub space: Vec<String>,
+    /// Report the steps and the time to this test accuracy, 0 to 1
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_accuracy: Option<f64>,
+    /// Report the steps and the time to this test loss
+    #[arg(long, value_name = "LOSS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_loss: Option<f64>,
+    /// Train with each of the seeds 0..N [default: 3]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<NonZeroUsize>,
+    /// Passes over the training data [default: the data set's own, see --list]
+    #[arg(long, value_name = "N", conflicts_with = "steps")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<NonZeroU64>,
+    /// Updates, in place of --epochs
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<NonZeroU64>,
+    /// Examples per update [default: the data set's own, see --list]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<NonZeroUsize>,
+    /// Clip the global gradient norm; 0 for no clipping [default: the data set's own, see --list]
+    #[arg(long, value_name = "NORM")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    /// A training loss above it ends a trial as diverged [default: 1000]
+    #[arg(long, value_name = "LOSS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_loss: Option<f64>,
+    /// Save every trial after so many updates, for --resume [default: 200]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<NonZeroU64>,
+    /// Where to train: cpu, cuda, cuda:INDEX or metal [default: cpu]
+    #[arg(long, value_name = "DEVICE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// CPU threads, shared by the trials that run at a time [default: all cores]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<NonZeroUsize>,
+    /// Trials that run at a time; the results do not depend on it [default: a trial per thread on the CPU, 1 elsewhere]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<NonZeroUsize>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// Where the transformers of a comparison normalise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Norm {
+    /// Before attention and MLP.
+    Pre,
+    /// After the residual addition.
+    Post,
+    /// One of each.
+    Both,
+}
+
+/// Options that cannot both be given: one on the command line replaces the other in the file.
+const EXCLUSIVE: [[&str; 2]; 2] = [["epochs", "steps"], ["dataset", "text"]];
+
+impl Settings {
+    /// The settings of the file that the options name, overridden by the options.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no TOML; an unknown key (with the nearest known one); a value of the wrong kind.
+    pub fn of(options: &Options) -> Result<Self> {
+        let Some(path) = &options.config else { return Ok(options.settings.clone()) };
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        Self::parse(&text, &options.settings).with_context(|| format!("`{}`", path.display()))
+    }
+
+    fn parse(text: &str, options: &Self) -> Result<Self> {
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            anyhow::anyhow!("line {line}: {}", error.message())
+        })?;
+        for key in table.keys() {
+            if !Self::keys().iter().any(|known| known == key) {
+                return Err(names::unknown("key", key, Self::keys().iter().map(String::as_str)));
+            }
+        }
+        let given = toml::Table::try_from(options)?;
+        for pair in EXCLUSIVE {
+            for (one, other) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+                if given.contains_key(one) {
+                    table.remove(other);
+                }
+            }
+            if pair.iter().all(|key| table.contains_key(*key)) {
+                bail!("`{}` and `{}` cannot both be given", pair[0], pair[1]);
+            }
+        }
+        table.extend(given);
+        table.try_into().map_err(|error: toml::de::Error| {
+            let message = error.message().lines().next().unwrap_or_default();
+            // The path of keys that toml appends names the key.
+            let at = error.to_string();
+            let key = at.lines().find_map(|line| line.trim().strip_prefix("in `")).map(|key| key.trim_end_matches('`'));
+            match key {
+                Some(key) => anyhow::anyhow!("`{key}`: {message}"),
+                None => anyhow::anyhow!("{message}"),
+            }
+        })
+    }
+
+    /// The keys of the file.
+    pub fn keys() -> Vec<String> {
+        let command = Self::augment_args(clap::Command::new("settings"));
+        command.get_arguments().map(|argument| argument.get_id().to_string()).collect()
+    }
+
+    /// The names, as on the command line, of what is told.
+    ///
+    /// # Errors
+    /// Never: settings are plain data.
+    pub fn given(&self) -> Result<Vec<String>> {
+        let table = toml::Table::try_from(self)?;
+        Ok(table.keys().map(|key| format!("--{}", key.replace('_', "-"))).collect())
+    }
+
+    /// As a TOML file.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+
+    /// Makes paths independent of the current folder.
+    ///
+    /// # Errors
+    /// The current folder is gone.
+    pub fn absolute(mut self) -> Result<Self> {
+        let absolute = |path: &Path| std::path::absolute(path).with_context(|| format!("`{}`", path.display()));
+        self.data_dir = self.data_dir.as_deref().map(absolute).transpose()?;
+        self.text = self.text.as_deref().map(absolute).transpose()?;
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_override_the_file_and_the_result_reads_back() {
+        let file = "dataset = [\"digits\"]\nopt = [\"adam\", \"lion\"]\nepochs = 3\nlr = [1e-3, 1]\nnorm = \"both\"\n";
+        let options = Settings { steps: NonZeroU64::new(7), opt: vec!["sgd".to_owned()], ..Default::default() };
+        let settings = Settings::parse(file, &options).unwrap();
+        let expected = Settings {
+            dataset: vec!["digits".to_owned()],
+            opt: vec!["sgd".to_owned()],
+            steps: NonZeroU64::new(7),
+            lr: vec![1e-3, 1.0],
+            norm: Some(Norm::Both),
+            ..Default::default()
+        };
+        assert_eq!(settings, expected);
+        assert_eq!(Settings::parse(&settings.to_toml().unwrap(), &Settings::default()).unwrap(), settings);
+        assert_eq!(settings.given().unwrap(), ["--dataset", "--lr", "--norm", "--opt", "--steps"]);
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_file_is_named() {
+        for (file, parts) in [
+            ("optt = [\"adam\"]", &["`optt`", "did you mean `opt`?"][..]),
+            ("batch-size = 3", &["`batch-size`", "did you mean `batch_size`?"]),
+            ("steps = 0", &["steps", "nonzero"]),
+            ("steps = \"many\"", &["steps", "many"]),
+            ("seeds = 1\nsteps = = 2", &["line 2"]),
+            ("steps = 1\nepochs = 1", &["`epochs` and `steps`"]),
+            ("norm = \"middle\"", &["middle", "pre"]),
+        ] {
+            let message = format!("{:#}", Settings::parse(file, &Settings::default()).unwrap_err());
+            assert!(parts.iter().all(|part| message.contains(part)), "{file}: {message}");
+            assert_eq!(message.lines().count(), 1, "{message}");
+        }
+    }
 }

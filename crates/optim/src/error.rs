@@ -17,6 +17,16 @@ pub enum Error {
         /// All names.
         allowed: String,
     },
+    /// No recipe has this name.
+    #[error("unknown recipe `{name}`:{suggestion} ({allowed})")]
+    Recipe {
+        /// What was asked for.
+        name: String,
+        /// The nearest known name, as part of a sentence.
+        suggestion: String,
+        /// All names.
+        allowed: String,
+    },
     /// The rule has no such hyperparameter.
     #[error("{rule} has no hyperparameter `{key}`:{suggestion} ({allowed})")]
     Key {

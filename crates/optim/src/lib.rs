@@ -54,6 +54,7 @@ mod grads;
 mod group;
 mod optimizer;
 mod real;
+pub mod recipes;
 mod rule;
 pub mod rules;
 pub mod schedule;

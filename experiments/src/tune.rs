@@ -1,0 +1,238 @@
+//! Tuning: the space of hyperparameters that each rule is searched in, the points that are tried, and how one is picked.
+//!
+//! Every group gets the same number of trials. Trial `i` of each group takes point `i` of one quasi-random sequence (Sobol's
+//! with Owen's scrambling), spread over the group's own space, so that no group is luckier than another. Trials train on nine
+//! tenths of the training data and are judged by the loss on the rest, with a seed that no final trial has; the test data play
+//! no part. The least final loss wins; a trial that diverged cannot.
+
+use crate::train::Outcome;
+use anyhow::{Result, bail};
+use optim::{AnyRule, Rule};
+
+/// The seed of all tuning trials: far from the seeds 0, 1, .. of the final ones.
+pub const SEED: u64 = 1 << 32;
+
+/// How far beyond the usual learning rates the search goes, to either side.
+const WIDER: f64 = 10.0;
+
+/// The values of a hyperparameter that are searched, at equal density per decade.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// The least.
+    pub low: f64,
+    /// The greatest.
+    pub high: f64,
+}
+
+impl Interval {
+    /// The value at `share` of the way from low to high, on a logarithmic scale; the one value where they are the same.
+    pub fn at(self, share: f64) -> f64 {
+        if self.low == self.high { self.low } else { (self.low.ln() + share * (self.high.ln() - self.low.ln())).exp() }
+    }
+}
+
+/// What is usual for a rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usual {
+    /// The rule.
+    pub rule: &'static str,
+    /// Its usual learning rates.
+    pub lr: Interval,
+    /// Its usual weight decays.
+    pub weight_decay: Interval,
+}
+
+const fn usual(rule: &'static str, lr: [f64; 2], weight_decay: [f64; 2]) -> Usual {
+    let [lr, weight_decay] = [lr, weight_decay];
+    Usual {
+        rule,
+        lr: Interval { low: lr[0], high: lr[1] },
+        weight_decay: Interval { low: weight_decay[0], high: weight_decay[1] },
+    }
+}
+
+/// What is usual for each rule. SAM is searched as its base is.
+pub const USUAL: &[Usual] = &[
+    usual("sgd", [1e-2, 1e-1], [1e-4, 1e-4]),
+    usual("rmsprop", [1e-4, 1e-3], [0.0, 0.0]),
+    usual("adam", [1e-4, 1e-3], [0.0, 0.0]),
+    usual("amsgrad", [1e-4, 1e-3], [0.0, 0.0]),
+    usual("adamw", [5e-5, 1e-4], [1e-2, 1e-1]),
+    usual("lion", [1e-5, 1e-4], [1e-1, 1.0]),
+    usual("lamb", [1e-3, 1e-2], [1e-2, 1e-2]),
+];
+
+/// What is searched for a group: intervals of hyperparameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Space {
+    intervals: Vec<(String, Interval)>,
+}
+
+impl Space {
+    /// The default space of `rule`: its usual learning rates, a factor of ten wider to either side, and its usual weight decays.
+    pub fn of(rule: &AnyRule) -> Self {
+        let head = rule.head();
+        let name = head.rsplit('=').next().unwrap_or_default();
+        let usual = USUAL.iter().find(|usual| usual.rule == name).expect("every rule has a usual range, as a test checks");
+        let lr = Interval { low: usual.lr.low / WIDER, high: usual.lr.high * WIDER };
+        Self { intervals: vec![("lr".to_owned(), lr), ("weight_decay".to_owned(), usual.weight_decay)] }
+    }
+
+    /// The space of `rule`: the last of `given` that names it (`NAME:KEY=LOW..HIGH,..`), else the default.
+    ///
+    /// # Errors
+    /// A text that is not of that form, or whose rule is unknown; a key that the rule lacks; bounds that are no positive numbers
+    /// in order, or that the hyperparameter does not allow.
+    pub fn choose(rule: &AnyRule, given: &[String]) -> Result<Self> {
+        let mut chosen = Self::of(rule);
+        for text in given {
+            let (name, keys) = text.split_once(':').unwrap_or((text, ""));
+            optim::by_name(name)?;
+            let mut intervals = Vec::new();
+            for pair in keys.split(',').filter(|pair| !pair.is_empty()) {
+                intervals.push(parse_interval(text, pair)?);
+            }
+            if intervals.is_empty() {
+                bail!("space `{text}`: it must be NAME:KEY=LOW..HIGH,.., as in `adamw:lr=1e-4..1e-2`");
+            }
+            if name == rule.spec().name {
+                for (key, interval) in &intervals {
+                    for bound in [interval.low, interval.high] {
+                        rule.clone().set(key, bound.into())?;
+                    }
+                }
+                chosen = Self { intervals };
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// The rule of trial `index`: `rule` with the values of the sequence's point.
+    ///
+    /// # Errors
+    /// A value that the hyperparameter does not allow.
+    pub fn point(&self, rule: &AnyRule, index: usize) -> Result<AnyRule> {
+        let mut rule = rule.clone();
+        for (dimension, (key, interval)) in self.intervals.iter().enumerate() {
+            let share = f64::from(sobol_burley::sample(index as u32, dimension as u32, 0));
+            // Three digits are as good, and can be read and typed again.
+            let value: f64 = format!("{:.2e}", interval.at(share)).parse().expect("a number prints as a number");
+            rule.set(key, value.into())?;
+        }
+        Ok(rule)
+    }
+
+    /// Whether the learning rate of `rule` is so near an end of its interval that a better one may lie outside.
+    pub fn at_edge(&self, rule: &AnyRule) -> bool {
+        let Some((_, interval)) = self.intervals.iter().find(|(key, _)| key == "lr") else { return false };
+        let lr = rule.field("lr").map_or(f64::NAN, f64::from);
+        let width = interval.high.ln() - interval.low.ln();
+        width > 0.0 && !(0.05..0.95).contains(&((lr.ln() - interval.low.ln()) / width))
+    }
+}
+
+impl std::fmt::Display for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let interval = |(key, Interval { low, high }): &(String, Interval)| {
+            if low == high { format!("{key}={low:?}") } else { format!("{key}={low:?}..{high:?}") }
+        };
+        f.write_str(&self.intervals.iter().map(interval).collect::<Vec<_>>().join(","))
+    }
+}
+
+fn parse_interval(text: &str, pair: &str) -> Result<(String, Interval)> {
+    let parsed = pair.split_once('=').and_then(|(key, bounds)| {
+        let (low, high) = bounds.split_once("..").unwrap_or((bounds, bounds));
+        let (low, high): (f64, f64) = (low.parse().ok()?, high.parse().ok()?);
+        let is_point = low == high && low >= 0.0;
+        (key.len() > 0 && high.is_finite() && (is_point || (low > 0.0 && low < high)))
+            .then(|| (key.to_owned(), Interval { low, high }))
+    });
+    let Some(parsed) = parsed else {
+        bail!("space `{text}`: `{pair}` must be KEY=LOW..HIGH with 0 < LOW < HIGH, or KEY=VALUE");
+    };
+    Ok(parsed)
+}
+
+/// The index of the trial that is picked: the least final loss of those that did not diverge, the first of equals; the first
+/// trial if all diverged.
+pub fn pick(outcomes: &[&Outcome]) -> usize {
+    let losses = outcomes.iter().enumerate().filter_map(|(i, outcome)| Some((outcome.final_loss?, i)));
+    losses.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map_or(0, |(_, i)| i)
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(text: &str) -> AnyRule {
+        optim::by_name(text).unwrap()
+    }
+
+    #[test]
+    fn every_rule_has_a_space_whose_points_it_accepts() {
+        for spec in optim::rules::specs() {
+            let rule = rule(spec.name);
+            let space = Space::of(&rule);
+            let mut lrs = Vec::new();
+            for index in 0..64 {
+                let point = space.point(&rule, index).unwrap();
+                point.validate().unwrap();
+                lrs.push(f64::from(point.get("lr").unwrap()));
+            }
+            // A quasi-random sequence of 64 points leaves no sixteenth of the interval empty.
+            let interval = space.intervals[0].1;
+            let sixteenth = |lr: f64| ((lr / interval.low).ln() / (interval.high / interval.low).ln() * 16.0) as usize;
+            let mut hit = [false; 16];
+            lrs.iter().for_each(|lr| hit[sixteenth(*lr).min(15)] = true);
+            assert!(hit.iter().all(|hit| *hit), "{}: {lrs:?}", spec.name);
+        }
+        assert_eq!(Space::of(&rule("sam:base=lion")), Space::of(&rule("lion")));
+        assert_eq!(Space::of(&rule("adamw")).to_string(), "lr=5e-6..0.001,weight_decay=0.01..0.1");
+    }
+
+    #[test]
+    fn points_are_the_same_share_of_every_space() {
+        let (a, b) = (rule("sgd"), rule("adam"));
+        for index in 0..8 {
+            let share = |rule: &AnyRule, space: &Space| {
+                let lr = f64::from(space.point(rule, index).unwrap().get("lr").unwrap());
+                let Interval { low, high } = space.intervals[0].1;
+                (lr / low).ln() / (high / low).ln()
+            };
+            assert!((share(&a, &Space::of(&a)) - share(&b, &Space::of(&b))).abs() < 2e-3);
+        }
+    }
+
+    #[test]
+    fn a_given_space_replaces_the_default_of_its_rule() {
+        let given = ["adam:lr=1e-3..1e-1,beta2=0.9..0.99".to_owned(), "sgd:lr=1".to_owned()];
+        let space = Space::choose(&rule("adam"), &given).unwrap();
+        assert_eq!(space.to_string(), "lr=0.001..0.1,beta2=0.9..0.99");
+        assert_eq!(Space::choose(&rule("lion"), &given).unwrap(), Space::of(&rule("lion")));
+        let sgd = Space::choose(&rule("sgd"), &given).unwrap();
+        assert_eq!(f64::from(sgd.point(&rule("sgd"), 5).unwrap().get("lr").unwrap()), 1.0);
+        assert!(space.at_edge(&rule("adam:lr=1.1e-3")) && !space.at_edge(&rule("adam:lr=1e-2")));
+        for (text, parts) in [
+            ("adam", &["adam", "KEY=LOW..HIGH"][..]),
+            ("adamm:lr=1..2", &["`adamm`", "did you mean `adam`?"]),
+            ("adam:lr=2..1", &["lr=2..1", "LOW < HIGH"]),
+            ("adam:lr=0..1", &["lr=0..1"]),
+            ("adam:lr=-1", &["lr=-1"]),
+            ("adam:beta3=0.1..0.2", &["beta3", "did you mean `beta2`?"]),
+            ("adam:beta1=0.5..1.5", &["beta1", "1.5"]),
+        ] {
+            let message = format!("{:#}", Space::choose(&rule("adam"), &[text.to_owned()]).unwrap_err());
+            assert!(parts.iter().all(|part| message.contains(part)), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_least_final_loss_is_picked_and_no_diverged_trial() {
+        let outcome = |loss| Outcome { final_loss: loss, diverged: loss.is_none(), ..Outcome::default() };
+        let outcomes = [None, Some(2.0), Some(1.0), Some(1.0), None].map(outcome);
+        assert_eq!(pick(&outcomes.iter().collect::<Vec<_>>()), 2);
+        assert_eq!(pick(&[&outcome(None), &outcome(None)]), 0);
+    }
+}
