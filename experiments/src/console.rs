@@ -53,13 +53,13 @@ impl Console {
         Ok(console)
     }
 
-    /// Writes the log, what was logged before included, to the new file `path`.
+    /// Appends the log, what was logged before included, to the file `path`.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn log_to(&self, path: &Path) -> Result<()> {
         let open = || {
-            let mut file = File::create_new(path)?;
+            let mut file = File::options().create(true).append(true).open(path)?;
             let mut target = self.log.lock();
             if let LogTarget::Memory(early) = &*target {
                 file.write_all(early)?;
@@ -83,12 +83,35 @@ impl Console {
         });
     }
 
+    /// A bar for `trials` trials, below theirs; hidden where stderr is not a terminal.
+    pub fn overall(&self, trials: u64) -> OverallBar {
+        let style = ProgressStyle::with_template("{prefix:<24!} {bar:24} {pos:>6}/{len} {elapsed:>10} {eta:>4}");
+        let style = style.expect("the template is right").progress_chars("━╸ ");
+        OverallBar(self.bars.add(ProgressBar::new(trials).with_style(style).with_prefix("all trials")))
+    }
+
     /// A bar for a trial of `steps` updates; hidden where stderr is not a terminal.
     pub fn trial(&self, name: &str, steps: u64) -> TrialBar {
         let style = ProgressStyle::with_template("{prefix:<24!} {bar:24} {pos:>6}/{len} {msg} {per_sec:>10} {eta:>4}");
         let style = style.expect("the template is right").progress_chars("━╸ ");
-        let bar = self.bars.add(ProgressBar::new(steps).with_style(style).with_prefix(name.to_owned()));
+        let bar = self.bars.insert_from_back(1, ProgressBar::new(steps).with_style(style).with_prefix(name.to_owned()));
         TrialBar { bar, evaluation: Mutex::default() }
+    }
+}
+
+/// The bar that counts the trials of a run. It goes when it is dropped.
+pub struct OverallBar(ProgressBar);
+
+impl OverallBar {
+    /// Another trial has ended.
+    pub fn one_more(&self) {
+        self.0.inc(1);
+    }
+}
+
+impl Drop for OverallBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

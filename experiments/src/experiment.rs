@@ -1,26 +1,35 @@
-//! From the options of a binary to its results: checks everything, trains all trials, writes the records.
+//! From the options of a binary to its results: checks everything, tunes, trains all trials, writes the records.
 
 use crate::{
+    batches::steps_per_epoch,
     console::Console,
-    data::{Dataset, ImageData},
+    data::{Data, Dataset},
     device::DeviceName,
-    models::{self, ModelSpec},
+    models::{self, ModelConfig, Parameters, Shape},
     optimizer,
-    options::Options,
-    plot::{self, GroupMetrics},
-    record::{self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, TrialConfig, TrialRecord, Versions, Workload},
+    options::{Options, Settings},
+    record::{
+        self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, Run, TrialConfig, TrialRecord, Versions,
+        Workload,
+    },
+    report,
     stats::Estimate,
     summary::{GroupSummary, Summary, TrialSummary},
-    train::{self, Outcome, Training},
+    tensorboard,
+    train::{Outcome, Saving, Training},
+    tune::{self, Space},
 };
 use anyhow::{Context, Result, bail};
-use optim::{AnyRule, Rule, Schedule};
+use candle_core::Device;
+use optim::{AnyRule, Rule, Schedule, recipes};
 use std::{
+    collections::BTreeMap,
     fs,
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
+    path::Path,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread,
 };
@@ -32,57 +41,103 @@ pub struct Comparison {
     pub name: &'static str,
     /// The question that it answers, in a line.
     pub about: &'static str,
-    /// The optimizers where `--opt` gives none.
+    /// The data set where none is given.
+    pub dataset: &'static str,
+    /// The model where none is given; the data set's own otherwise.
+    pub model: Option<&'static str>,
+    /// The optimizers where none is given.
     pub optimizers: &'static [&'static str],
-    /// The groups it compares: each is trained with every seed.
-    pub groups: fn(&Options, &[String]) -> Vec<GroupConfig>,
+    /// The schedules where none is given.
+    pub schedules: &'static [&'static str],
+    /// The peak learning rates where none is given.
+    pub peaks: &'static [f64],
+    /// The number of updates where no length is given; the data set's own otherwise.
+    pub steps: Option<u64>,
+    /// The options that not all binaries have, and this one has.
+    pub own: &'static [&'static str],
+    /// Whether every step is probed.
+    pub probe: bool,
+    /// The groups it compares on a data set and a model; the settings have at least one optimizer and one schedule.
+    pub groups: fn(&Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>>,
+}
+
+/// The options that not all binaries have.
+const SPECIAL: [&str; 4] = ["--lr", "--norm", "--tune", "--space"];
+
+/// How long a run is where the options do not say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    Epochs(u64),
+    Steps(u64),
 }
 
 /// How a data set is used where the options do not say it.
 pub(crate) struct Defaults {
-    pub(crate) epochs: u64,
+    pub(crate) length: Length,
     pub(crate) batch_size: usize,
     augment: bool,
+    decay_matrices_only: bool,
 }
 
 pub(crate) fn defaults(dataset: Dataset) -> Defaults {
+    let images = |epochs, batch_size, augment| Defaults {
+        length: Length::Epochs(epochs),
+        batch_size,
+        augment,
+        decay_matrices_only: false,
+    };
     match dataset {
-        Dataset::Digits => Defaults { epochs: 40, batch_size: 32, augment: false },
-        Dataset::FashionMnist => Defaults { epochs: 5, batch_size: 64, augment: false },
-        Dataset::Cifar10 => Defaults { epochs: 10, batch_size: 128, augment: true },
+        Dataset::Digits => images(40, 32, false),
+        Dataset::FashionMnist => images(5, 64, false),
+        Dataset::Cifar10 => images(10, 128, true),
+        Dataset::Tinyshakespeare | Dataset::Language | Dataset::Text => {
+            Defaults { length: Length::Steps(2_000), batch_size: 12, augment: false, decay_matrices_only: true }
+        }
     }
 }
 
-impl Group {
-    /// All that sets it apart from other groups, written out.
-    fn text(&self) -> String {
-        format!("{} {}", self.rule, self.schedule)
-    }
+/// How an experiment ended.
+pub enum End {
+    /// With a summary.
+    Finished(Box<Summary>),
+    /// By Ctrl-C or SIGTERM; it can be resumed.
+    Interrupted,
+}
+
+/// What groups are compared on, with its data.
+struct Ground {
+    record: Workload,
+    model: ModelConfig,
+    shape: Shape,
+    dataset: Dataset,
+}
+
+struct Group {
+    config: GroupConfig,
+    /// The index of what it is compared on.
+    ground: usize,
+    rule: AnyRule,
+    schedule: Schedule,
+    /// What is searched for it, with `--tune`.
+    space: Space,
 }
 
 /// An experiment whose every part is known to be valid.
 pub struct Experiment {
     comparison: Comparison,
+    settings: Settings,
     console: Console,
     out: OutDir,
-    data: ImageData,
-    dataset: Dataset,
-    model: &'static ModelSpec,
-    device: DeviceName,
+    /// By data set.
+    data: BTreeMap<String, Data>,
+    grounds: Vec<Ground>,
     groups: Vec<Group>,
+    device: DeviceName,
     seeds: Vec<u64>,
-    batch_size: usize,
-    steps: u64,
-    evaluate_every: u64,
-    augment: bool,
     threads: usize,
     jobs: usize,
-}
-
-struct Group {
-    config: GroupConfig,
-    rule: AnyRule,
-    schedule: Schedule,
+    /// Whether the records of the experiment are there already.
+    resumed: bool,
 }
 
 impl Experiment {
@@ -91,83 +146,106 @@ impl Experiment {
     /// # Errors
     /// When an option is wrong, OUT cannot be written to, or the data cannot be read; then OUT is as it was before.
     pub fn prepare(comparison: Comparison, options: &Options, console: Console) -> Result<Self> {
-        let dataset: Dataset = options.dataset.parse()?;
-        let model = models::by_name(options.model.as_deref().unwrap_or(dataset.spec().default_model))?;
-        let device: DeviceName = options.device.parse()?;
+        let (out, settings) = match &options.out {
+            Some(path) if options.resume => {
+                let other: Vec<String> = options.settings.given()?;
+                if let Some(other) = other.iter().find(|key| !["--threads", "--jobs"].contains(&key.as_str())) {
+                    bail!("`{other}`: a resumed run has the config in OUT; only --threads and --jobs can be given");
+                }
+                let out = OutDir::reopen(path)?;
+                let record: ExperimentRecord = record::read_json(&path.join("experiment.json"))?;
+                if record.experiment != comparison.name {
+                    bail!("OUT `{}` is of `{}`, not of `{}`", path.display(), record.experiment, comparison.name);
+                }
+                let mut settings: Settings =
+                    serde_json::from_value(record.config).with_context(|| format!("the config in `{}`", path.display()))?;
+                settings.threads = options.settings.threads.or(settings.threads);
+                settings.jobs = options.settings.jobs.or(settings.jobs);
+                (Some(out), settings)
+            }
+            _ => (None, Settings::of(options)?.absolute()?),
+        };
+        Self::check_options(&comparison, &settings)?;
+        let settings = resolve(&comparison, settings)?;
+        let device: DeviceName = settings.device.as_deref().unwrap_or("cpu").parse()?;
         device.open()?;
-        let optimizers = match options.opt.as_slice() {
-            [] => comparison.optimizers.iter().map(|text| text.to_string()).collect(),
-            given => given.to_vec(),
-        };
-        let configs = (comparison.groups)(options, &optimizers);
-        let defaults = defaults(dataset);
-        let batch_size = options.batch_size.map_or(defaults.batch_size, NonZeroUsize::get);
-        let images = dataset.spec().train;
-        if batch_size > images {
-            bail!("batch size {batch_size}: {dataset} has {images} training images");
+        let datasets = datasets(&settings)?;
+        for model in &settings.model {
+            models::parse(model)?;
         }
-        let steps_per_epoch = (images / batch_size) as u64;
-        let (steps, evaluate_every) = match (options.steps, options.epochs) {
-            (Some(steps), _) => {
-                let steps = steps.get() as u64;
-                (steps, evaluation_interval(steps, steps_per_epoch, dataset.spec().test.div_ceil(batch_size) as u64))
-            }
-            (None, epochs) => {
-                let epochs = epochs.map_or(defaults.epochs, |epochs| epochs.get() as u64);
-                (epochs.saturating_mul(steps_per_epoch), steps_per_epoch)
-            }
-        };
-        let groups = configs.into_iter().map(|config| {
-            let rule = optimizer::parse(&config.optimizer)?;
-            let schedule = optimizer::parse_schedule(&config.schedule, &rule, steps)?;
-            Ok(Group { config, rule, schedule })
-        });
-        let groups = groups.collect::<Result<Vec<_>>>()?;
-        for (i, group) in groups.iter().enumerate() {
-            if let Some(same) = groups[..i].iter().find(|other| other.text() == group.text()) {
-                bail!("`{}` and `{}` are the same", same.config.name, group.config.name);
+        for text in &settings.opt {
+            let rule = optimizer::parse(text)?;
+            Space::choose(&rule, &settings.space)?;
+            for schedule in &settings.schedule {
+                optimizer::parse_schedule(schedule, &rule, u64::MAX / 2)?;
             }
         }
-        let seeds: Vec<u64> = (0..options.seeds.get() as u64).collect();
-        let threads = match options.threads {
-            Some(threads) => threads.get(),
-            None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        if let Some(recipe) = &settings.recipe {
+            recipes::by_name(recipe, 1)?;
+        }
+
+        let resumed = out.is_some();
+        let out = match (out, &options.out) {
+            (Some(out), _) => out,
+            (None, Some(path)) => OutDir::create(path)?,
+            (None, None) => OutDir::create_default(comparison.name)?,
         };
-        let jobs = match options.jobs {
+        let mut prepare = || {
+            let mut data = BTreeMap::new();
+            for dataset in &datasets {
+                let loaded = dataset.load(settings.data_dir.as_deref(), settings.text.as_deref(), console.bars())?;
+                data.insert(dataset.to_string(), loaded);
+            }
+            let (grounds, groups) = lay_out(&comparison, &settings, &datasets, &data)?;
+            anyhow::Ok((data, grounds, groups))
+        };
+        let (data, grounds, groups) = match prepare() {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                if !resumed {
+                    out.discard();
+                }
+                return Err(error);
+            }
+        };
+        let seeds: Vec<u64> = (0..settings.seeds.map_or(3, NonZeroUsize::get) as u64).collect();
+        let threads = settings.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let jobs = match settings.jobs {
             Some(jobs) => jobs.get(),
             None if device == DeviceName::Cpu => threads,
             None => 1,
         };
-        let jobs = jobs.min(seeds.len() * groups.len());
+        let trials = groups.len() * seeds.len().max(settings.tune.map_or(0, NonZeroUsize::get));
+        let jobs = jobs.min(trials);
+        Ok(Self { comparison, settings, console, out, data, grounds, groups, device, seeds, threads, jobs, resumed })
+    }
 
-        let out = match &options.out {
-            Some(path) => OutDir::create(path)?,
-            None => OutDir::create_default(comparison.name)?,
-        };
-        let data = match dataset.load(options.data_dir.as_deref(), console.bars()) {
-            Ok(data) => data,
-            Err(error) => {
-                out.discard();
-                return Err(error.into());
+    fn check_options(comparison: &Comparison, settings: &Settings) -> Result<()> {
+        for key in settings.given()? {
+            if SPECIAL.contains(&key.as_str()) && !comparison.own.contains(&key.as_str()) {
+                bail!("`{key}` is no option of {}", comparison.name);
             }
-        };
-        Ok(Self {
-            comparison,
-            console,
-            out,
-            data,
-            dataset,
-            model,
-            device,
-            groups,
-            seeds,
-            batch_size,
-            steps,
-            evaluate_every,
-            augment: defaults.augment,
-            threads,
-            jobs,
-        })
+        }
+        if settings.recipe.is_some() && !(settings.opt.is_empty() && settings.schedule.is_empty()) {
+            bail!("`--recipe` is an optimizer and a schedule: it goes without `--opt` and `--schedule`");
+        }
+        if !settings.space.is_empty() && settings.tune.is_none() {
+            bail!("`--space` is what `--tune` searches: it goes with `--tune`");
+        }
+        for (name, value, allowed, fits) in [
+            ("--clip", settings.clip, "a number >= 0", (|x| x >= 0.0) as fn(f64) -> bool),
+            ("--max-loss", settings.max_loss, "a number > 0", |x| x > 0.0),
+            ("--target-loss", settings.target_loss, "a number", |x| !x.is_nan()),
+            ("--target-accuracy", settings.target_accuracy, "a number in [0, 1]", |x| (0.0..=1.0).contains(&x)),
+        ] {
+            if let Some(value) = value.filter(|value| !fits(*value)) {
+                bail!("{name} {value}: it must be {allowed}");
+            }
+        }
+        if let Some(lr) = settings.lr.iter().find(|lr| !(**lr > 0.0 && lr.is_finite())) {
+            bail!("--lr {lr}: it must be a number > 0");
+        }
+        Ok(())
     }
 
     /// The folder that the results go to.
@@ -175,135 +253,253 @@ impl Experiment {
         &self.out
     }
 
-    /// Trains all trials and writes OUT.
+    /// Tunes, trains all trials and writes OUT. It ends early, with everything saved, once `stop` is set.
     ///
     /// # Errors
     /// When a file cannot be written or candle fails. A trial that diverges is a result.
-    pub fn run(&self) -> Result<Summary> {
-        let trials = self.trials();
-        self.console.log_to(&self.out.path().join("log.txt"))?;
-        record::write_json(&self.out.path().join("experiment.json"), &self.record(&trials))?;
+    pub fn run(&self, stop: &AtomicBool) -> Result<End> {
+        let file = |name: &str| self.out.path().join(name);
+        if self.resumed {
+            self.console.log_to(&file("log.txt"))?;
+            if file("summary.json").exists() {
+                let run = Run::read(self.out.path())?;
+                if !file("report.html").exists() {
+                    self.write_report(&run)?;
+                }
+                return Ok(End::Finished(Box::new(run.summary)));
+            }
+        } else {
+            record::write_json(&file("experiment.json"), &self.record()?)?;
+            self.console.log_to(&file("log.txt"))?;
+        }
+        // The process may have been killed between the two.
+        record::write_text(&file("config.toml"), &self.settings.to_toml()?)?;
         tracing::info!(
             experiment = self.comparison.name,
-            dataset = %self.dataset,
-            model = self.model.name,
-            trials = trials.len(),
-            steps = self.steps,
+            groups = self.groups.len(),
+            seeds = self.seeds.len(),
+            resumed = self.resumed,
             "begins"
         );
 
+        let tuning = self.tuning_trials()?;
+        let Some(tuned) = self.run_all(&tuning, stop)? else { return Ok(End::Interrupted) };
+        let picked = self.pick(&tuning, &tuned)?;
+        let finals = self.final_trials(&picked)?;
+        let Some(outcomes) = self.run_all(&finals, stop)? else { return Ok(End::Interrupted) };
+
+        let summary = self.summarise(&picked, (&tuning, &tuned), (&finals, &outcomes));
+        record::write_json(&file("summary.json"), &summary)?;
+        self.write_report(&Run::read(self.out.path())?)?;
+        tracing::info!("ended");
+        Ok(End::Finished(Box::new(summary)))
+    }
+
+    fn write_report(&self, run: &Run) -> Result<()> {
+        for (name, svg) in report::pictures(run)? {
+            record::write_text(&self.out.path().join(name), &svg)?;
+        }
+        let html = report::html(std::slice::from_ref(run), &report::Targets::default())?;
+        record::write_text(&self.out.path().join("report.html"), &html)
+    }
+
+    fn trial(&self, group: usize, rule: &AnyRule, phase: Phase, seed: u64) -> Result<Trial> {
+        let Group { config: group_config, ground, .. } = &self.groups[group];
+        let Ground { record: workload, model, dataset, .. } = &self.grounds[*ground];
+        let defaults = defaults(*dataset);
+        let schedule = optimizer::parse_schedule(&group_config.schedule, rule, workload.steps)?;
+        let config = TrialConfig {
+            phase,
+            dataset: workload.dataset.clone(),
+            text_sha256: match &self.data[&workload.dataset] {
+                Data::Text(text) if *dataset == Dataset::Text => Some(text.sha256.clone()),
+                _ => None,
+            },
+            model: model.to_string(),
+            optimizer: rule.to_string(),
+            schedule: schedule.to_string(),
+            clip: self.settings.clip.filter(|clip| *clip > 0.0),
+            decay_matrices_only: defaults.decay_matrices_only,
+            batch_size: workload.batch_size,
+            steps: workload.steps,
+            evaluate_every: workload.evaluate_every,
+            augment: defaults.augment,
+            max_loss: self.settings.max_loss.unwrap_or(MAX_LOSS),
+            probe: self.comparison.probe,
+            device: self.device.to_string(),
+            seed,
+        };
+        let record = TrialRecord { id: config.id(), group: group_config.name.clone(), config, outcome: None };
+        Ok(Trial { group, rule: rule.clone(), schedule, record })
+    }
+
+    /// Trial by trial of each group, so that every group is seen early.
+    fn tuning_trials(&self) -> Result<Vec<Trial>> {
+        let count = self.settings.tune.map_or(0, NonZeroUsize::get);
+        let pairs = (0..count).flat_map(|index| (0..self.groups.len()).map(move |group| (index, group)));
+        pairs
+            .map(|(index, group)| {
+                let Group { rule, space, .. } = &self.groups[group];
+                self.trial(group, &space.point(rule, index)?, Phase::Tune, tune::SEED)
+            })
+            .collect()
+    }
+
+    /// The rule of each group: as given, or as picked by its tuning trials.
+    fn pick(&self, trials: &[Trial], outcomes: &[Outcome]) -> Result<Vec<AnyRule>> {
+        let pick = |(index, group): (usize, &Group)| {
+            let own: Vec<(&Trial, &Outcome)> =
+                trials.iter().zip(outcomes).filter(|(trial, _)| trial.group == index).collect();
+            if own.is_empty() {
+                return group.rule.clone();
+            }
+            let best = tune::pick(&own.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>());
+            let (trial, outcome) = own[best];
+            let edge = if group.space.at_edge(&trial.rule) { ", at the edge of its space: --space can widen it" } else { "" };
+            let name = &group.config.name;
+            let loss = outcome.final_loss.map_or("no loss: all diverged".to_owned(), |loss| format!("validation loss {loss:.4}"));
+            self.console.line(&format!("{name}: picked {} ({loss}){edge}", trial.rule));
+            tracing::info!(group = name, picked = %trial.rule, "tuned");
+            trial.rule.clone()
+        };
+        Ok(self.groups.iter().enumerate().map(pick).collect())
+    }
+
+    fn final_trials(&self, rules: &[AnyRule]) -> Result<Vec<Trial>> {
+        let pairs = self.seeds.iter().flat_map(|&seed| (0..self.groups.len()).map(move |group| (seed, group)));
+        pairs.map(|(seed, group)| self.trial(group, &rules[group], Phase::Final, seed)).collect()
+    }
+
+    /// The outcomes of `trials`, in order; none when it was stopped.
+    fn run_all(&self, trials: &[Trial], stop: &AtomicBool) -> Result<Option<Vec<Outcome>>> {
+        let tuning_data: BTreeMap<&str, Data> = match trials.first() {
+            Some(trial) if trial.record.config.phase == Phase::Tune => {
+                self.data.iter().map(|(name, data)| (name.as_str(), data.split_for_tuning())).collect()
+            }
+            _ => BTreeMap::new(),
+        };
+        let data = |trial: &Trial| {
+            let name = trial.record.config.dataset.as_str();
+            tuning_data.get(name).unwrap_or(&self.data[name])
+        };
+        let overall = self.console.overall(trials.len() as u64);
         let next = AtomicUsize::new(0);
-        let ended: Mutex<Vec<Option<Result<Outcome>>>> = Mutex::new(trials.iter().map(|_| None).collect());
+        let ended: Mutex<Vec<Option<Result<Option<Outcome>>>>> = Mutex::new(trials.iter().map(|_| None).collect());
         thread::scope(|scope| -> Result<()> {
-            for _ in 0..self.jobs {
-                let threads = (self.threads / self.jobs).max(1);
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-                let (next, ended, trials) = (&next, &ended, &trials);
+            for job in 0..self.jobs {
+                // What does not divide goes to the first.
+                let threads = self.threads / self.jobs + usize::from(job < self.threads % self.jobs);
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build()?;
+                let (next, ended, data, overall) = (&next, &ended, &data, &overall);
                 scope.spawn(move || {
                     pool.install(|| {
-                        while let Some(trial) = trials.get(next.fetch_add(1, Relaxed)) {
-                            let outcome = self.run_trial(trial);
-                            if outcome.is_err() {
+                        loop {
+                            let index = next.fetch_add(1, Relaxed);
+                            let Some(trial) = trials.get(index) else { break };
+                            let outcome = self.run_trial(trial, data(trial), stop);
+                            if !matches!(outcome, Ok(Some(_))) {
                                 next.store(trials.len(), Relaxed);
                             }
-                            let mut ended = ended.lock().expect("no holder of the lock panics");
-                            ended[trial.index] = Some(outcome);
+                            overall.one_more();
+                            ended.lock().expect("no holder of the lock panics")[index] = Some(outcome);
                         }
                     });
                 });
             }
             Ok(())
         })?;
-
-        let mut summaries = Vec::new();
+        let mut outcomes = Vec::new();
+        let mut stopped = false;
         for (trial, outcome) in trials.iter().zip(ended.into_inner().expect("no holder of the lock panics")) {
-            let Some(outcome) = outcome else { continue };
-            let outcome = outcome.with_context(|| format!("trial {}", trial.record.id))?;
-            let TrialRecord { id, group, config, .. } = trial.record.clone();
-            summaries.push(TrialSummary::new(id, group, config.seed, &outcome));
+            match outcome.transpose().with_context(|| format!("trial {}", trial.record.id))?.flatten() {
+                Some(outcome) => outcomes.push(outcome),
+                None => stopped = true,
+            }
         }
-        let summary = self.summarise(summaries);
-        record::write_json(&self.out.path().join("summary.json"), &summary)?;
-        record::write_text(&self.out.path().join("learning_curves.svg"), &self.learning_curves(&trials)?)?;
-        tracing::info!("ended");
-        Ok(summary)
+        Ok((!stopped).then_some(outcomes))
     }
 
-    /// All trials, seed by seed, so that every group is seen early.
-    fn trials(&self) -> Vec<Trial<'_>> {
-        let pairs = self.seeds.iter().flat_map(|&seed| self.groups.iter().map(move |group| (seed, group)));
-        pairs
-            .enumerate()
-            .map(|(index, (seed, group))| {
-                let config = TrialConfig {
-                    phase: Phase::Final,
-                    dataset: self.dataset.to_string(),
-                    text_sha256: None,
-                    clip: None,
-                    decay_matrices_only: false,
-                    max_loss: f64::MAX,
-                    probe: false,
-                    model: self.model.name.to_owned(),
-                    optimizer: group.rule.to_string(),
-                    schedule: group.schedule.to_string(),
-                    batch_size: self.batch_size,
-                    steps: self.steps,
-                    evaluate_every: self.evaluate_every,
-                    augment: self.augment,
-                    device: self.device.to_string(),
-                    seed,
-                };
-                let record = TrialRecord { id: config.id(), group: group.config.name.clone(), config, outcome: None };
-                Trial { index, group, record }
-            })
-            .collect()
-    }
-
-    fn run_trial(&self, trial: &Trial) -> Result<Outcome> {
+    fn run_trial(&self, trial: &Trial, data: &Data, stop: &AtomicBool) -> Result<Option<Outcome>> {
         let TrialRecord { id, group, config, .. } = &trial.record;
         let file = |name: &str| self.out.trial_file(id, name);
+        let is_new = !file("trial.json").exists();
+        if !is_new {
+            let record: TrialRecord = record::read_json(&file("trial.json"))?;
+            if record.config != *config {
+                bail!("`{}` is of another config", file("trial.json").display());
+            }
+            if let Some(outcome) = record.outcome {
+                return Ok(Some(outcome));
+            }
+        }
+        if stop.load(Relaxed) {
+            return Ok(None);
+        }
         fs::create_dir_all(self.out.trial_file(id, ""))?;
         record::write_json(&file("trial.json"), &trial.record)?;
-        let mut metrics = MetricsWriter::create(file("metrics.jsonl"))?;
+        let mut metrics = MetricsWriter::open(file("metrics.jsonl"))?;
+        let ground = &self.grounds[self.groups[trial.group].ground];
         let training = Training {
-            data: &self.data,
-            model: self.model,
-            rule: trial.group.rule.clone(),
-            schedule: trial.group.schedule.clone(),
-            batch_size: self.batch_size,
-            steps: self.steps,
-            evaluate_every: self.evaluate_every,
-            augment: self.augment,
-            seed: config.seed,
+            data,
+            model: &ground.model,
+            shape: ground.shape,
+            rule: trial.rule.clone(),
+            schedule: trial.schedule.clone(),
+            config,
         };
-        let name = format!("{group}, seed {}", config.seed);
-        tracing::info!(trial = id, "begins");
-        let bar = self.console.trial(&name, self.steps);
-        let outcome = training.run(&self.device.open()?, &mut metrics, &bar)?;
+        let saving = Saving {
+            path: file("checkpoint.safetensors"),
+            every: self.settings.checkpoint_every.map_or(CHECKPOINT_EVERY, NonZeroU64::get),
+        };
+        let name = match config.phase {
+            Phase::Tune => format!("{group}, tuning"),
+            Phase::Final => format!("{group}, seed {}", config.seed),
+        };
+        tracing::info!(trial = id, resumed = !is_new, "begins");
+        let bar = self.console.trial(&name, config.steps);
+        let outcome = training.run(&self.device.open()?, &mut metrics, Some(&saving), &bar, stop)?;
         drop(bar);
+        let Some(outcome) = outcome else { return Ok(None) };
         metrics.sync()?;
-        record::write_json(
-            &file("trial.json"),
-            &TrialRecord { outcome: Some(outcome.clone()), ..trial.record.clone() },
-        )?;
+        let record = TrialRecord { outcome: Some(outcome.clone()), ..trial.record.clone() };
+        let lines = record::read_metrics(&file("metrics.jsonl"))?;
+        tensorboard::write(&self.out.path().join("tensorboard").join(id), &record, &lines)?;
+        record::write_json(&file("trial.json"), &record)?;
+        // What ended needs no checkpoint.
+        let _ = fs::remove_file(&saving.path);
         self.console.line(&format!("{name}: {}", describe(&outcome)));
         match &outcome.cause {
             Some(cause) => tracing::info!(trial = id, cause, "diverged"),
             None => tracing::info!(trial = id, loss = outcome.final_loss, accuracy = outcome.final_accuracy, "ended"),
         }
-        Ok(outcome)
+        Ok(Some(outcome))
     }
 
-    fn summarise(&self, trials: Vec<TrialSummary>) -> Summary {
+    fn summarise(
+        &self,
+        rules: &[AnyRule],
+        tuning: (&[Trial], &[Outcome]),
+        finals: (&[Trial], &[Outcome]),
+    ) -> Summary {
+        let summaries = |(trials, outcomes): (&[Trial], &[Outcome])| -> Vec<TrialSummary> {
+            let summary = |(trial, outcome): (&Trial, &Outcome)| {
+                let TrialRecord { id, group, config, .. } = &trial.record;
+                TrialSummary::new(id.clone(), group.clone(), config.seed, outcome)
+            };
+            trials.iter().zip(outcomes).map(summary).collect()
+        };
+        let trials = summaries(finals);
         let none = Estimate::of(&[]);
-        let group = |group: &Group| {
+        let group = |(group, rule): (&Group, &AnyRule)| {
+            let workload = &self.grounds[group.ground].record;
+            let schedule = optimizer::parse_schedule(&group.config.schedule, rule, workload.steps);
             GroupSummary {
                 name: group.config.name.clone(),
-                dataset: self.dataset.to_string(),
-                model: self.model.name.to_owned(),
-                optimizer: group.rule.spec().name.to_owned(),
-                schedule: group.schedule.to_string(),
-                hyperparameters: optimizer::hyperparameters(&group.rule),
+                dataset: workload.dataset.clone(),
+                model: workload.model.clone(),
+                optimizer: rule.spec().name.to_owned(),
+                schedule: schedule.unwrap_or_else(|_| group.schedule.clone()).to_string(),
+                hyperparameters: optimizer::hyperparameters(rule),
                 n: 0,
                 loss: none,
                 accuracy: none,
@@ -312,50 +508,32 @@ impl Experiment {
             }
             .measure(&trials)
         };
+        let names = |of: fn(&Workload) -> &str| {
+            let mut names: Vec<&str> = Vec::new();
+            for ground in &self.grounds {
+                if !names.contains(&of(&ground.record)) {
+                    names.push(of(&ground.record));
+                }
+            }
+            names.join(", ")
+        };
         Summary {
             experiment: self.comparison.name.to_owned(),
-            dataset: self.dataset.to_string(),
-            model: self.model.name.to_owned(),
-            groups: self.groups.iter().map(group).collect(),
+            dataset: names(|workload| &workload.dataset),
+            model: names(|workload| &workload.model),
+            groups: self.groups.iter().zip(rules).map(group).collect(),
+            tuning: summaries(tuning),
             trials,
-            tuning: Vec::new(),
         }
     }
 
-    fn learning_curves(&self, trials: &[Trial]) -> Result<String> {
-        let group = |group: &Group| {
-            let own = trials.iter().filter(|trial| trial.record.group == group.config.name);
-            let read = |trial: &Trial| record::read_metrics(&self.out.trial_file(&trial.record.id, "metrics.jsonl"));
-            Ok(GroupMetrics { name: group.config.name.clone(), trials: own.map(read).collect::<Result<_>>()? })
-        };
-        let groups = self.groups.iter().map(group).collect::<Result<Vec<_>>>()?;
-        let seeds = if self.seeds.len() == 1 {
-            "1 seed".to_owned()
-        } else {
-            format!("{} seeds, mean and range", self.seeds.len())
-        };
-        let title = format!("{}: {} on {} ({seeds})", self.comparison.name, self.model.name, self.dataset);
-        plot::learning_curves(&title, &groups)
-    }
-
-    fn record(&self, trials: &[Trial]) -> ExperimentRecord {
-        let _ = trials;
-        ExperimentRecord {
+    fn record(&self) -> Result<ExperimentRecord> {
+        Ok(ExperimentRecord {
             experiment: self.comparison.name.to_owned(),
             command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
             started: jiff::ZonedDateTime::now().to_string(),
-            config: serde_json::Value::Null,
-            workloads: vec![Workload {
-                dataset: self.dataset.to_string(),
-                model: self.model.name.to_owned(),
-                classes: self.data.classes,
-                parameters: 0,
-                batch_size: self.batch_size,
-                steps: self.steps,
-                steps_per_epoch: train::steps_per_epoch(&self.data, self.batch_size),
-                evaluate_every: self.evaluate_every,
-                floor: None,
-            }],
+            config: serde_json::to_value(&self.settings)?,
+            workloads: self.grounds.iter().map(|ground| ground.record.clone()).collect(),
             groups: self.groups.iter().map(|group| group.config.clone()).collect(),
             seeds: self.seeds.clone(),
             device: self.device.to_string(),
@@ -364,30 +542,217 @@ impl Experiment {
                 candle: env!("DESCENT_CANDLE_VERSION").to_owned(),
                 os: std::env::consts::OS.to_owned(),
                 arch: std::env::consts::ARCH.to_owned(),
-                processor: None,
+                processor: processor(),
             },
             commit: option_env!("DESCENT_COMMIT").map(str::to_owned),
-        }
+        })
     }
 }
 
-struct Trial<'a> {
-    index: usize,
-    group: &'a Group,
+/// A training loss above it counts as diverged.
+const MAX_LOSS: f64 = 1_000.0;
+/// Updates between two checkpoints of a trial.
+const CHECKPOINT_EVERY: u64 = 200;
+
+struct Trial {
+    /// The index of its group.
+    group: usize,
+    rule: AnyRule,
+    schedule: Schedule,
     record: TrialRecord,
 }
 
-/// Updates between evaluations where a run's length is given in updates: ten in a run, but at least one in an epoch, and not
-/// so many that they see more images than training does.
-fn evaluation_interval(steps: u64, steps_per_epoch: u64, test_batches: u64) -> u64 {
-    steps.div_ceil(10).max(test_batches).min(steps_per_epoch)
+/// Fills in what every run has.
+fn resolve(comparison: &Comparison, mut settings: Settings) -> Result<Settings> {
+    let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+    if settings.dataset.is_empty() && settings.text.is_none() {
+        settings.dataset = vec![comparison.dataset.to_owned()];
+    }
+    if settings.model.is_empty() {
+        settings.model = comparison.model.map(str::to_owned).into_iter().collect();
+    }
+    if settings.recipe.is_none() {
+        if settings.opt.is_empty() {
+            settings.opt = texts(comparison.optimizers);
+        }
+        if settings.schedule.is_empty() {
+            settings.schedule = texts(comparison.schedules);
+        }
+    }
+    if settings.lr.is_empty() {
+        settings.lr = comparison.peaks.to_vec();
+    }
+    if settings.epochs.is_none() && settings.steps.is_none() && settings.recipe.is_none() {
+        settings.steps = comparison.steps.and_then(NonZeroU64::new);
+    }
+    settings.seeds = settings.seeds.or(NonZeroUsize::new(3));
+    settings.device = settings.device.or(Some("cpu".to_owned()));
+    settings.max_loss = settings.max_loss.or(Some(MAX_LOSS));
+    settings.checkpoint_every = settings.checkpoint_every.or(NonZeroU64::new(CHECKPOINT_EVERY));
+    Ok(settings)
+}
+
+fn datasets(settings: &Settings) -> Result<Vec<Dataset>> {
+    if settings.text.is_some() && settings.dataset.is_empty() {
+        return Ok(vec![Dataset::Text]);
+    }
+    let mut datasets: Vec<Dataset> = Vec::new();
+    for name in &settings.dataset {
+        let dataset = name.parse()?;
+        if datasets.contains(&dataset) {
+            bail!("data set `{name}` is given twice");
+        }
+        datasets.push(dataset);
+    }
+    Ok(datasets)
+}
+
+/// What groups are compared on, and the groups.
+fn lay_out(
+    comparison: &Comparison,
+    settings: &Settings,
+    datasets: &[Dataset],
+    data: &BTreeMap<String, Data>,
+) -> Result<(Vec<Ground>, Vec<Group>)> {
+    let pairs: Vec<(Dataset, String)> = datasets
+        .iter()
+        .flat_map(|dataset| match settings.model.as_slice() {
+            [] => vec![(*dataset, dataset.default_model().to_owned())],
+            models => models.iter().map(|model| (*dataset, model.clone())).collect(),
+        })
+        .collect();
+    let (mut grounds, mut groups): (Vec<Ground>, Vec<Group>) = (Vec::new(), Vec::new());
+    for (dataset, model) in &pairs {
+        let data = &data[&dataset.to_string()];
+        let mut settings = settings.clone();
+        let first = ground(*dataset, model, data, &settings)?;
+        if let Some(name) = &settings.recipe {
+            let recipe = recipes::by_name(name, first.record.steps_per_epoch)?;
+            let recipe = if settings.scale_recipe { recipe.scaled(first.record.steps)? } else { recipe };
+            settings.opt = vec![recipe.rule.boxed().to_string()];
+            settings.schedule = vec![recipe.schedule.to_string()];
+        }
+        for mut config in (comparison.groups)(&settings, &dataset.to_string(), model)? {
+            for (factor, values) in [
+                ("dataset", datasets.iter().map(Dataset::to_string).collect::<Vec<_>>()),
+                ("model", settings.model.clone()),
+            ] {
+                if values.len() > 1 {
+                    let value = if factor == "dataset" { &config.dataset } else { &config.model };
+                    config.name = format!("{}, {value}", config.name);
+                    config.factors.insert(factor.to_owned(), value.clone());
+                }
+            }
+            let own = ground(*dataset, &config.model, data, &settings)?;
+            let known = grounds.iter().position(|known| known.record == own.record);
+            let at = known.unwrap_or_else(|| {
+                grounds.push(own);
+                grounds.len() - 1
+            });
+            let rule = optimizer::parse(&config.optimizer)?;
+            let steps = grounds[at].record.steps;
+            let schedule = optimizer::parse_schedule(&config.schedule, &rule, steps)?;
+            let space = Space::choose(&rule, &settings.space)?;
+            if settings.tune.is_some() && schedule_fixes_lr(&config.schedule, &rule, steps)? {
+                bail!("schedule `{}` fixes the learning rate, which --tune is to choose: leave `lr` out", config.schedule);
+            }
+            groups.push(Group { config, ground: at, rule, schedule, space });
+        }
+    }
+    for (i, group) in groups.iter().enumerate() {
+        let text = |group: &Group| -> Result<String> {
+            let rule = if settings.tune.is_some() { group.space.point(&group.rule, 0)? } else { group.rule.clone() };
+            let schedule = optimizer::parse_schedule(&group.config.schedule, &rule, grounds[group.ground].record.steps)?;
+            Ok(format!("{rule} {schedule} {}", group.ground))
+        };
+        for other in &groups[..i] {
+            if text(other)? == text(group)? {
+                let once = if settings.tune.is_some() { " once tuned" } else { "" };
+                bail!("`{}` and `{}` are the same{once}", other.config.name, group.config.name);
+            }
+            if other.config.name == group.config.name {
+                bail!("two groups are named `{}`", group.config.name);
+            }
+        }
+    }
+    Ok((grounds, groups))
+}
+
+/// Whether the schedule's values do not follow the optimizer's learning rate.
+fn schedule_fixes_lr(text: &str, rule: &AnyRule, steps: u64) -> Result<bool> {
+    let with = |lr: f64| -> Result<Schedule> {
+        let mut rule = rule.clone();
+        rule.set("lr", lr.into())?;
+        optimizer::parse_schedule(text, &rule, steps)
+    };
+    Ok(with(1e-3)? == with(2e-3)?)
+}
+
+fn ground(dataset: Dataset, model: &str, data: &Data, settings: &Settings) -> Result<Ground> {
+    let model = models::parse(model)?;
+    let shape = model.shape(data)?;
+    let defaults = defaults(dataset);
+    let batch_size = settings.batch_size.map_or(defaults.batch_size, NonZeroUsize::get);
+    let steps_per_epoch = steps_per_epoch(data, &shape, batch_size);
+    if steps_per_epoch == 0 || settings.tune.is_some() && steps_per_epoch < 2 {
+        bail!("batch size {batch_size}: {dataset} has too few training examples for one batch");
+    }
+    let recipe = settings.recipe.as_deref().map(|name| recipes::by_name(name, steps_per_epoch)).transpose()?;
+    let length = match (settings.steps, settings.epochs, recipe) {
+        (Some(steps), ..) => Length::Steps(steps.get()),
+        (None, Some(epochs), _) => Length::Epochs(epochs.get()),
+        (None, None, Some(recipe)) if !settings.scale_recipe => Length::Steps(recipe.steps),
+        (None, None, _) => defaults.length,
+    };
+    let (steps, evaluate_every) = match length {
+        Length::Epochs(epochs) => (epochs.saturating_mul(steps_per_epoch), steps_per_epoch),
+        Length::Steps(steps) => (steps, evaluation_interval(steps, steps_per_epoch, data, batch_size, &shape)),
+    };
+    let parameters = Parameters::new(0);
+    model.build(&shape, parameters.builder(&Device::Cpu))?;
+    let record = Workload {
+        dataset: dataset.to_string(),
+        model: model.to_string(),
+        classes: data.classes(),
+        parameters: parameters.count(),
+        batch_size,
+        steps,
+        steps_per_epoch,
+        evaluate_every,
+        floor: data.floor(),
+    };
+    Ok(Ground { record, model, shape, dataset })
+}
+
+/// Updates between evaluations where a run's length is given in updates: ten in a run, but at least one in an epoch of images,
+/// and not so many that they see more examples than training does.
+fn evaluation_interval(steps: u64, steps_per_epoch: u64, data: &Data, batch_size: usize, shape: &Shape) -> u64 {
+    let tenth = steps.div_ceil(10);
+    match (data, shape) {
+        (Data::Images(images), _) => {
+            tenth.max(images.test.len().div_ceil(batch_size) as u64).min(steps_per_epoch)
+        }
+        // Evaluating costs a third of training on as many characters.
+        (Data::Text(text), Shape::Text { context, .. }) => {
+            tenth.max((text.test.len() / (context * batch_size * 3)) as u64).min(steps)
+        }
+        (Data::Text(_), Shape::Images(_)) => tenth,
+    }
+    .max(1)
 }
 
 fn describe(outcome: &Outcome) -> String {
     match (&outcome.cause, outcome.final_loss, outcome.final_accuracy) {
         (None, Some(loss), Some(accuracy)) => {
-            format!("test loss {loss:.4}, accuracy {:.2} %, {:.1} s", accuracy * 100.0, outcome.seconds)
+            format!("loss {loss:.4}, accuracy {:.2} %, {:.1} s", accuracy * 100.0, outcome.seconds)
         }
         (cause, ..) => format!("diverged: {}", cause.as_deref().unwrap_or("no evaluation")),
     }
+}
+
+/// The processor's name, where the system tells it.
+fn processor() -> Option<String> {
+    let text = fs::read_to_string(Path::new("/proc/cpuinfo")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
 }

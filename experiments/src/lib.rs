@@ -7,6 +7,8 @@
 //! A binary is a short table of what it compares, a [`Comparison`], and a call of [`main`]. All binaries have the same
 //! [`Options`] and write the same records ([`record`]).
 
+pub mod batches;
+pub mod checkpoint;
 pub mod console;
 pub mod data;
 pub mod device;
@@ -17,29 +19,42 @@ pub mod names;
 pub mod optimizer;
 pub mod options;
 pub mod plot;
+pub mod probe;
 pub mod random;
 pub mod record;
 pub mod stats;
 pub mod summary;
 pub mod train;
+pub mod tune;
 
-pub use experiment::{Comparison, Experiment};
+pub use experiment::{Comparison, End, Experiment};
+pub use options::{Norm, Options, Settings};
 pub use record::GroupConfig;
-pub use options::Options;
 
 use clap::{CommandFactory, FromArgMatches};
 use console::Console;
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
+
+/// Set by the first Ctrl-C or SIGTERM.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// The exit status of a run that Ctrl-C or SIGTERM ended.
+const INTERRUPTED: u8 = 130;
 
 /// The whole of a binary: reads the command line, runs the comparison, prints the table of results.
 ///
-/// The exit status is 0 after success, 2 when the input is wrong, and 1 when a run that began fails; errors are one line on
-/// stderr.
+/// The exit status is 0 after success, 2 when the input is wrong, 1 when a run that began fails, and 130 when Ctrl-C or SIGTERM
+/// ended it after everything was saved; errors are one line on stderr.
 pub fn main(comparison: Comparison) -> ExitCode {
-    let command = Options::command().name(comparison.name).about(comparison.about).version(env!("CARGO_PKG_VERSION"));
+    let mut command = Options::command().name(comparison.name).about(comparison.about).version(env!("CARGO_PKG_VERSION"));
+    for special in ["lr", "norm", "tune", "space"] {
+        let is_own = comparison.own.iter().any(|own| own.trim_start_matches('-') == special);
+        command = command.mut_arg(special, |argument| argument.hide(!is_own));
+    }
     let options = Options::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     if options.list {
         return print(&list::list(&comparison));
@@ -50,8 +65,22 @@ pub fn main(comparison: Comparison) -> ExitCode {
         Ok(experiment) => experiment,
         Err(error) => return fail(&error, 2),
     };
-    match experiment.run() {
-        Ok(summary) => print(&format!("{}\n\nresults in {}\n", summary.table(), experiment.out().path().display())),
+    // A second signal ends the process at once: what was saved can be resumed in any case.
+    let handler = ctrlc::set_handler(|| {
+        if STOP.swap(true, Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    });
+    if let Err(error) = handler {
+        tracing::warn!(%error, "Ctrl-C will not save the trials that run");
+    }
+    let out = experiment.out().path().display().to_string();
+    match experiment.run(&STOP) {
+        Ok(End::Finished(summary)) => print(&format!("{}\n\nresults in {out}: open report.html\n", summary.table())),
+        Ok(End::Interrupted) => {
+            let _ = writeln!(io::stderr(), "interrupted; go on with `{} --out {out} --resume`", comparison.name);
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => fail(&error, 1),
     }
 }

@@ -1,8 +1,9 @@
 //! The optimizer of a trial, from the text that users write.
 
+use crate::{record::TrialConfig, tune};
 use anyhow::{Context, Result};
 use candle_core::Var;
-use optim::{AnyOptimizer, AnyRule, Group, Rule, Schedule, Value, rules, schedule};
+use optim::{AnyOptimizer, AnyRule, Clip, Group, Rule, Schedule, Value, rules, schedule};
 use serde_json::Map;
 
 /// Reads an optimizer, as in `--opt NAME[:KEY=VALUE,..]`.
@@ -23,13 +24,26 @@ pub fn parse_schedule(text: &str, rule: &AnyRule, steps: u64) -> Result<Schedule
     Ok(Schedule::parse(text, &schedule::Defaults { lr, steps: Some(steps) })?)
 }
 
-/// The optimizer of `parameters` by `rule`, whose learning rate follows `schedule`.
+/// The optimizer of `parameters` by `rule`, whose learning rate follows `schedule`; clipping and what decays are as `config`
+/// says.
 ///
 /// # Errors
 /// When the rule has no learning rate, or a parameter cannot be optimized.
-pub fn build(parameters: Vec<(String, Var)>, rule: &AnyRule, schedule: &Schedule) -> Result<AnyOptimizer> {
-    let group = Group::new(parameters, rule.clone()).schedule("lr", schedule.clone())?;
-    AnyOptimizer::from_groups(vec![group]).context("cannot build the optimizer")
+pub fn build(
+    parameters: Vec<(String, Var)>,
+    rule: &AnyRule,
+    schedule: &Schedule,
+    config: &TrialConfig,
+) -> Result<AnyOptimizer> {
+    let groups = match config.decay_matrices_only {
+        true => optim::exclude_from_decay(parameters, rule).into(),
+        false => vec![Group::new(parameters, rule.clone())],
+    };
+    let groups = groups.into_iter().map(|group| Ok(group.schedule("lr", schedule.clone())?));
+    let groups = groups.collect::<Result<_>>()?;
+    let mut optimizer = AnyOptimizer::from_groups(groups).context("cannot build the optimizer")?;
+    optimizer.set_clip(config.clip.map(Clip::GlobalNorm))?;
+    Ok(optimizer)
 }
 
 /// All hyperparameters of `rule`, for records.
@@ -52,6 +66,10 @@ pub fn list() -> String {
             let allowed = hyperparameter.range.map_or("true or false".to_owned(), |range| range.to_string());
             let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
             text += &format!("      {default:<22} {allowed}. {}\n", summary(hyperparameter.doc));
+        }
+        text += &format!("      best for {}\n", spec.best_for);
+        if let Ok(rule) = optim::by_name(spec.name) {
+            text += &format!("      --tune searches {}\n", tune::Space::of(&rule));
         }
     }
     text += "\nSchedules of the learning rate (--schedule NAME:KEY=VALUE,..)\n";

@@ -21,8 +21,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{BufRead, BufReader, ErrorKind, Write},
+    fs::{self, File, TryLockError},
+    io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -289,13 +289,17 @@ fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Err
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// The folder that a run writes to.
+/// The folder that a run writes to. It is locked while this lives.
 #[derive(Debug)]
 pub struct OutDir {
     path: PathBuf,
     /// The folders that had to be made for it, deepest first.
     made: Vec<PathBuf>,
+    /// The lock is the system's and goes with the process, however it ends.
+    lock: File,
 }
+
+const LOCK: &str = "lock";
 
 impl OutDir {
     /// Takes `path`, which must be an empty folder or not exist, and checks that it can be written to.
@@ -306,19 +310,20 @@ impl OutDir {
         match fs::read_dir(path) {
             Ok(mut entries) => {
                 if entries.next().is_some() {
-                    bail!("OUT `{}` is not empty, and results are never overwritten", path.display());
+                    let hint = if path.join("experiment.json").exists() { "; `--resume` goes on with a run" } else { "" };
+                    bail!("OUT `{}` is not empty, and results are never overwritten{hint}", path.display());
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("OUT `{}`", path.display())),
         }
-        let made = path.ancestors().filter(|dir| !dir.as_os_str().is_empty()).take_while(|dir| !dir.exists());
-        let out = Self { path: path.to_owned(), made: made.map(Path::to_owned).collect() };
-        let writable = fs::create_dir_all(path).and_then(|()| tempfile::tempfile_in(path));
-        match writable {
-            Ok(_) => Ok(out),
+        let missing = path.ancestors().filter(|dir| !dir.as_os_str().is_empty()).take_while(|dir| !dir.exists());
+        let made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        let lock = fs::create_dir_all(path).map_err(anyhow::Error::from).and_then(|()| lock(path));
+        match lock {
+            Ok(lock) => Ok(Self { path: path.to_owned(), made, lock }),
             Err(error) => {
-                out.discard();
+                remove_empty(&made);
                 Err(error).with_context(|| format!("OUT `{}` cannot be written to", path.display()))
             }
         }
@@ -335,6 +340,28 @@ impl OutDir {
         Self::create(&path.expect("there are more names than folders"))
     }
 
+    /// Takes the folder of a run that began there, and removes what it left half-written.
+    ///
+    /// # Errors
+    /// When no run began there, or another process is at work there.
+    pub fn reopen(path: &Path) -> Result<Self> {
+        if !path.join("experiment.json").exists() {
+            bail!("OUT `{}` holds no run to go on with: it has no experiment.json", path.display());
+        }
+        let lock = lock(path).with_context(|| format!("OUT `{}`", path.display()))?;
+        let trials = fs::read_dir(path.join("trials")).into_iter().flatten().flatten().map(|trial| trial.path());
+        for folder in trials.chain([path.to_owned()]) {
+            for file in fs::read_dir(&folder).into_iter().flatten().flatten() {
+                let name = file.file_name();
+                let name = name.to_string_lossy();
+                if name.starts_with(PART) || name.ends_with(".part") {
+                    fs::remove_file(file.path()).with_context(|| format!("cannot remove `{}`", file.path().display()))?;
+                }
+            }
+        }
+        Ok(Self { path: path.to_owned(), made: Vec::new(), lock })
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
@@ -348,9 +375,27 @@ impl OutDir {
     /// Removes the folders that were made for it, as far as they are empty.
     pub fn discard(self) {
         // One that cannot be removed holds something, which must stay.
-        let _ = self.made.iter().try_for_each(fs::remove_dir);
+        let _ = fs::remove_file(self.path.join(LOCK));
+        drop(self.lock);
+        remove_empty(&self.made);
     }
 }
+
+fn remove_empty(folders: &[PathBuf]) {
+    let _ = folders.iter().try_for_each(fs::remove_dir);
+}
+
+fn lock(folder: &Path) -> Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another process is at work there"),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// What the name of a file that is being written begins with.
+const PART: &str = ".part-";
 
 /// Writes `value` as JSON to `path`, whole or not at all.
 ///
@@ -368,6 +413,7 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
     let write = || {
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
+        builder.prefix(PART);
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut file = builder.tempfile_in(folder)?;
@@ -386,19 +432,44 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
-    file: File,
+    /// None where the lines go nowhere.
+    file: Option<File>,
+    len: u64,
 }
 
 impl MetricsWriter {
-    /// Creates the file `path`, which must not exist.
+    /// Opens the file `path`, which is created where it does not exist.
     ///
     /// # Errors
-    /// When it cannot be created.
-    pub fn create(path: PathBuf) -> Result<Self> {
-        match File::create_new(&path) {
-            Ok(file) => Ok(Self { path, file }),
-            Err(error) => Err(error).with_context(|| format!("cannot create `{}`", path.display())),
-        }
+    /// When it cannot be opened.
+    pub fn open(path: PathBuf) -> Result<Self> {
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.with_context(|| format!("cannot write `{}`", path.display()))?;
+        Ok(Self { path, file: Some(file), len: 0 })
+    }
+
+    /// A writer whose lines go nowhere.
+    pub fn nowhere() -> Self {
+        Self { path: PathBuf::new(), file: None, len: 0 }
+    }
+
+    /// Drops what follows the first `len` bytes, and appends there.
+    ///
+    /// # Errors
+    /// When the file is shorter, or cannot be cut.
+    pub fn go_on_from(&mut self, len: u64) -> Result<()> {
+        self.len = len;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let mut cut = || {
+            let found = file.metadata()?.len();
+            if found < len {
+                bail!("it has {found} bytes, and a checkpoint knows of {len}");
+            }
+            file.set_len(len)?;
+            file.seek(SeekFrom::Start(len))?;
+            anyhow::Ok(())
+        };
+        cut().with_context(|| format!("cannot go on with `{}`", self.path.display()))
     }
 
     /// Appends a line, in one write, so that a reader sees whole lines.
@@ -407,7 +478,21 @@ impl MetricsWriter {
     /// When it cannot be written.
     pub fn write(&mut self, metric: &Metric) -> Result<()> {
         let line = serde_json::to_string(metric)? + "\n";
-        self.file.write_all(line.as_bytes()).with_context(|| format!("cannot write `{}`", self.path.display()))
+        if let Some(file) = &mut self.file {
+            file.write_all(line.as_bytes()).with_context(|| format!("cannot write `{}`", self.path.display()))?;
+        }
+        self.len += line.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes written.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Makes what was written durable.
@@ -415,7 +500,8 @@ impl MetricsWriter {
     /// # Errors
     /// When the system cannot.
     pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().with_context(|| format!("cannot write `{}`", self.path.display()))
+        let Some(file) = &self.file else { return Ok(()) };
+        file.sync_data().with_context(|| format!("cannot write `{}`", self.path.display()))
     }
 }
 
@@ -444,7 +530,7 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let train = Metric::Train { step: 1, epoch: 0, loss: 0.1, lr: 1e-3, grad_norm: Some(2.5), seconds: 0.25 };
         let eval = Metric::Eval { step: 1, loss: f64::NAN, accuracy: 0.5, seconds: 0.25 };
-        let mut writer = MetricsWriter::create(path.clone()).unwrap();
+        let mut writer = MetricsWriter::open(path.clone()).unwrap();
         writer.write(&train).unwrap();
         writer.write(&eval).unwrap();
         writer.sync().unwrap();

@@ -1,58 +1,63 @@
-//! One training run: batches in seeded order, updates, measurements.
+//! One training run: updates, measurements, checkpoints.
 
 use crate::{
+    batches::Batches,
+    checkpoint::{Checkpoint, Progress},
     console::TrialBar,
-    data::{Augment, ImageData, Split},
-    models::{ImageShape, Mode, Model, ModelSpec, Parameters},
+    data::Data,
+    models::{Mode, Model, ModelConfig, Noise, Parameters, Pass, Probe, Shape},
     optimizer,
-    random::{self, Purpose, stream},
-    record::{Metric, MetricsWriter},
+    probe::Prober,
+    record::{Metric, MetricsWriter, TrialConfig},
 };
 use anyhow::Result;
-use candle_core::{D, Device, Tensor};
-use candle_nn::loss::cross_entropy;
-use optim::{AnyRule, Schedule};
-use rand::RngExt;
+use candle_core::{D, DType, Device, Tensor};
+use candle_nn::{Optimizer, loss::cross_entropy};
+use optim::{AnyOptimizer, AnyRule, Schedule};
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 /// A train line is written for the first update, the last, and every update that is a multiple of this.
 const TRAIN_LINE_EVERY: u64 = 10;
 
-/// Images in a batch of the evaluation.
-const EVALUATION_BATCH: usize = 250;
-
 /// What a training run needs.
 #[derive(Clone, Debug)]
 pub struct Training<'a> {
-    /// The images.
-    pub data: &'a ImageData,
+    /// What it trains on and is judged by.
+    pub data: &'a Data,
     /// The model.
-    pub model: &'static ModelSpec,
+    pub model: &'a ModelConfig,
+    /// The model's inputs and outputs.
+    pub shape: Shape,
     /// The optimizer's rule.
     pub rule: AnyRule,
     /// The schedule of the learning rate.
     pub schedule: Schedule,
-    /// Images per update.
-    pub batch_size: usize,
-    /// Updates.
-    pub steps: u64,
-    /// Updates between two evaluations; the last update is followed by one in any case.
-    pub evaluate_every: u64,
-    /// Whether to move and mirror the training images at random.
-    pub augment: bool,
-    /// What initialisation, order and augmentation are drawn from.
-    pub seed: u64,
+    /// All else.
+    pub config: &'a TrialConfig,
+}
+
+/// Where a training run saves itself.
+#[derive(Clone, Debug)]
+pub struct Saving {
+    /// The file.
+    pub path: PathBuf,
+    /// Updates between two savings.
+    pub every: u64,
 }
 
 /// How a training run ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The mean loss of a test image at the end; none when the run diverged.
+    /// The mean loss of a test example at the end; none when the run diverged.
     pub final_loss: Option<f64>,
     /// The least of all evaluations.
     pub best_loss: Option<f64>,
-    /// The share of test images whose class is right at the end; none when the run diverged.
+    /// The share of test examples whose class is right at the end; none when the run diverged.
     pub final_accuracy: Option<f64>,
     /// The greatest of all evaluations.
     pub best_accuracy: Option<f64>,
@@ -60,73 +65,132 @@ pub struct Outcome {
     pub steps: u64,
     /// Training time, without evaluation and saving.
     pub seconds: f64,
-    /// Whether a loss was not finite, which ends a run.
+    /// Whether a loss was not finite or above the bound, which ends a run.
     pub diverged: bool,
     /// Where and how it diverged.
     pub cause: Option<String>,
 }
 
 impl Training<'_> {
-    /// Full batches in an epoch. The rest of the images is left out, so that every update averages over as many images;
-    /// each epoch leaves out others.
-    pub fn steps_per_epoch(&self) -> u64 {
-        steps_per_epoch(self.data, self.batch_size)
-    }
-
     /// Trains on `device` and writes what it measures to `metrics`. On the CPU the measurements are a function of `self`
-    /// alone, times excepted.
+    /// alone, times excepted. Where `saving` names a file, the run goes on from it if it is there, and saves itself to it;
+    /// it also does when `stop` is set, and then returns none.
     ///
     /// # Errors
-    /// When candle fails or a line cannot be written. A loss that is not finite is no error but an [`Outcome`].
-    pub fn run(&self, device: &Device, metrics: &mut MetricsWriter, bar: &TrialBar) -> Result<Outcome> {
-        let parameters = Parameters::new(self.seed);
-        let model = (self.model.build)(image_shape(self.data), parameters.builder(device))?;
-        let mut optimizer = optimizer::build(parameters.trainable(), &self.rule, &self.schedule)?;
-        tracing::debug!(model = self.model.name, parameters = parameters.count(), seed = self.seed, "built the model");
+    /// When candle fails or a file cannot be written. A loss that is not finite is no error but an [`Outcome`].
+    pub fn run(
+        &self,
+        device: &Device,
+        metrics: &mut MetricsWriter,
+        saving: Option<&Saving>,
+        bar: &TrialBar,
+        stop: &AtomicBool,
+    ) -> Result<Option<Outcome>> {
+        let config = self.config;
+        let parameters = Parameters::new(config.seed);
+        let model = self.model.build(&self.shape, parameters.builder(device))?;
+        let mut optimizer = optimizer::build(parameters.trainable(), &self.rule, &self.schedule, config)?;
+        tracing::debug!(model = %self.model, parameters = parameters.count(), seed = config.seed, "built the model");
 
-        let mut outcome = Outcome::default();
-        let mut clock = Clock::default();
-        let mut epoch = Epoch::draw(self, 0);
-        for step in 1..=self.steps {
-            clock.start();
-            let (index, batch) = ((step - 1) / self.steps_per_epoch(), (step - 1) % self.steps_per_epoch());
-            if epoch.index != index {
-                epoch = Epoch::draw(self, index);
+        let mut prober = config.probe.then(|| Prober::new(parameters.trainable()));
+        let mut progress = Progress::default();
+        if let Some(Saving { path, .. }) = saving.filter(|saving| saving.path.exists()) {
+            let checkpoint = Checkpoint::load(path, &parameters, &mut optimizer, device)?;
+            progress = checkpoint.progress;
+            if let Some(prober) = &mut prober {
+                prober.set_update(checkpoint.update);
             }
-            let (x, labels) = epoch.batch(self, batch as usize, device)?;
-            let is_recorded = step == 1 || step == self.steps || step % TRAIN_LINE_EVERY == 0;
-            optimizer.measure_grad_norm(is_recorded);
-            let lr = self.schedule.at(step - 1);
-            let loss = optimizer
-                .step_with(|evaluation| cross_entropy(&model.forward(&x, Mode::Train { evaluation })?, &labels))?;
+        }
+        metrics.go_on_from(progress.metrics_len)?;
+        let mut batches = Batches::new(self.data, &self.shape, config);
+        let steps_per_epoch = crate::batches::steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
+        let mut clock = Clock::from_seconds(progress.outcome.seconds);
+        let mut saved_at = progress.step;
+        let save = |progress: &mut Progress, metrics: &MetricsWriter, prober: &Option<Prober>, optimizer: &AnyOptimizer| {
+            let Some(Saving { path, .. }) = saving else { return Ok(()) };
+            metrics.sync()?;
+            progress.metrics_len = metrics.len();
+            let update = prober.as_ref().and_then(|prober| prober.update().map(<[Tensor]>::to_vec));
+            Checkpoint { progress: progress.clone(), update }.save(path, &parameters, optimizer)
+        };
+        loop {
+            let step = progress.step;
+            let is_due = step > 0 && (step == config.steps || step % config.evaluate_every == 0);
+            if is_due && !progress.evaluated {
+                let Some((loss, accuracy)) = evaluate(&*model, &batches, device, stop)? else {
+                    save(&mut progress, metrics, &prober, &optimizer)?;
+                    return Ok(None);
+                };
+                metrics.write(&Metric::Eval { step, loss, accuracy, seconds: progress.outcome.seconds })?;
+                if !loss.is_finite() {
+                    let cause = format!("the test loss is {loss} at step {step}");
+                    return Ok(Some(progress.outcome.diverge(cause)));
+                }
+                progress.outcome.measure(loss, accuracy);
+                progress.evaluated = true;
+                bar.evaluated(loss, accuracy);
+            }
+            if step == config.steps {
+                return Ok(Some(progress.outcome));
+            }
+            if stop.load(Relaxed) {
+                save(&mut progress, metrics, &prober, &optimizer)?;
+                return Ok(None);
+            }
+            if saving.is_some_and(|saving| step % saving.every == 0) && step > saved_at {
+                save(&mut progress, metrics, &prober, &optimizer)?;
+                saved_at = step;
+            }
+
+            clock.start();
+            let (x, labels) = batches.train(step, device)?;
+            let (epoch, lr, step) = (step / steps_per_epoch, self.schedule.at(step), step + 1);
+            let is_recorded = step == 1 || step == config.steps || step % TRAIN_LINE_EVERY == 0;
+            let noise = Some(Noise { seed: config.seed, step });
+            let loss_of = |evaluation, probe: Option<&Probe>| {
+                let pass = Pass { mode: Mode::Train { evaluation }, probe, noise };
+                cross_entropy(&model.forward(&x, &pass)?, &labels)
+            };
+            let (loss, probed) = match &mut prober {
+                None => {
+                    optimizer.measure_grad_norm(is_recorded);
+                    (optimizer.step_with(|evaluation| loss_of(evaluation, None))?, None)
+                }
+                Some(prober) => {
+                    let probe = Probe::default();
+                    let loss = loss_of(0, Some(&probe))?;
+                    let grads = loss.backward()?;
+                    let watch = prober.before(&grads)?;
+                    optimizer.step(&grads)?;
+                    (loss, Some(prober.after(step, watch, &probe)?))
+                }
+            };
             let loss = f64::from(loss.to_scalar::<f32>()?);
-            let is_evaluated = step == self.steps || step % self.evaluate_every == 0;
-            if is_evaluated {
+            let is_timed = step == config.steps || step % config.evaluate_every == 0;
+            if is_timed {
                 device.synchronize()?;
             }
             let seconds = clock.stop();
-            (outcome.steps, outcome.seconds) = (step, seconds);
+            (progress.step, progress.evaluated) = (step, false);
+            (progress.outcome.steps, progress.outcome.seconds) = (step, seconds);
 
-            let diverged = !loss.is_finite();
-            if is_recorded || diverged {
-                let grad_norm = optimizer.grad_norm().filter(|_| is_recorded);
-                metrics.write(&Metric::Train { step, epoch: index, loss, lr, grad_norm, seconds })?;
+            let diverged = !loss.is_finite() || loss > config.max_loss;
+            if is_recorded || diverged || probed.is_some() {
+                let grad_norm = match &probed {
+                    Some((_, norm)) => Some(*norm),
+                    None => optimizer.grad_norm().filter(|_| is_recorded),
+                };
+                metrics.write(&Metric::Train { step, epoch, loss, lr, grad_norm, seconds })?;
+            }
+            if let Some((probe, _)) = probed {
+                metrics.write(&probe)?;
             }
             if diverged {
-                return Ok(outcome.diverge(format!("the training loss is {loss} at step {step}")));
+                let bound = if loss.is_finite() { format!(", above {}", config.max_loss) } else { String::new() };
+                return Ok(Some(progress.outcome.diverge(format!("the training loss is {loss} at step {step}{bound}"))));
             }
             bar.step(step, loss);
-            if is_evaluated {
-                let (loss, accuracy) = evaluate(&*model, self.data, &self.data.test, device)?;
-                metrics.write(&Metric::Eval { step, loss, accuracy, seconds })?;
-                if !loss.is_finite() {
-                    return Ok(outcome.diverge(format!("the test loss is {loss} at step {step}")));
-                }
-                outcome.measure(loss, accuracy);
-                bar.evaluated(loss, accuracy);
-            }
         }
-        Ok(outcome)
     }
 }
 
@@ -143,74 +207,42 @@ impl Outcome {
     }
 }
 
-/// Full batches in an epoch of `data`'s training images.
-pub fn steps_per_epoch(data: &ImageData, batch_size: usize) -> u64 {
-    (data.train.len() / batch_size) as u64
-}
-
-/// The size of `data`'s images.
-pub fn image_shape(data: &ImageData) -> ImageShape {
-    ImageShape { channels: data.channels, height: data.height, width: data.width, classes: data.classes }
-}
-
-/// The mean loss of an image of `split`, and the share of images whose class is right.
+/// The mean loss of a test example, and the share of those whose class is right; none when `stop` was set on the way.
 ///
 /// # Errors
 /// When candle fails.
-pub fn evaluate(model: &dyn Model, data: &ImageData, split: &Split, device: &Device) -> Result<(f64, f64)> {
-    let indices: Vec<usize> = (0..split.len()).collect();
-    let (mut loss, mut right) = (0.0, 0.0);
-    for indices in indices.chunks(EVALUATION_BATCH) {
-        let (x, labels) = tensors(data, data.batch(split, indices, None), device)?;
-        let logits = model.forward(&x, Mode::Evaluate)?;
-        loss += f64::from(cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * indices.len() as f64;
+pub fn evaluate(
+    model: &dyn Model,
+    batches: &Batches,
+    device: &Device,
+    stop: &AtomicBool,
+) -> Result<Option<(f64, f64)>> {
+    let (mut loss, mut right, mut n) = (0.0, 0.0, 0);
+    for batch in batches.test(device) {
+        if stop.load(Relaxed) {
+            return Ok(None);
+        }
+        let (x, labels) = batch?;
+        let logits = model.forward(&x, &Pass::EVALUATE)?;
+        loss += f64::from(cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * labels.elem_count() as f64;
         let is_right = logits.argmax(D::Minus1)?.eq(&labels)?;
-        right += f64::from(is_right.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar::<f32>()?);
+        right += f64::from(is_right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?);
+        n += labels.elem_count();
     }
-    Ok((loss / split.len() as f64, right / split.len() as f64))
-}
-
-fn tensors(data: &ImageData, (pixels, labels): (Vec<f32>, Vec<u32>), device: &Device) -> Result<(Tensor, Tensor)> {
-    let n = labels.len();
-    let x = Tensor::from_vec(pixels, (n, data.channels, data.height, data.width), device)?;
-    Ok((x, Tensor::from_vec(labels, n, device)?))
-}
-
-/// What is drawn for an epoch: a function of the seed and the epoch's number.
-struct Epoch {
-    index: u64,
-    order: Vec<usize>,
-    augment: Option<Vec<Augment>>,
-}
-
-impl Epoch {
-    fn draw(training: &Training, index: u64) -> Self {
-        let order = random::order(training.seed, index, training.data.train.len());
-        let augment = training.augment.then(|| {
-            let mut rng = stream(training.seed, Purpose::Augmentation, index);
-            let mut draw =
-                |_| Augment { dy: rng.random_range(-4..=4), dx: rng.random_range(-4..=4), flip: rng.random() };
-            (0..order.len()).map(&mut draw).collect()
-        });
-        Self { index, order, augment }
-    }
-
-    fn batch(&self, training: &Training, batch: usize, device: &Device) -> Result<(Tensor, Tensor)> {
-        let range = batch * training.batch_size..(batch + 1) * training.batch_size;
-        let augment = self.augment.as_ref().map(|augment| &augment[range.clone()]);
-        let data = training.data;
-        tensors(data, data.batch(&data.train, &self.order[range.clone()], augment), device)
-    }
+    Ok(Some((loss / n as f64, right / n as f64)))
 }
 
 /// Adds up the time between `start` and `stop`.
-#[derive(Default)]
 struct Clock {
     total: Duration,
     started: Option<Instant>,
 }
 
 impl Clock {
+    fn from_seconds(seconds: f64) -> Self {
+        Self { total: Duration::from_secs_f64(seconds), started: None }
+    }
+
     fn start(&mut self) {
         self.started = Some(Instant::now());
     }

@@ -1,0 +1,90 @@
+//! Does warmup matter, and why? Trains a transformer with and without it at several peak learning rates, and watches every step.
+
+use anyhow::{Context, Result, bail};
+use experiments::{Comparison, GroupConfig, Norm, Settings};
+use optim::Rule;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    experiments::main(Comparison {
+        name: "warmup",
+        about: "Train a transformer with and without warmup at several peak learning rates, and watch every step",
+        dataset: "language",
+        model: Some("gpt:layers=2,width=64"),
+        optimizers: &["adamw:beta2=0.99"],
+        schedules: &["warmup_cosine"],
+        peaks: &[3e-4, 1e-3, 3e-3, 1e-2],
+        steps: Some(400),
+        own: &["--lr", "--norm"],
+        probe: true,
+        groups,
+    })
+}
+
+fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>> {
+    let [schedule] = settings.schedule.as_slice() else {
+        bail!("warmup compares one schedule with and without its warmup: give one --schedule");
+    };
+    let models = match settings.norm {
+        None => vec![(None, model.to_owned())],
+        Some(norm) => {
+            let each = |norm: &'static str| (Some(norm), with_key(model, "norm", norm));
+            match norm {
+                Norm::Pre => vec![each("pre")],
+                Norm::Post => vec![each("post")],
+                Norm::Both => vec![each("pre"), each("post")],
+            }
+        }
+    };
+    let mut groups = Vec::new();
+    for (norm, model) in &models {
+        for optimizer in &settings.opt {
+            for peak in &settings.lr {
+                for warmup in [true, false] {
+                    let mut rule = optim::by_name(optimizer)?;
+                    if rule.sharpness().is_some() {
+                        bail!("`{optimizer}`: sam takes two gradients a step, and warmup watches one");
+                    }
+                    rule.set("lr", (*peak).into())?;
+                    let schedule = if warmup { schedule.clone() } else { with_key(schedule, "warmup", "0") };
+                    optim::Schedule::parse(
+                        &schedule,
+                        &optim::schedule::Defaults { lr: Some(*peak), steps: Some(u64::MAX / 2) },
+                    )
+                    .context("warmup needs a schedule that can go without its warmup, such as warmup_cosine or wsd")?;
+                    let mut name = format!("lr {peak:?}, {}", if warmup { "warmup" } else { "no warmup" });
+                    let mut factors: std::collections::BTreeMap<String, String> = [
+                        ("peak".to_owned(), format!("{peak:?}")),
+                        ("warmup".to_owned(), if warmup { "yes" } else { "no" }.to_owned()),
+                    ]
+                    .into();
+                    if settings.opt.len() > 1 {
+                        name = format!("{optimizer}, {name}");
+                        factors.insert("optimizer".to_owned(), optimizer.clone());
+                    }
+                    if let Some(norm) = norm {
+                        name = format!("{norm}-LN, {name}");
+                        factors.insert("norm".to_owned(), (*norm).to_owned());
+                    }
+                    groups.push(GroupConfig {
+                        name,
+                        dataset: dataset.to_owned(),
+                        model: model.clone(),
+                        optimizer: rule.to_string(),
+                        schedule,
+                        factors,
+                    });
+                }
+            }
+        }
+    }
+    Ok(groups)
+}
+
+/// The text `NAME[:KEY=VALUE,..]` with `key` set to `value`.
+fn with_key(text: &str, key: &str, value: &str) -> String {
+    let (name, keys) = text.split_once(':').unwrap_or((text, ""));
+    let others = keys.split(',').filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(key));
+    let pairs: Vec<String> = others.map(str::to_owned).chain([format!("{key}={value}")]).collect();
+    format!("{name}:{}", pairs.join(","))
+}

@@ -1,0 +1,139 @@
+//! What a probed training step tells of the gradients, the updates and the model's inside.
+
+use crate::{
+    models::{Probe, layer_of},
+    record::{LayerProbe, Metric},
+};
+use candle_core::{Result, Tensor, Var, backprop::GradStore};
+
+/// Watches the updates of parameters.
+pub struct Prober {
+    parameters: Vec<(String, Var)>,
+    update: Option<Vec<Tensor>>,
+}
+
+/// What is known before an update.
+pub struct Watch {
+    parameters: Vec<Tensor>,
+    /// By parameter; none without a gradient.
+    squared_grads: Vec<Option<f64>>,
+}
+
+fn squared_norm(tensor: &Tensor) -> Result<f64> {
+    Ok(f64::from(tensor.sqr()?.sum_all()?.to_scalar::<f32>()?))
+}
+
+impl Prober {
+    /// Watches `parameters`.
+    pub fn new(parameters: Vec<(String, Var)>) -> Self {
+        Self { parameters, update: None }
+    }
+
+    /// The latest update, by parameter.
+    pub fn update(&self) -> Option<&[Tensor]> {
+        self.update.as_deref()
+    }
+
+    /// Puts the latest update back.
+    pub fn set_update(&mut self, update: Option<Vec<Tensor>>) {
+        self.update = update;
+    }
+
+    /// Looks at everything that the update will change.
+    ///
+    /// # Errors
+    /// When candle fails.
+    pub fn before(&self, grads: &GradStore) -> Result<Watch> {
+        let copy = |(_, var): &(String, Var)| var.force_contiguous();
+        let squared = |(_, var): &(String, Var)| grads.get(var).map(squared_norm).transpose();
+        Ok(Watch {
+            parameters: self.parameters.iter().map(copy).collect::<Result<_>>()?,
+            squared_grads: self.parameters.iter().map(squared).collect::<Result<_>>()?,
+        })
+    }
+
+    /// The record of the update, and the global norm of its gradient.
+    ///
+    /// # Errors
+    /// When candle fails.
+    pub fn after(&mut self, step: u64, watch: Watch, probe: &Probe) -> Result<(Metric, f64)> {
+        let mut layers: Vec<(LayerProbe, [f64; 2])> =
+            probe.layers().into_iter().map(|layer| (layer, [0.0; 2])).collect();
+        let (mut squared_grad, mut squared_update, mut squared_weight) = (0.0, 0.0, 0.0);
+        let mut update = Vec::with_capacity(self.parameters.len());
+        for (((name, var), before), grad) in self.parameters.iter().zip(&watch.parameters).zip(watch.squared_grads) {
+            let change = (var.as_tensor() - before)?.detach();
+            let (moved, weight) = (squared_norm(&change)?, squared_norm(before)?);
+            let at = layers.iter().position(|(layer, _)| layer.layer == layer_of(name)).unwrap_or_else(|| {
+                layers.push((LayerProbe { layer: layer_of(name).to_owned(), ..LayerProbe::default() }, [0.0; 2]));
+                layers.len() - 1
+            });
+            let (layer, sums) = &mut layers[at];
+            if let Some(grad) = grad {
+                // The squares are summed here, and the root is taken below.
+                layer.grad_norm = Some(layer.grad_norm.unwrap_or(0.0) + grad);
+                squared_grad += grad;
+            }
+            sums[0] += moved;
+            sums[1] += weight;
+            squared_update += moved;
+            squared_weight += weight;
+            update.push(change);
+        }
+        let ratio = |[moved, weight]: [f64; 2]| (moved / weight).sqrt();
+        let layers = layers.into_iter().map(|(layer, sums)| LayerProbe {
+            grad_norm: layer.grad_norm.map(f64::sqrt),
+            update_ratio: (sums[1] > 0.0).then(|| ratio(sums)),
+            ..layer
+        });
+        let layers = layers.collect();
+        let update_angle = match &self.update {
+            None => None,
+            Some(last) => {
+                let mut dot = 0.0;
+                let mut squared_last = 0.0;
+                for (now, last) in update.iter().zip(last) {
+                    dot += f64::from((now * last)?.sum_all()?.to_scalar::<f32>()?);
+                    squared_last += squared_norm(last)?;
+                }
+                let cosine = dot / (squared_update * squared_last).sqrt();
+                cosine.is_finite().then(|| cosine.clamp(-1.0, 1.0).acos().to_degrees())
+            }
+        };
+        self.update = Some(update);
+        let update_ratio = ratio([squared_update, squared_weight]);
+        Ok((Metric::Probe { step, update_ratio, update_angle, layers }, squared_grad.sqrt()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn norms_ratios_and_angles_by_hand() {
+        let var = |values: &[f32]| Var::new(values, &Device::Cpu).unwrap();
+        let (a, b) = (var(&[3.0, 4.0]), var(&[0.0, 12.0]));
+        let mut prober = Prober::new(vec![("a.weight".to_owned(), a.clone()), ("b.weight".to_owned(), b.clone())]);
+        let loss = (((&a * 2.0).unwrap() + &b).unwrap()).sum_all().unwrap();
+        let grads = loss.backward().unwrap();
+        let set = |var: &Var, values: &[f32]| var.set(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+
+        let watch = prober.before(&grads).unwrap();
+        set(&a, &[3.0, 5.0]);
+        let (metric, norm) = prober.after(1, watch, &Probe::default()).unwrap();
+        assert!((norm - 10f64.sqrt()).abs() < 1e-12);
+        let Metric::Probe { step: 1, update_ratio, update_angle: None, layers } = metric else { panic!("{metric:?}") };
+        assert!((update_ratio - 1.0 / 13.0).abs() < 1e-12);
+        let of = |layer: &LayerProbe| (layer.layer.clone(), layer.grad_norm.unwrap(), layer.update_ratio.unwrap());
+        assert_eq!(of(&layers[0]), ("a".to_owned(), 8f64.sqrt(), 0.2));
+        assert_eq!(of(&layers[1]), ("b".to_owned(), 2f64.sqrt(), 0.0));
+
+        let watch = prober.before(&grads).unwrap();
+        set(&a, &[4.0, 5.0]);
+        let (metric, _) = prober.after(2, watch, &Probe::default()).unwrap();
+        let Metric::Probe { update_angle: Some(angle), .. } = metric else { panic!("{metric:?}") };
+        assert!((angle - 90.0).abs() < 1e-9, "{angle}");
+    }
+}
