@@ -79,30 +79,36 @@ fn a_run_writes_every_record_and_prints_the_table() {
     let (out, output) = run(folder.path(), "out", &["--epochs", "2", "--seeds", "2"]);
 
     let experiment = json(&out.join("experiment.json"));
-    let ids: Vec<&str> = experiment["trials"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    let summary = json(&out.join("summary.json"));
+    let ids: Vec<&str> = summary["trials"].as_array().unwrap().iter().map(|trial| trial["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 3 * 2);
     let mut expected: Vec<String> =
-        ["experiment.json", "learning_curves.svg", "log.txt", "summary.json"].map(str::to_owned).into();
+        ["config.toml", "experiment.json", "lock", "log.txt", "report.html", "summary.json"].map(str::to_owned).into();
     expected
         .extend(ids.iter().flat_map(|id| [format!("trials/{id}/metrics.jsonl"), format!("trials/{id}/trial.json")]));
     expected.sort();
-    assert_eq!(files(&out), expected);
+    let (pictures, others): (Vec<_>, Vec<_>) = files(&out).into_iter().partition(|file| file.ends_with(".svg"));
+    let (events, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|file| file.starts_with("tensorboard/"));
+    assert_eq!(others, expected);
+    assert!(pictures.contains(&"learning_curves.svg".to_owned()), "{pictures:?}");
+    assert_eq!(events.len(), ids.len(), "{events:?}");
+    let workload = &experiment["workloads"][0];
     assert_eq!(
-        (&experiment["experiment"], &experiment["dataset"], &experiment["model"], &experiment["device"]),
+        (&experiment["experiment"], &workload["dataset"], &workload["model"], &experiment["device"]),
         (&"shootout".into(), &"digits".into(), &"mlp".into(), &"cpu".into())
     );
     assert_eq!(experiment["seeds"], Value::from(vec![0, 1]));
     assert_eq!(experiment["command_line"].as_array().unwrap().len(), 7);
     assert!(experiment["versions"]["candle"].as_str().unwrap().starts_with("0."));
-    let steps = experiment["steps"].as_u64().unwrap();
-    assert_eq!(steps, 2 * experiment["steps_per_epoch"].as_u64().unwrap());
+    let steps = workload["steps"].as_u64().unwrap();
+    assert_eq!(steps, 2 * workload["steps_per_epoch"].as_u64().unwrap());
+    assert_eq!(workload["parameters"], 17_226);
 
-    let summary = json(&out.join("summary.json"));
-    assert_eq!(keys(&summary), ["experiment", "dataset", "model", "groups", "trials"]);
+    assert_eq!(keys(&summary), ["experiment", "dataset", "model", "groups", "trials", "tuning"]);
     let groups = summary["groups"].as_array().unwrap();
     for (group, optimizer) in groups.iter().zip(["sgd", "adam", "adamw"]) {
         let expected =
-            ["name", "optimizer", "schedule", "hyperparameters", "n", "loss", "accuracy", "seconds", "diverged"];
+            ["name", "dataset", "model", "optimizer", "schedule", "hyperparameters", "n", "loss", "accuracy", "seconds", "diverged"];
         assert_eq!(keys(group), expected);
         assert_eq!((&group["optimizer"], &group["n"], &group["diverged"]), (&optimizer.into(), &2.into(), &0.into()));
         assert!(group["hyperparameters"]["lr"].as_f64().unwrap() > 0.0);
@@ -167,7 +173,7 @@ fn a_run_writes_every_record_and_prints_the_table() {
     let svg = fs::read_to_string(out.join("learning_curves.svg")).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("test accuracy") && svg.contains("adamw"));
     assert!(fs::read_to_string(out.join("log.txt")).unwrap().contains("begins"));
-    let finished = text(&output.stderr).lines().filter(|line| line.contains("test loss")).count();
+    let finished = text(&output.stderr).lines().filter(|line| line.contains("loss")).count();
     assert_eq!(finished, 6, "a line per trial: {}", text(&output.stderr));
 }
 
