@@ -17,6 +17,8 @@ pub enum Purpose<'a> {
     Order,
     /// The augmentation of an epoch's examples.
     Augmentation,
+    /// A resample of a bootstrap.
+    Bootstrap,
 }
 
 /// The stream of `seed` for `purpose` number `index`. Streams that differ in any of the three are independent.
@@ -25,6 +27,7 @@ pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
         Purpose::Init(name) => (0u8, name),
         Purpose::Order => (1, ""),
         Purpose::Augmentation => (2, ""),
+        Purpose::Bootstrap => (3, ""),
     };
     let key = Sha256::new()
         .chain_update(seed.to_le_bytes())
