@@ -24,6 +24,7 @@ pub mod random;
 pub mod record;
 pub mod stats;
 pub mod summary;
+pub mod tensorboard;
 pub mod train;
 pub mod tune;
 

@@ -27,7 +27,7 @@ pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
         Purpose::Init(name) => (0u8, name),
         Purpose::Order => (1, ""),
         Purpose::Augmentation => (2, ""),
-        Purpose::Bootstrap => (3, ""),
+        Purpose::Bootstrap => (6, ""),
     };
     let key = Sha256::new()
         .chain_update(seed.to_le_bytes())

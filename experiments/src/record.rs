@@ -405,11 +405,19 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_text(path, &(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Writes `text` to `path`, whole or not at all: to a file beside it, which is synced and renamed.
+/// Writes `text` to `path`, whole or not at all.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes `bytes` to `path`, whole or not at all: to a file beside it, which is synced and renamed.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
     let write = || {
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
@@ -417,7 +425,7 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let mut file = builder.tempfile_in(folder)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         // The rename itself; not every system lets a folder be opened for that.
