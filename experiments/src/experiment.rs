@@ -2,13 +2,15 @@
 
 use crate::{
     console::Console,
-    data::{Dataset, ImageData},
+    data::{Data, Dataset, ImageData},
     device::DeviceName,
-    models::{self, ModelSpec},
+    models::{self, ModelConfig},
     optimizer,
     options::Options,
     plot::{self, GroupMetrics},
-    record::{self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, TrialConfig, TrialRecord, Versions, Workload},
+    record::{
+        self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, TrialConfig, TrialRecord, Versions, Workload,
+    },
     stats::Estimate,
     summary::{GroupSummary, Summary, TrialSummary},
     train::{self, Outcome, Training},
@@ -50,6 +52,9 @@ pub(crate) fn defaults(dataset: Dataset) -> Defaults {
         Dataset::Digits => Defaults { epochs: 40, batch_size: 32, augment: false },
         Dataset::FashionMnist => Defaults { epochs: 5, batch_size: 64, augment: false },
         Dataset::Cifar10 => Defaults { epochs: 10, batch_size: 128, augment: true },
+        Dataset::Language | Dataset::Tinyshakespeare | Dataset::Text => {
+            Defaults { epochs: 1, batch_size: 12, augment: false }
+        }
     }
 }
 
@@ -67,7 +72,7 @@ pub struct Experiment {
     out: OutDir,
     data: ImageData,
     dataset: Dataset,
-    model: &'static ModelSpec,
+    model: ModelConfig,
     device: DeviceName,
     groups: Vec<Group>,
     seeds: Vec<u64>,
@@ -92,7 +97,7 @@ impl Experiment {
     /// When an option is wrong, OUT cannot be written to, or the data cannot be read; then OUT is as it was before.
     pub fn prepare(comparison: Comparison, options: &Options, console: Console) -> Result<Self> {
         let dataset: Dataset = options.dataset.parse()?;
-        let model = models::by_name(options.model.as_deref().unwrap_or(dataset.spec().default_model))?;
+        let model = models::parse(options.model.as_deref().unwrap_or(dataset.spec().default_model))?;
         let device: DeviceName = options.device.parse()?;
         device.open()?;
         let optimizers = match options.opt.as_slice() {
@@ -102,7 +107,8 @@ impl Experiment {
         let configs = (comparison.groups)(options, &optimizers);
         let defaults = defaults(dataset);
         let batch_size = options.batch_size.map_or(defaults.batch_size, NonZeroUsize::get);
-        let images = dataset.spec().train;
+        let Some(sizes) = dataset.spec().images else { bail!("{dataset}: text cannot be trained on yet") };
+        let images = sizes.train;
         if batch_size > images {
             bail!("batch size {batch_size}: {dataset} has {images} training images");
         }
@@ -110,7 +116,7 @@ impl Experiment {
         let (steps, evaluate_every) = match (options.steps, options.epochs) {
             (Some(steps), _) => {
                 let steps = steps.get() as u64;
-                (steps, evaluation_interval(steps, steps_per_epoch, dataset.spec().test.div_ceil(batch_size) as u64))
+                (steps, evaluation_interval(steps, steps_per_epoch, sizes.test.div_ceil(batch_size) as u64))
             }
             (None, epochs) => {
                 let epochs = epochs.map_or(defaults.epochs, |epochs| epochs.get() as u64);
@@ -144,8 +150,9 @@ impl Experiment {
             Some(path) => OutDir::create(path)?,
             None => OutDir::create_default(comparison.name)?,
         };
-        let data = match dataset.load(options.data_dir.as_deref(), console.bars()) {
-            Ok(data) => data,
+        let data = match dataset.load(options.data_dir.as_deref(), None, console.bars()) {
+            Ok(Data::Images(data)) => data,
+            Ok(Data::Text(data)) => bail!("{}: text cannot be trained on yet", data.name),
             Err(error) => {
                 out.discard();
                 return Err(error.into());
@@ -186,7 +193,7 @@ impl Experiment {
         tracing::info!(
             experiment = self.comparison.name,
             dataset = %self.dataset,
-            model = self.model.name,
+            model = %self.model,
             trials = trials.len(),
             steps = self.steps,
             "begins"
@@ -243,7 +250,7 @@ impl Experiment {
                     decay_matrices_only: false,
                     max_loss: f64::MAX,
                     probe: false,
-                    model: self.model.name.to_owned(),
+                    model: self.model.to_string(),
                     optimizer: group.rule.to_string(),
                     schedule: group.schedule.to_string(),
                     batch_size: self.batch_size,
@@ -267,7 +274,7 @@ impl Experiment {
         let mut metrics = MetricsWriter::create(file("metrics.jsonl"))?;
         let training = Training {
             data: &self.data,
-            model: self.model,
+            model: &self.model,
             rule: trial.group.rule.clone(),
             schedule: trial.group.schedule.clone(),
             batch_size: self.batch_size,
@@ -300,7 +307,7 @@ impl Experiment {
             GroupSummary {
                 name: group.config.name.clone(),
                 dataset: self.dataset.to_string(),
-                model: self.model.name.to_owned(),
+                model: self.model.to_string(),
                 optimizer: group.rule.spec().name.to_owned(),
                 schedule: group.schedule.to_string(),
                 hyperparameters: optimizer::hyperparameters(&group.rule),
@@ -315,7 +322,7 @@ impl Experiment {
         Summary {
             experiment: self.comparison.name.to_owned(),
             dataset: self.dataset.to_string(),
-            model: self.model.name.to_owned(),
+            model: self.model.to_string(),
             groups: self.groups.iter().map(group).collect(),
             trials,
             tuning: Vec::new(),
@@ -334,7 +341,7 @@ impl Experiment {
         } else {
             format!("{} seeds, mean and range", self.seeds.len())
         };
-        let title = format!("{}: {} on {} ({seeds})", self.comparison.name, self.model.name, self.dataset);
+        let title = format!("{}: {} on {} ({seeds})", self.comparison.name, self.model, self.dataset);
         plot::learning_curves(&title, &groups)
     }
 
@@ -347,7 +354,7 @@ impl Experiment {
             config: serde_json::Value::Null,
             workloads: vec![Workload {
                 dataset: self.dataset.to_string(),
-                model: self.model.name.to_owned(),
+                model: self.model.to_string(),
                 classes: self.data.classes,
                 parameters: 0,
                 batch_size: self.batch_size,

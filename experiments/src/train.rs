@@ -3,7 +3,7 @@
 use crate::{
     console::TrialBar,
     data::{Augment, ImageData, Split},
-    models::{ImageShape, Mode, Model, ModelSpec, Parameters},
+    models::{ImageShape, Model, ModelConfig, Parameters, Pass, Shape},
     optimizer,
     random::{self, Purpose, stream},
     record::{Metric, MetricsWriter},
@@ -28,7 +28,7 @@ pub struct Training<'a> {
     /// The images.
     pub data: &'a ImageData,
     /// The model.
-    pub model: &'static ModelSpec,
+    pub model: &'a ModelConfig,
     /// The optimizer's rule.
     pub rule: AnyRule,
     /// The schedule of the learning rate.
@@ -80,9 +80,9 @@ impl Training<'_> {
     /// When candle fails or a line cannot be written. A loss that is not finite is no error but an [`Outcome`].
     pub fn run(&self, device: &Device, metrics: &mut MetricsWriter, bar: &TrialBar) -> Result<Outcome> {
         let parameters = Parameters::new(self.seed);
-        let model = (self.model.build)(image_shape(self.data), parameters.builder(device))?;
+        let model = self.model.build(&Shape::Images(image_shape(self.data)), parameters.builder(device))?;
         let mut optimizer = optimizer::build(parameters.trainable(), &self.rule, &self.schedule)?;
-        tracing::debug!(model = self.model.name, parameters = parameters.count(), seed = self.seed, "built the model");
+        tracing::debug!(model = %self.model, parameters = parameters.count(), seed = self.seed, "built the model");
 
         let mut outcome = Outcome::default();
         let mut clock = Clock::default();
@@ -98,7 +98,7 @@ impl Training<'_> {
             optimizer.measure_grad_norm(is_recorded);
             let lr = self.schedule.at(step - 1);
             let loss = optimizer
-                .step_with(|evaluation| cross_entropy(&model.forward(&x, Mode::Train { evaluation })?, &labels))?;
+                .step_with(|evaluation| cross_entropy(&model.forward(&x, &Pass::train(evaluation))?, &labels))?;
             let loss = f64::from(loss.to_scalar::<f32>()?);
             let is_evaluated = step == self.steps || step % self.evaluate_every == 0;
             if is_evaluated {
@@ -162,7 +162,7 @@ pub fn evaluate(model: &dyn Model, data: &ImageData, split: &Split, device: &Dev
     let (mut loss, mut right) = (0.0, 0.0);
     for indices in indices.chunks(EVALUATION_BATCH) {
         let (x, labels) = tensors(data, data.batch(split, indices, None), device)?;
-        let logits = model.forward(&x, Mode::Evaluate)?;
+        let logits = model.forward(&x, &Pass::evaluate())?;
         loss += f64::from(cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * indices.len() as f64;
         let is_right = logits.argmax(D::Minus1)?.eq(&labels)?;
         right += f64::from(is_right.to_dtype(candle_core::DType::F32)?.sum_all()?.to_scalar::<f32>()?);
