@@ -85,6 +85,7 @@ impl<'a> Batches<'a> {
                 self.images(&images.test, &indices, None, device)
             })),
             Data::Text(text) => {
+                // The last character of a window needs one that follows it.
                 let windows = (text.test.len() - 1) / self.context;
                 let starts: Vec<usize> = (0..windows).map(|window| window * self.context).collect();
                 let per_batch = (EVALUATION_CHARACTERS / self.context).max(1);

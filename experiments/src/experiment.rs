@@ -617,7 +617,7 @@ fn lay_out(
     let pairs: Vec<(Dataset, String)> = datasets
         .iter()
         .flat_map(|dataset| match settings.model.as_slice() {
-            [] => vec![(*dataset, dataset.default_model().to_owned())],
+            [] => vec![(*dataset, dataset.spec().default_model.to_owned())],
             models => models.iter().map(|model| (*dataset, model.clone())).collect(),
         })
         .collect();

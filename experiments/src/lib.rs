@@ -22,6 +22,7 @@ pub mod plot;
 pub mod probe;
 pub mod random;
 pub mod record;
+pub mod report;
 pub mod stats;
 pub mod summary;
 pub mod tensorboard;

@@ -20,15 +20,19 @@ pub fn list(comparison: &Comparison) -> String {
         text += &format!(
             "  {:<14} {}\n  {:<14} default: --model {} {length} --batch-size {}\n",
             dataset.to_string(),
-            dataset.doc(),
+            dataset.spec().doc,
             "",
-            dataset.default_model(),
+            dataset.spec().default_model,
             defaults.batch_size
         );
     }
     text += "\nModels (--model NAME:KEY=VALUE,..)\n";
     for model in models::all() {
         text += &format!("  {:<14} {}\n", model.name, model.doc);
+        for key in model.keys {
+            let default = format!("{}={}", key.name, key.default);
+            text += &format!("      {default:<22} {}. {}\n", key.allowed, key.doc);
+        }
     }
     text += &optimizer::list();
     text += "\nRecipes (--recipe)\n";

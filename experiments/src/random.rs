@@ -17,6 +17,12 @@ pub enum Purpose<'a> {
     Order,
     /// The augmentation of an epoch's examples.
     Augmentation,
+    /// What the layer of this name drops in a step.
+    Dropout(&'a str),
+    /// The artificial language: its distributions, then its text.
+    Language,
+    /// Which training examples judge hyperparameters.
+    Tuning,
     /// A resample of a bootstrap.
     Bootstrap,
 }
@@ -27,6 +33,9 @@ pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
         Purpose::Init(name) => (0u8, name),
         Purpose::Order => (1, ""),
         Purpose::Augmentation => (2, ""),
+        Purpose::Dropout(name) => (3, name),
+        Purpose::Language => (4, ""),
+        Purpose::Tuning => (5, ""),
         Purpose::Bootstrap => (6, ""),
     };
     let key = Sha256::new()
@@ -61,6 +70,10 @@ mod tests {
             (0, Purpose::Init(""), 0),
             (0, Purpose::Init("a"), 0),
             (0, Purpose::Init("b"), 0),
+            (0, Purpose::Dropout("a"), 0),
+            (0, Purpose::Dropout("b"), 0),
+            (0, Purpose::Language, 0),
+            (0, Purpose::Tuning, 0),
         ];
         for (i, a) in keys.iter().enumerate() {
             assert_eq!(first(a.0, a.1, a.2), first(a.0, a.1, a.2));

@@ -223,7 +223,7 @@ pub fn evaluate(
             return Ok(None);
         }
         let (x, labels) = batch?;
-        let logits = model.forward(&x, &Pass::EVALUATE)?;
+        let logits = model.forward(&x, &Pass::evaluate())?;
         loss += f64::from(cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * labels.elem_count() as f64;
         let is_right = logits.argmax(D::Minus1)?.eq(&labels)?;
         right += f64::from(is_right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?);

@@ -7,30 +7,28 @@
 //! has a fifth of its images there, rounded to the nearest: 1,438 images for training and 359 for testing. Both parts
 //! keep the file's order, and hold digits by the same writers.
 
-use super::{Spec, Split};
+use super::{ImageData, ImageSpec, Spec, Split};
 use flate2::read::GzDecoder;
 
-/// 1,438 and 359 images of 1 x 8 x 8.
+/// What it is.
 pub const SPEC: Spec = Spec {
     name: "digits",
     doc: "handwritten digits, 8 x 8 grey (embedded)",
     default_model: "mlp",
-    channels: 1,
-    height: 8,
-    width: 8,
-    classes: 10,
-    max_value: 16,
-    train: 1438,
-    test: 359,
+    images: Some(IMAGES),
 };
+
+/// 1,438 and 359 images of 1 x 8 x 8.
+pub const IMAGES: ImageSpec =
+    ImageSpec { channels: 1, height: 8, width: 8, classes: 10, max_value: 16, train: 1438, test: 359 };
 
 const CSV: &[u8] = include_bytes!("../../data/digits.csv.gz");
 
-/// The training and the test split.
-pub(super) fn read() -> (Split, Split) {
-    let mut train = Split::with_capacity(SPEC.train, SPEC.image_len());
-    let mut test = Split::with_capacity(SPEC.test, SPEC.image_len());
-    let mut seen = [0; SPEC.classes];
+/// Unpacks the data set.
+pub fn load() -> ImageData {
+    let mut train = Split::with_capacity(IMAGES.train, IMAGES.image_len());
+    let mut test = Split::with_capacity(IMAGES.test, IMAGES.image_len());
+    let mut seen = [0; IMAGES.classes];
     let mut rows = csv::ReaderBuilder::new().has_headers(false).from_reader(GzDecoder::new(CSV));
     for row in rows.deserialize::<Vec<u8>>() {
         let mut pixels = row.expect("the embedded file has rows of bytes");
@@ -41,5 +39,5 @@ pub(super) fn read() -> (Split, Split) {
         split.images.extend(pixels);
         split.labels.push(label);
     }
-    (train, test)
+    ImageData::new(SPEC.name, &IMAGES, (train, test))
 }

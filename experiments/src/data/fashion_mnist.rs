@@ -4,50 +4,59 @@
 //! The four files are in MNIST's idx format: a magic number (2051 for images, 2049 for labels), the number of images
 //! and, for images, of rows and of columns, all as big-endian 32-bit integers; then one byte per pixel or label.
 
-use super::{DataError, Spec, Split, file, hub};
+use super::{DataError, Hub, ImageData, ImageSpec, Spec, Split, file, hub};
 use std::path::Path;
 
-/// 60,000 and 10,000 images of 1 x 28 x 28.
+/// What it is.
 pub const SPEC: Spec = Spec {
     name: "fashion-mnist",
     doc: "pictures of 10 kinds of clothes, 28 x 28 grey",
     default_model: "cnn",
-    channels: 1,
-    height: 28,
-    width: 28,
-    classes: 10,
-    max_value: 255,
-    train: 60_000,
-    test: 10_000,
+    images: Some(IMAGES),
 };
 
-pub(super) const HUB: hub::Source = hub::Source {
+/// 60,000 and 10,000 images of 1 x 28 x 28.
+pub const IMAGES: ImageSpec =
+    ImageSpec { channels: 1, height: 28, width: 28, classes: 10, max_value: 255, train: 60_000, test: 10_000 };
+
+const HUB: hub::Source<2> = hub::Source {
     repo: "zalando-datasets/fashion_mnist",
-    train: "fashion_mnist/train/0000.parquet",
-    test: "fashion_mnist/test/0000.parquet",
+    files: ["fashion_mnist/train/0000.parquet", "fashion_mnist/test/0000.parquet"],
 };
 
 const SUBFOLDER: &str = "fashion-mnist";
 
 /// The magic numbers: unsigned bytes, in three dimensions or in one.
-const IMAGES: usize = 0x0803;
-const LABELS: usize = 0x0801;
+const MAGIC_IMAGES: usize = 0x0803;
+const MAGIC_LABELS: usize = 0x0801;
+
+/// Reads the data set from the folder `dir`, or from the Hub where there is none. Its images are as `spec` says.
+///
+/// # Errors
+/// As [`Dataset::load`](super::Dataset::load).
+pub fn load(spec: &ImageSpec, dir: Option<&Path>, hub: &Hub) -> Result<ImageData, DataError> {
+    let splits = match dir {
+        Some(dir) => read_dir(spec, dir)?,
+        None => hub.images(&HUB, spec)?,
+    };
+    Ok(ImageData::new(SPEC.name, spec, splits))
+}
 
 /// The training and the test split from `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, or the same names without
 /// `.gz` for files that are unpacked, in `dir` or its subfolder `fashion-mnist`.
-pub(super) fn read_dir(spec: &Spec, dir: &Path) -> Result<(Split, Split), DataError> {
+fn read_dir(spec: &ImageSpec, dir: &Path) -> Result<(Split, Split), DataError> {
     Ok((read_split(spec, dir, "train", spec.train)?, read_split(spec, dir, "t10k", spec.test)?))
 }
 
-fn read_split(spec: &Spec, dir: &Path, part: &str, images: usize) -> Result<Split, DataError> {
+fn read_split(spec: &ImageSpec, dir: &Path, part: &str, images: usize) -> Result<Split, DataError> {
     let open = |kind: &str| {
         let name = format!("{part}-{kind}-ubyte");
         file::find(dir, SUBFOLDER, &[&format!("{name}.gz"), &name])
     };
     let path = open("images-idx3")?;
-    let pixels = read_idx(&path, &[IMAGES, images, spec.height, spec.width])?;
+    let pixels = read_idx(&path, &[MAGIC_IMAGES, images, spec.height, spec.width])?;
     let path = open("labels-idx1")?;
-    let labels = read_idx(&path, &[LABELS, images])?;
+    let labels = read_idx(&path, &[MAGIC_LABELS, images])?;
     file::check_labels(&path, &labels, spec.classes)?;
     Ok(Split { images: pixels, labels })
 }

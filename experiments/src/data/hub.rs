@@ -1,11 +1,11 @@
-//! Data sets from the Hugging Face Hub, which holds every data set's images as PNG in parquet files.
+//! Data sets from the Hugging Face Hub, which holds them in parquet files: images as PNG, and text in a column of its own.
 //!
-//! The files are those that candle-datasets takes, in the cache that it uses (`HF_HOME`), so what either has downloaded
+//! The files of images are those that candle-datasets takes, in the cache that it uses (`HF_HOME`), so what either has downloaded
 //! serves both. Three things are done in another way than in its `vision::*::load`: a download that failed half-way does
 //! not stay in the cache as if it were whole; an image that cannot be read is an error that names its row; and images
 //! keep their orientation, as bytes, in a quarter of the memory.
 
-use super::{DataError, Spec, Split, error::one_line};
+use super::{DataError, ImageSpec, Split, error::one_line};
 use candle_datasets::hub::FileReader;
 use hf_hub::{
     HFClientSync, HFResult,
@@ -27,14 +27,12 @@ const REVISION: &str = "refs/convert/parquet";
 /// The first and the last four bytes of a parquet file.
 const MAGIC: [u8; 4] = *b"PAR1";
 
-/// Where the Hub keeps a data set.
-pub(super) struct Source {
+/// Where the Hub keeps a data set of `FILES` splits.
+pub(super) struct Source<const FILES: usize> {
     /// `owner/name`, or only the name.
     pub repo: &'static str,
-    /// The file of the training split.
-    pub train: &'static str,
-    /// The file of the test split.
-    pub test: &'static str,
+    /// The file of each split, the training split first.
+    pub files: [&'static str; FILES],
 }
 
 /// How to get files from the Hub. Its address and the cache's folder are what the variables `HF_ENDPOINT` and `HF_HOME`
@@ -53,26 +51,42 @@ impl Hub {
         Self { progress: progress.clone(), patience: Duration::from_secs(60) }
     }
 
-    /// The training and the test split.
-    pub(super) fn read(&self, source: &Source, spec: &Spec) -> Result<(Split, Split), DataError> {
-        Ok((
-            self.read_split(source.repo, source.train, spec, spec.train)?,
-            self.read_split(source.repo, source.test, spec, spec.test)?,
-        ))
+    /// The training and the test split of images.
+    pub(super) fn images(&self, source: &Source<2>, spec: &ImageSpec) -> Result<(Split, Split), DataError> {
+        let read = |file: &str, images: usize| {
+            let path = self.fetch(source.repo, file)?;
+            // What cannot be read is not kept, so that the next run downloads it anew.
+            read_images(&path, spec, images).inspect_err(|_| remove(&path))
+        };
+        Ok((read(source.files[0], spec.train)?, read(source.files[1], spec.test)?))
     }
 
-    fn read_split(&self, repo: &str, file: &str, spec: &Spec, images: usize) -> Result<Split, DataError> {
-        let path = self.fetch(repo, file).map_err(|reason| DataError::Download {
-            repo: repo.into(),
-            file: file.into(),
-            reason,
-        })?;
-        // What cannot be read is not kept, so that the next run downloads it anew.
-        read_parquet(&path, spec, images).inspect_err(|_| remove(&path))
+    /// All splits of text, one after another, if `check` has nothing against them.
+    pub(super) fn text<const FILES: usize>(
+        &self,
+        source: &Source<FILES>,
+        check: impl Fn(&str) -> Result<(), DataError>,
+    ) -> Result<String, DataError> {
+        let mut paths = Vec::new();
+        for file in source.files {
+            paths.push(self.fetch(source.repo, file)?);
+        }
+        let mut text = String::new();
+        paths
+            .iter()
+            .try_for_each(|path| read_text(path, &mut text))
+            .and_then(|()| check(&text))
+            .inspect_err(|_| paths.iter().for_each(|path| remove(path)))?;
+        Ok(text)
+    }
+
+    fn fetch(&self, repo: &str, file: &str) -> Result<PathBuf, DataError> {
+        let download = self.try_fetch(repo, file);
+        download.map_err(|reason| DataError::Download { repo: repo.into(), file: file.into(), reason })
     }
 
     /// The path of a whole parquet file: from the cache, or else downloaded.
-    fn fetch(&self, repo: &str, file: &str) -> Result<PathBuf, String> {
+    fn try_fetch(&self, repo: &str, file: &str) -> Result<PathBuf, String> {
         let client = HFClientSync::new().map_err(|error| one_line(&error))?;
         let (owner, name) = hf_hub::split_id(repo);
         let dataset = client.dataset(owner, name);
@@ -214,18 +228,41 @@ fn remove(path: &Path) {
     }
 }
 
-/// The images and labels of a parquet file that holds so many.
-fn read_parquet(path: &Path, spec: &Spec, images: usize) -> Result<Split, DataError> {
-    let parquet_error = |error: ParquetError| DataError::file(path, "a parquet file", one_line(&error));
+fn parquet_error(path: &Path, error: &ParquetError) -> DataError {
+    DataError::file(path, "a parquet file", one_line(error))
+}
+
+fn open(path: &Path) -> Result<SerializedFileReader<File>, DataError> {
     let file = File::open(path).map_err(|error| DataError::file(path, "a file", error))?;
-    let reader = SerializedFileReader::new(file).map_err(parquet_error)?;
+    SerializedFileReader::new(file).map_err(|error| parquet_error(path, &error))
+}
+
+/// Appends the column `text` of a parquet file, row by row.
+fn read_text(path: &Path, text: &mut String) -> Result<(), DataError> {
+    let reader = open(path)?;
+    let rows = reader.get_row_iter(None).map_err(|error| parquet_error(path, &error))?;
+    for (i, row) in rows.enumerate() {
+        let row = row.map_err(|error| parquet_error(path, &error))?;
+        let found = row.get_column_iter().find_map(|(name, field)| match field {
+            Field::Str(value) if name == "text" => Some(value),
+            _ => None,
+        });
+        *text +=
+            found.ok_or_else(|| DataError::file(path, "a column `text` of text", format!("row {i} without it")))?;
+    }
+    Ok(())
+}
+
+/// The images and labels of a parquet file that holds so many.
+fn read_images(path: &Path, spec: &ImageSpec, images: usize) -> Result<Split, DataError> {
+    let reader = open(path)?;
     let rows = reader.metadata().file_metadata().num_rows();
     if usize::try_from(rows) != Ok(images) {
         return Err(DataError::file(path, format!("{images} images"), rows));
     }
     let mut split = Split::with_capacity(images, spec.image_len());
-    for (i, row) in reader.get_row_iter(None).map_err(parquet_error)?.enumerate() {
-        let row = row.map_err(parquet_error)?;
+    for (i, row) in reader.get_row_iter(None).map_err(|error| parquet_error(path, &error))?.enumerate() {
+        let row = row.map_err(|error| parquet_error(path, &error))?;
         let (mut picture, mut label) = (None, None);
         for (_, field) in row.get_column_iter() {
             match field {
@@ -261,7 +298,7 @@ fn read_parquet(path: &Path, spec: &Spec, images: usize) -> Result<Split, DataEr
 }
 
 /// Appends the pixels of an encoded picture, channel by channel.
-fn push_image(spec: &Spec, encoded: &[u8], images: &mut Vec<u8>) -> Result<(), String> {
+fn push_image(spec: &ImageSpec, encoded: &[u8], images: &mut Vec<u8>) -> Result<(), String> {
     let picture = image::load_from_memory(encoded).map_err(|error| one_line(&error))?;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     if (width, height) != (spec.width, spec.height) {

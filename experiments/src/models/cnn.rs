@@ -1,6 +1,6 @@
 //! A small convolutional network.
 
-use super::{ImageShape, Mode, Model, layers::max_pool2};
+use super::{ImageShape, Model, Pass, layers::max_pool2};
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, conv2d, linear};
 
@@ -25,11 +25,14 @@ impl Cnn {
 }
 
 impl Model for Cnn {
-    fn forward(&self, x: &Tensor, _: Mode) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let mut x = x.clone();
-        for conv in &self.convs {
+        for (i, conv) in self.convs.iter().enumerate() {
             x = max_pool2(&conv.forward(&x)?.relu()?)?;
+            pass.activation(&format!("conv{}", i + 1), &x)?;
         }
-        self.classifier.forward(&x.flatten_from(1)?)
+        let logits = self.classifier.forward(&x.flatten_from(1)?)?;
+        pass.activation("classifier", &logits)?;
+        Ok(logits)
     }
 }

@@ -1,6 +1,6 @@
 //! A multi-layer perceptron.
 
-use super::{ImageShape, Mode, Model};
+use super::{ImageShape, Model, Pass};
 use candle_core::{Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
 
@@ -23,9 +23,14 @@ impl Mlp {
 }
 
 impl Model for Mlp {
-    fn forward(&self, x: &Tensor, _: Mode) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let [hidden1, hidden2, classifier] = &self.layers;
         let x = hidden1.forward(&x.flatten_from(1)?)?.relu()?;
-        classifier.forward(&hidden2.forward(&x)?.relu()?)
+        pass.activation("hidden1", &x)?;
+        let x = hidden2.forward(&x)?.relu()?;
+        pass.activation("hidden2", &x)?;
+        let logits = classifier.forward(&x)?;
+        pass.activation("classifier", &logits)?;
+        Ok(logits)
     }
 }

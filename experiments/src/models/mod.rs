@@ -1,17 +1,24 @@
-//! Models that classify images.
+//! Models that classify images or predict the next character of a text.
 //!
-//! A model is built from the shape of its images and a [`VarBuilder`] over [`Parameters`]. To add one: a file with a type that
-//! implements [`Model`] and a function that builds it, and a line in [`all`].
+//! A model is built from the [`Shape`] of its data and a [`VarBuilder`] over [`Parameters`]. To add one: a file with a type
+//! that implements [`Model`] and a function that builds it, and a line in [`all`].
 
 mod cnn;
+mod config;
+mod dropout;
+mod gpt;
 mod layers;
 mod mlp;
+mod ops;
 mod parameters;
+mod probe;
 mod resnet;
 
+pub use config::{Allowed, Key, ModelConfig, Value, parse};
 pub use parameters::Parameters;
+pub use probe::{Probe, layer_of};
 
-use crate::names;
+use crate::data::Kind;
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -28,23 +35,105 @@ pub struct ImageShape {
     pub classes: usize,
 }
 
+/// What a model takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Images.
+    Images(ImageShape),
+    /// Tokens.
+    Text {
+        /// The number of different tokens.
+        vocabulary: usize,
+        /// The most tokens in a window.
+        context: usize,
+    },
+}
+
+impl Shape {
+    /// What the data is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Images(_) => Kind::Images,
+            Self::Text { .. } => Kind::Text,
+        }
+    }
+}
+
 /// What a forward pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Training: batch norm uses the batch's statistics.
+    /// Training: batch norm uses the batch's statistics, and dropout drops.
     Train {
         /// Which evaluation of the loss within the step this is. SAM evaluates twice; running statistics move in the first
         /// evaluation (0) only.
         evaluation: usize,
     },
-    /// Measuring: batch norm uses the running statistics.
+    /// Measuring: batch norm uses the running statistics, and nothing is dropped.
     Evaluate,
 }
 
-/// A classifier of images.
+/// What dropout's masks are drawn from: they are a function of these and of the layer's name, so all evaluations within a
+/// step drop the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noise {
+    /// The trial's seed.
+    pub seed: u64,
+    /// The step.
+    pub step: u64,
+}
+
+/// A forward pass: what it is for, and who watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<'a> {
+    /// What it is for.
+    pub mode: Mode,
+    /// What the layers put out goes here.
+    pub probe: Option<&'a Probe>,
+    /// For training a model with dropout.
+    pub noise: Option<Noise>,
+}
+
+impl<'a> Pass<'a> {
+    /// To measure.
+    pub fn evaluate() -> Self {
+        Self { mode: Mode::Evaluate, probe: None, noise: None }
+    }
+
+    /// To train: the evaluation of this number within a step, from 0.
+    pub fn train(evaluation: usize) -> Self {
+        Self { mode: Mode::Train { evaluation }, probe: None, noise: None }
+    }
+
+    /// The same, watched by `probe`.
+    pub fn with_probe(self, probe: &'a Probe) -> Self {
+        Self { probe: Some(probe), ..self }
+    }
+
+    /// The same, with dropout drawn from `noise`.
+    pub fn with_noise(self, noise: Noise) -> Self {
+        Self { noise: Some(noise), ..self }
+    }
+
+    /// Shows what `layer` puts out to the probe, if there is one.
+    fn activation(&self, layer: &str, x: &Tensor) -> Result<()> {
+        self.probe.map_or(Ok(()), |probe| probe.activation(layer, x))
+    }
+}
+
+/// A classifier of images, or of the characters that may come next.
 pub trait Model: Send {
-    /// The logits (n, classes) of images `x` (n, channels, height, width).
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
+    /// The logits of images (n, channels, height, width): (n, classes); or of tokens (n, context) of type u32:
+    /// (n * context, vocabulary), the predictions of the tokens that follow each of them.
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor>;
+}
+
+/// How a model is built.
+#[derive(Clone, Copy, Debug)]
+pub enum Build {
+    /// For images of a shape.
+    Images(fn(ImageShape, VarBuilder) -> Result<Box<dyn Model>>),
+    /// For this many different tokens.
+    Text(fn(&ModelConfig, usize, VarBuilder) -> Result<Box<dyn Model>>),
 }
 
 /// A model that can be chosen by name.
@@ -54,33 +143,58 @@ pub struct ModelSpec {
     pub name: &'static str,
     /// What it is, in a line.
     pub doc: &'static str,
-    /// Creates its layers for images of this shape.
-    pub build: fn(ImageShape, VarBuilder) -> Result<Box<dyn Model>>,
+    /// What can be set, as in `--model NAME:KEY=VALUE,..`.
+    pub keys: &'static [Key],
+    /// What is wrong with these values together, if anything.
+    pub check: fn(&ModelConfig) -> std::result::Result<(), String>,
+    /// Creates its layers.
+    pub build: Build,
+}
+
+impl ModelSpec {
+    /// What the model takes.
+    pub fn kind(&self) -> Kind {
+        match self.build {
+            Build::Images(_) => Kind::Images,
+            Build::Text(_) => Kind::Text,
+        }
+    }
 }
 
 /// All models, simplest first.
 pub fn all() -> &'static [ModelSpec] {
+    const ALWAYS: fn(&ModelConfig) -> std::result::Result<(), String> = |_| Ok(());
     &[
-        ModelSpec { name: "mlp", doc: "two hidden layers of 128 and 64 with ReLU", build: mlp::Mlp::build },
+        ModelSpec {
+            name: "mlp",
+            doc: "two hidden layers of 128 and 64 with ReLU",
+            keys: &[],
+            check: ALWAYS,
+            build: Build::Images(mlp::Mlp::build),
+        },
         ModelSpec {
             name: "cnn",
             doc: "three 3x3 convolutions of 16, 32 and 64 channels with ReLU and max pooling",
-            build: cnn::Cnn::build,
+            keys: &[],
+            check: ALWAYS,
+            build: Build::Images(cnn::Cnn::build),
         },
         ModelSpec {
             name: "resnet20",
             doc: "He et al.'s residual network for CIFAR with batch norm, 0.27 million parameters",
-            build: resnet::ResNet20::build,
+            keys: &[],
+            check: ALWAYS,
+            build: Build::Images(resnet::ResNet20::build),
+        },
+        ModelSpec {
+            name: "gpt",
+            doc: "a transformer that predicts the next character, 0.80 million parameters",
+            keys: gpt::KEYS,
+            check: gpt::check,
+            build: Build::Text(gpt::Gpt::build),
         },
     ]
 }
-
-/// The model of this name; the error names the nearest one.
-pub fn by_name(name: &str) -> anyhow::Result<&'static ModelSpec> {
-    let model = all().iter().find(|model| model.name == name);
-    model.ok_or_else(|| names::unknown("model", name, all().iter().map(|model| model.name)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,7 +207,7 @@ mod tests {
 
     fn build(name: &str, shape: ImageShape, seed: u64) -> (Parameters, Box<dyn Model>) {
         let parameters = Parameters::new(seed);
-        let model = (by_name(name).unwrap().build)(shape, parameters.builder(&Device::Cpu)).unwrap();
+        let model = parse(name).unwrap().build(&Shape::Images(shape), parameters.builder(&Device::Cpu)).unwrap();
         (parameters, model)
     }
 
@@ -127,10 +241,10 @@ mod tests {
 
     #[test]
     fn every_parameter_gets_a_gradient() {
-        for model in all() {
+        for model in all().iter().filter(|model| model.kind() == Kind::Images) {
             for shape in [DIGITS, FASHION_MNIST] {
                 let (parameters, network) = build(model.name, shape, 0);
-                let logits = network.forward(&images(4, shape), Mode::Train { evaluation: 0 }).unwrap();
+                let logits = network.forward(&images(4, shape), &Pass::train(0)).unwrap();
                 assert_eq!(logits.dims(), [4, 10]);
                 let labels = Tensor::new(&[0u32, 3, 9, 1], &Device::Cpu).unwrap();
                 let grads = cross_entropy(&logits, &labels).unwrap().backward().unwrap();
@@ -152,13 +266,35 @@ mod tests {
         let x = images(4, DIGITS);
         let fresh = buffers();
         assert_eq!(fresh.len(), 2 * 19);
-        let first = network.forward(&x, Mode::Train { evaluation: 0 }).unwrap();
+        let first = network.forward(&x, &Pass::train(0)).unwrap();
         let moved = buffers();
         assert!(moved.iter().zip(&fresh).all(|(moved, fresh)| moved != fresh));
-        let second = network.forward(&x, Mode::Train { evaluation: 1 }).unwrap();
+        let second = network.forward(&x, &Pass::train(1)).unwrap();
         assert_eq!(values(&first), values(&second));
-        let evaluated = network.forward(&x, Mode::Evaluate).unwrap();
+        let evaluated = network.forward(&x, &Pass::evaluate()).unwrap();
         assert_ne!(values(&first), values(&evaluated));
         assert_eq!(buffers(), moved);
+    }
+
+    /// What a probe sees are all layers that have parameters, in the order of the forward pass.
+    #[test]
+    fn a_probe_sees_every_layer() {
+        for model in all().iter().filter(|model| model.kind() == Kind::Images) {
+            let (parameters, network) = build(model.name, DIGITS, 0);
+            let probe = Probe::new();
+            let watched = network.forward(&images(4, DIGITS), &Pass::evaluate().with_probe(&probe)).unwrap();
+            let logits = network.forward(&images(4, DIGITS), &Pass::evaluate()).unwrap();
+            assert_eq!(watched.to_vec2::<f32>().unwrap(), logits.to_vec2::<f32>().unwrap());
+            let layers = probe.layers();
+            let max = logits.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert_eq!(layers.last().unwrap().activation_max, Some(max.into()), "{}", model.name);
+            assert!(layers.iter().all(|layer| layer.activation_max > Some(0.0) && layer.attention_logit_max.is_none()));
+            let mut seen: Vec<&str> = layers.iter().map(|layer| layer.layer.as_str()).collect();
+            seen.sort_unstable();
+            let parameters = parameters.trainable();
+            let mut expected: Vec<&str> = parameters.iter().map(|(name, _)| layer_of(name)).collect();
+            expected.dedup();
+            assert_eq!(seen, expected, "{}", model.name);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The residual network of the CIFAR experiments (He et al. 2015, arXiv:1512.03385, section 4.2).
 
 use super::{
-    ImageShape, Mode, Model,
+    ImageShape, Mode, Model, Pass,
     layers::{BatchNorm, conv3x3, global_average_pool},
 };
 use candle_core::{Result, Tensor};
@@ -22,8 +22,7 @@ impl ResNet20 {
         let mut channels = 16;
         for (stage, out_channels) in [16, 32, 64].into_iter().enumerate() {
             for block in 0..3 {
-                let vb = vb.pp(format!("stage{}.{block}", stage + 1));
-                blocks.push(BasicBlock::new(channels, out_channels, vb)?);
+                blocks.push(BasicBlock::new(channels, out_channels, format!("stage{}.{block}", stage + 1), &vb)?);
                 channels = out_channels;
             }
         }
@@ -37,17 +36,24 @@ impl ResNet20 {
 }
 
 impl Model for ResNet20 {
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut x = self.norm.forward(&self.conv.forward(x)?, mode)?.relu()?;
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let x = self.conv.forward(x)?;
+        pass.activation("conv", &x)?;
+        let mut x = self.norm.forward(&x, pass.mode)?.relu()?;
+        pass.activation("norm", &x)?;
         for block in &self.blocks {
-            x = block.forward(&x, mode)?;
+            x = block.forward(&x, pass.mode)?;
+            pass.activation(&block.name, &x)?;
         }
-        self.classifier.forward(&global_average_pool(&x)?)
+        let logits = self.classifier.forward(&global_average_pool(&x)?)?;
+        pass.activation("classifier", &logits)?;
+        Ok(logits)
     }
 }
 
 /// `relu(shortcut(x) + norm(conv(relu(norm(conv(x))))))`, with stride 2 where the channels double.
 struct BasicBlock {
+    name: String,
     conv1: Conv2d,
     norm1: BatchNorm,
     conv2: Conv2d,
@@ -56,7 +62,8 @@ struct BasicBlock {
 }
 
 impl BasicBlock {
-    fn new(in_channels: usize, out_channels: usize, vb: VarBuilder) -> Result<Self> {
+    fn new(in_channels: usize, out_channels: usize, name: String, vb: &VarBuilder) -> Result<Self> {
+        let vb = vb.pp(&name);
         let stride = out_channels / in_channels;
         Ok(Self {
             conv1: conv3x3(in_channels, out_channels, stride, vb.pp("conv1"))?,
@@ -64,6 +71,7 @@ impl BasicBlock {
             conv2: conv3x3(out_channels, out_channels, 1, vb.pp("conv2"))?,
             norm2: BatchNorm::new(out_channels, vb.pp("norm2"))?,
             stride,
+            name,
         })
     }
 

@@ -1,15 +1,11 @@
 //! The embedded digits, names, and what a batch holds.
 
-use experiments::data::{Augment, Dataset, Hub, ImageData, Spec, Split, cifar10};
+use experiments::data::{Augment, Data, Dataset, Hub, ImageData, ImageSpec, Kind, Split, TextData, cifar10, digits};
 use indicatif::MultiProgress;
-
-fn digits() -> ImageData {
-    Dataset::Digits.load(None, &MultiProgress::new()).unwrap()
-}
 
 #[test]
 fn digits_are_scikit_learns_and_split_by_class() {
-    let digits = digits();
+    let digits = digits::load();
     let shape = (digits.channels, digits.height, digits.width, digits.classes);
     assert_eq!(shape, (1, 8, 8, 10));
     assert_eq!((digits.train.len(), digits.test.len()), (1438, 359));
@@ -29,7 +25,10 @@ fn digits_are_scikit_learns_and_split_by_class() {
         assert_eq!(count(&digits.train, class) + test, n);
         assert_eq!(test, (n as f64 / 5.0).round() as usize, "class {class}");
     }
-    assert_eq!(digits, self::digits());
+    let data = Dataset::Digits.load(None, None, &MultiProgress::new()).unwrap();
+    assert_eq!((data.kind(), data.name(), data.classes(), data.floor()), (Kind::Images, "digits", 10, None));
+    assert_eq!((data.train_len(), data.test_len()), (1438, 359));
+    assert_eq!(data, Data::Images(digits));
 }
 
 #[test]
@@ -39,7 +38,7 @@ fn a_data_set_is_found_by_its_name_only() {
         let name = serde_json::to_string(&dataset).unwrap();
         assert_eq!(name, format!("\"{dataset}\""));
     }
-    let known = "expected digits or fashion-mnist or cifar10";
+    let known = "expected digits or fashion-mnist or cifar10 or language or tinyshakespeare or text";
     for (name, hint) in [
         ("cifar-10", "; did you mean cifar10?"),
         ("fashion_mnist", "; did you mean fashion-mnist?"),
@@ -56,7 +55,7 @@ fn a_data_set_is_found_by_its_name_only() {
 #[test]
 fn a_batch_of_everything_is_standardised() {
     let colour = synthetic_cifar10(50);
-    for data in [digits(), colour] {
+    for data in [digits::load(), colour] {
         let all: Vec<_> = (0..data.train.len()).collect();
         let (pixels, labels) = data.batch(&data.train, &all, None);
         assert_eq!(labels.len(), all.len());
@@ -122,17 +121,41 @@ fn a_constant_channel_becomes_zero() {
     assert!(pixels[plane..2 * plane].iter().all(|value| value.abs() < 1e-6));
 }
 
+/// Nine tenths and one tenth of the training images, each image once, with its label; the same ones each time.
+#[test]
+fn tuning_sees_training_images_only() {
+    let digits = digits::load();
+    let Data::Images(tuning) = Data::Images(digits.clone()).split_for_tuning() else { panic!("images stay images") };
+    assert_eq!((tuning.train.len(), tuning.test.len()), (1294, 144));
+    assert_eq!(tuning, digits.split_for_tuning());
+    let pairs = |split: &Split| {
+        let pairs = split.images.chunks(64).zip(&split.labels).map(|(image, &label)| (image.to_vec(), label));
+        pairs.collect::<Vec<_>>()
+    };
+    let (mut parts, mut all) = ([pairs(&tuning.train), pairs(&tuning.test)].concat(), pairs(&digits.train));
+    assert_ne!(parts, all, "a fixed order, not the file's");
+    parts.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(parts, all);
+    assert_eq!((&tuning.mean, &tuning.std, tuning.classes), (&digits.mean, &digits.std, 10));
+
+    let text = TextData::from_text("text", &"ab".repeat(500)).unwrap();
+    let tuning = Data::Text(text.clone()).split_for_tuning();
+    assert_eq!((tuning.kind(), tuning.train_len(), tuning.test_len(), tuning.classes()), (Kind::Text, 810, 90, 2));
+    assert_eq!(tuning, Data::Text(text.split_for_tuning()));
+}
+
 fn synthetic_cifar10(train: usize) -> ImageData {
-    let spec = Spec { train, test: 5, ..cifar10::SPEC };
+    let spec = ImageSpec { train, test: 5, ..cifar10::IMAGES };
     let (train, test) = crate::synthetic::splits(&spec);
     reload(&train, &test)
 }
 
 /// The data set of these splits, by way of its files.
 fn reload(train: &Split, test: &Split) -> ImageData {
-    let spec = Spec { train: train.len(), test: test.len(), ..cifar10::SPEC };
+    let spec = ImageSpec { train: train.len(), test: test.len(), ..cifar10::IMAGES };
     let dir = tempfile::tempdir().unwrap();
     crate::synthetic::write_cifar10(dir.path(), &spec, train, test);
     let hub = Hub::new(&MultiProgress::new());
-    Dataset::Cifar10.load_as(&spec, Some(dir.path()), &hub).unwrap()
+    cifar10::load(&spec, Some(dir.path()), &hub).unwrap()
 }

@@ -1,18 +1,18 @@
 //! Data sets from folders: right files, and every way in which files can be wrong.
 
-use crate::synthetic::{gzip, idx, splits, write_cifar10, write_fashion_mnist};
-use experiments::data::{Dataset, Hub, ImageData, Spec, cifar10, fashion_mnist};
+use crate::synthetic::{self, gzip, idx, splits, write_cifar10, write_fashion_mnist};
+use experiments::data::{Dataset, Hub, ImageData, ImageSpec, cifar10, fashion_mnist};
 use indicatif::MultiProgress;
 use std::{fs, path::Path};
 
-const FASHION: Spec = Spec { train: 7, test: 4, ..fashion_mnist::SPEC };
-const CIFAR: Spec = Spec { train: 10, test: 3, ..cifar10::SPEC };
+const FASHION: ImageSpec = ImageSpec { train: 7, test: 4, ..fashion_mnist::IMAGES };
+const CIFAR: ImageSpec = ImageSpec { train: 10, test: 3, ..cifar10::IMAGES };
 
-fn load(dataset: Dataset, spec: &Spec, dir: &Path) -> Result<ImageData, String> {
-    dataset.load_as(spec, Some(dir), &Hub::new(&MultiProgress::new())).map_err(|error| error.to_string())
+fn load(dataset: Dataset, spec: &ImageSpec, dir: &Path) -> Result<ImageData, String> {
+    synthetic::load(dataset, spec, Some(dir), &Hub::new(&MultiProgress::new()))
 }
 
-fn write(dataset: Dataset, dir: &Path) -> Spec {
+fn write(dataset: Dataset, dir: &Path) -> ImageSpec {
     match dataset {
         Dataset::FashionMnist => {
             let (train, test) = splits(&FASHION);
@@ -49,7 +49,7 @@ fn official_sizes_are_demanded() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         write(dataset, dir.path());
-        let error = dataset.load(Some(dir.path()), &MultiProgress::new()).unwrap_err().to_string();
+        let error = dataset.load(Some(dir.path()), None, &MultiProgress::new()).unwrap_err().to_string();
         assert!(error.ends_with(line), "{error}");
     }
 }

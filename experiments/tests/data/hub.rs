@@ -6,9 +6,9 @@
 
 use crate::{
     official,
-    synthetic::{self, parquet, png, split_as_parquet, splits, write_cifar10, write_fashion_mnist},
+    synthetic::{self, parquet, png, split_as_parquet, splits, text_as_parquet, write_cifar10, write_fashion_mnist},
 };
-use experiments::data::{Dataset, Hub, Spec, cifar10, fashion_mnist};
+use experiments::data::{Dataset, Hub, ImageData, ImageSpec, cifar10, fashion_mnist, tinyshakespeare};
 use indicatif::MultiProgress;
 use std::{
     collections::HashMap,
@@ -26,10 +26,14 @@ use std::{
 };
 use tempfile::TempDir;
 
-const FASHION: Spec = Spec { train: 7, test: 4, ..fashion_mnist::SPEC };
-const CIFAR: Spec = Spec { train: 10, test: 3, ..cifar10::SPEC };
+const FASHION: ImageSpec = ImageSpec { train: 7, test: 4, ..fashion_mnist::IMAGES };
+const CIFAR: ImageSpec = ImageSpec { train: 10, test: 3, ..cifar10::IMAGES };
 
-fn small(dataset: Dataset) -> Spec {
+fn full(dataset: Dataset) -> ImageSpec {
+    dataset.spec().images.unwrap()
+}
+
+fn small(dataset: Dataset) -> ImageSpec {
     match dataset {
         Dataset::FashionMnist => FASHION,
         _ => CIFAR,
@@ -57,7 +61,7 @@ enum Mode {
     Stall,
 }
 
-/// A server with the Hub's answers for two data sets.
+/// A server with the Hub's answers for the files of a data set.
 struct Server {
     address: SocketAddr,
     files: Arc<HashMap<String, Vec<u8>>>,
@@ -67,15 +71,14 @@ struct Server {
 
 impl Server {
     /// Serves these parquet files as the splits of `dataset`.
-    fn start(dataset: Dataset, train: Vec<u8>, test: Vec<u8>) -> Self {
-        let folder = match dataset {
-            Dataset::FashionMnist => {
-                "/datasets/zalando-datasets/fashion_mnist/resolve/refs%2Fconvert%2Fparquet/fashion_mnist"
-            }
-            _ => "/datasets/cifar10/resolve/refs%2Fconvert%2Fparquet/plain_text",
+    fn start<const FILES: usize>(dataset: Dataset, splits: [(&str, Vec<u8>); FILES]) -> Self {
+        let (repo, folder) = match dataset {
+            Dataset::FashionMnist => ("zalando-datasets/fashion_mnist", "fashion_mnist"),
+            Dataset::Cifar10 => ("cifar10", "plain_text"),
+            _ => ("karpathy/tiny_shakespeare", "default"),
         };
-        let files =
-            [("train", train), ("test", test)].map(|(part, bytes)| (format!("{folder}/{part}/0000.parquet"), bytes));
+        let folder = format!("/datasets/{repo}/resolve/refs%2Fconvert%2Fparquet/{folder}");
+        let files = splits.map(|(part, bytes)| (format!("{folder}/{part}/0000.parquet"), bytes));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),
@@ -148,7 +151,13 @@ fn answer(mut stream: TcpStream, files: &HashMap<String, Vec<u8>>, mode: Mode) -
 const TASK: &str = "DESCENT_TEST_HUB";
 
 /// Loads `dataset` from the server in a child, and compares it with the files in `files`. The error is the child's.
-fn load_in_child(server: &Server, home: &Path, dataset: Dataset, spec: &Spec, files: &Path) -> Result<(), String> {
+fn load_in_child(
+    server: &Server,
+    home: &Path,
+    dataset: Dataset,
+    spec: Option<&ImageSpec>,
+    files: &Path,
+) -> Result<(), String> {
     let endpoint = format!("http://{}", server.address);
     // hf-hub's own pauses between attempts last up to six seconds.
     let stalls = *server.mode.lock().unwrap() == Mode::Stall;
@@ -160,11 +169,11 @@ fn load_from(
     endpoint: &str,
     home: &Path,
     dataset: Dataset,
-    spec: &Spec,
+    spec: Option<&ImageSpec>,
     files: &Path,
     patience: Duration,
 ) -> Result<(), String> {
-    let task = serde_json::json!([dataset, spec.train, spec.test, files, patience]);
+    let task = serde_json::json!([dataset, spec.map(|spec| (spec.train, spec.test)), files, patience]);
     let mut command = Command::new(env::current_exe().unwrap());
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
@@ -173,7 +182,7 @@ fn load_from(
         }
     }
     let output = command
-        .args(["hub::images_from_the_hub_equal_those_of_the_files", "--exact", "--nocapture"])
+        .args(["hub::data_from_the_hub_equals_that_of_the_files", "--exact", "--nocapture"])
         .env("HF_ENDPOINT", endpoint)
         .env("HF_HOME", home)
         .env(TASK, task.to_string())
@@ -190,27 +199,35 @@ fn load_from(
 
 /// What the child does.
 fn child(task: &str) {
-    let (dataset, train, test, files, patience): (Dataset, usize, usize, PathBuf, Duration) =
+    let (dataset, sizes, files, patience): (Dataset, Option<(usize, usize)>, PathBuf, Duration) =
         serde_json::from_str(task).unwrap();
-    let spec = Spec { train, test, ..*dataset.spec() };
-    let progress = MultiProgress::new();
-    let hub = Hub { progress, patience };
-    let outcome = match dataset.load_as(&spec, None, &hub) {
-        Err(error) => error.to_string(),
-        Ok(data) => {
-            let expected = dataset.load_as(&spec, Some(&files), &hub).unwrap();
-            assert!(data == expected, "the Hub's images differ from the files'");
-            if spec != *dataset.spec() {
-                equals_candle_datasets(dataset, &data);
-            }
-            "equal".into()
+    let hub = Hub { progress: MultiProgress::new(), patience };
+    let outcome = match sizes {
+        Some((train, test)) => {
+            let spec = ImageSpec { train, test, ..full(dataset) };
+            let load = |dir| synthetic::load(dataset, &spec, dir, &hub);
+            compare(load, &files)
+                .inspect(|data| {
+                    if spec != full(dataset) {
+                        equals_candle_datasets(dataset, data);
+                    }
+                })
+                .map(|_| ())
         }
+        None => compare(|dir| tinyshakespeare::load(dir, &hub).map_err(|error| error.to_string()), &files).map(|_| ()),
     };
-    println!("outcome: {outcome}\nend of outcome");
+    println!("outcome: {}\nend of outcome", outcome.err().unwrap_or("equal".into()));
+}
+
+/// What `load` gives from the Hub, which must be what it gives from files.
+fn compare<T: PartialEq>(load: impl Fn(Option<&Path>) -> Result<T, String>, files: &Path) -> Result<T, String> {
+    let data = load(None)?;
+    assert!(data == load(Some(files)).unwrap(), "the Hub's data differs from that of the files");
+    Ok(data)
 }
 
 /// candle-datasets reads the same cache: as floats, and the colour images with rows and columns swapped.
-fn equals_candle_datasets(dataset: Dataset, data: &experiments::data::ImageData) {
+fn equals_candle_datasets(dataset: Dataset, data: &ImageData) {
     let candle = match dataset {
         Dataset::FashionMnist => candle_datasets::vision::fashion_mnist::load(),
         _ => candle_datasets::vision::cifar::load(),
@@ -239,18 +256,19 @@ fn setup(dataset: Dataset) -> (TempDir, Server, TempDir) {
         Dataset::FashionMnist => write_fashion_mnist(files.path(), &spec, &train, &test),
         _ => write_cifar10(files.path(), &spec, &train, &test),
     }
-    let server = Server::start(dataset, split_as_parquet(&spec, &train), split_as_parquet(&spec, &test));
+    let server =
+        Server::start(dataset, [("train", split_as_parquet(&spec, &train)), ("test", split_as_parquet(&spec, &test))]);
     (files, server, tempfile::tempdir().unwrap())
 }
 
 #[test]
-fn images_from_the_hub_equal_those_of_the_files() {
+fn data_from_the_hub_equals_that_of_the_files() {
     if let Ok(task) = env::var(TASK) {
         return child(&task);
     }
     for dataset in [Dataset::FashionMnist, Dataset::Cifar10] {
         let (files, server, home) = setup(dataset);
-        let load = || load_in_child(&server, home.path(), dataset, &small(dataset), files.path());
+        let load = || load_in_child(&server, home.path(), dataset, Some(&small(dataset)), files.path());
         load().unwrap();
         assert!(server.requests() > 0);
         // The second time everything is in the cache, and no Hub is needed.
@@ -258,8 +276,8 @@ fn images_from_the_hub_equal_those_of_the_files() {
         load().unwrap();
         assert_eq!(server.requests(), 0);
         // With the sizes of the real data sets, these are too few.
-        let error = load_in_child(&server, home.path(), dataset, dataset.spec(), files.path()).unwrap_err();
-        let expected = format!("expected {} images, found {}", dataset.spec().train, small(dataset).train);
+        let error = load_in_child(&server, home.path(), dataset, Some(&full(dataset)), files.path()).unwrap_err();
+        let expected = format!("expected {} images, found {}", full(dataset).train, small(dataset).train);
         assert!(error.ends_with(&expected), "{error}");
     }
 }
@@ -278,7 +296,7 @@ fn a_failed_download_is_an_error_and_leaves_nothing_behind() {
         (Mode::Stall, "no new byte for 1 seconds after "),
     ] {
         let (files, server, home) = setup(dataset);
-        let load = || load_in_child(&server, home.path(), dataset, &small(dataset), files.path());
+        let load = || load_in_child(&server, home.path(), dataset, Some(&small(dataset)), files.path());
         server.set(mode);
         let error = load().unwrap_err();
         let start = "cannot download plain_text/train/0000.parquet of the Hub's data set cifar10: ";
@@ -299,7 +317,7 @@ fn a_hub_that_is_not_there_is_an_error() {
         &format!("http://{closed}"),
         home.path(),
         Dataset::FashionMnist,
-        &FASHION,
+        Some(&FASHION),
         files.path(),
         Duration::from_secs(60),
     )
@@ -314,7 +332,7 @@ fn damaged_files_in_the_cache_are_replaced() {
     let dataset = Dataset::Cifar10;
     for keep in [0, 3, 200] {
         let (files, server, home) = setup(dataset);
-        let load = || load_in_child(&server, home.path(), dataset, &small(dataset), files.path());
+        let load = || load_in_child(&server, home.path(), dataset, Some(&small(dataset)), files.path());
         load().unwrap();
         let blobs = home.path().join("hub/datasets--cifar10/blobs");
         let mut damaged = 0;
@@ -362,8 +380,8 @@ fn wrong_content_is_an_error() {
         (b"PAR1 nothing in between PAR1".to_vec(), "expected a parquet file, found ".into()),
     ] {
         let (files, good, home) = setup(dataset);
-        let server = Server::start(dataset, train, test.clone());
-        let load = |server| load_in_child(server, home.path(), dataset, &CIFAR, files.path());
+        let server = Server::start(dataset, [("train", train), ("test", test.clone())]);
+        let load = |server| load_in_child(server, home.path(), dataset, Some(&CIFAR), files.path());
         let error = load(&server).unwrap_err();
         assert!(error.contains(&expected) && !error.contains('\n'), "{error}\n{expected}");
         assert!(error.contains("plain_text/train/0000.parquet: expected"), "{error}");
@@ -378,10 +396,66 @@ fn official_images_come_through_the_hub_unchanged() {
         return;
     };
     for dataset in [Dataset::FashionMnist, Dataset::Cifar10] {
-        let data = dataset.load(Some(&dir), &MultiProgress::new()).unwrap();
-        let [train, test] = [&data.train, &data.test].map(|split| synthetic::split_as_parquet(dataset.spec(), split));
-        let server = Server::start(dataset, train, test);
+        let (data, spec) = (official::images(dataset, &dir), full(dataset));
+        let splits = [("train", &data.train), ("test", &data.test)];
+        let server = Server::start(dataset, splits.map(|(part, split)| (part, split_as_parquet(&spec, split))));
         let home = tempfile::tempdir().unwrap();
-        load_in_child(&server, home.path(), dataset, dataset.spec(), &dir).unwrap();
+        load_in_child(&server, home.path(), dataset, Some(&spec), &dir).unwrap();
     }
+}
+
+/// A text with Tiny Shakespeare's size and number of different characters, cut where the Hub cuts it: 65
+/// characters in a random order.
+fn synthetic_text() -> String {
+    let mut state = 1_u32;
+    let mut character = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(b'-' + ((state >> 16) % 65) as u8)
+    };
+    (0..1_115_394).map(|_| character()).collect()
+}
+
+/// The splits as the Hub holds them, the training split in two rows.
+fn as_splits(text: &str) -> [(&'static str, Vec<u8>); 3] {
+    let (train, rest) = text.split_at(1_003_854);
+    let (validation, test) = rest.split_at(55_770);
+    let (first, second) = train.split_at(500_000);
+    [
+        ("train", text_as_parquet("text", &[first, second])),
+        ("validation", text_as_parquet("text", &[validation])),
+        ("test", text_as_parquet("text", &[test])),
+    ]
+}
+
+#[test]
+fn text_from_the_hub_equals_that_of_the_file() {
+    let dataset = Dataset::Tinyshakespeare;
+    let text = synthetic_text();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("input.txt"), &text).unwrap();
+    let good = as_splits(&text);
+    let home = tempfile::tempdir().unwrap();
+    let load = |server: &Server| load_in_child(server, home.path(), dataset, None, files.path());
+    // Wrong content is an error, and is not kept.
+    for (part, bytes, expected) in [
+        (0, text_as_parquet("text", &["short"]), "karpathy/tiny_shakespeare: expected 1115394 bytes, found 111545"),
+        (1, text_as_parquet("words", &["a"]), "0000.parquet: expected a column `text` of text, found row 0 without it"),
+        (2, b"PAR1 nothing in between PAR1".to_vec(), "0000.parquet: expected a parquet file, found "),
+    ] {
+        let mut splits = good.clone();
+        splits[part].1 = bytes;
+        let error = load(&Server::start(dataset, splits)).unwrap_err();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}\n{expected}");
+    }
+    let server = Server::start(dataset, good);
+    load(&server).unwrap();
+    assert!(server.requests() > 0);
+    // The second time everything is in the cache.
+    server.set(Mode::Status(500));
+    load(&server).unwrap();
+    assert_eq!(server.requests(), 0);
+    let home = tempfile::tempdir().unwrap();
+    let error = load_in_child(&server, home.path(), dataset, None, files.path()).unwrap_err();
+    let start = "cannot download default/train/0000.parquet of the Hub's data set karpathy/tiny_shakespeare: ";
+    assert!(error.starts_with(start) && error.contains("500") && error.ends_with("--data-dir DIR"), "{error}");
 }

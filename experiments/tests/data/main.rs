@@ -5,3 +5,4 @@ mod files;
 mod hub;
 mod official;
 mod synthetic;
+mod text;

@@ -1,8 +1,8 @@
 //! The official files, where the variable `DESCENT_DATA` names their folder.
 
-use experiments::data::{Dataset, ImageData};
+use experiments::data::{Data, Dataset, ImageData};
 use indicatif::MultiProgress;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder, or a line that says what is skipped.
 pub fn folder(test: &str) -> Option<PathBuf> {
@@ -11,6 +11,14 @@ pub fn folder(test: &str) -> Option<PathBuf> {
         println!("skipped: {test} (DESCENT_DATA names no folder)");
     }
     dir
+}
+
+/// The official images.
+pub fn images(dataset: Dataset, dir: &Path) -> ImageData {
+    match dataset.load(Some(dir), None, &MultiProgress::new()).unwrap() {
+        Data::Images(data) => data,
+        Data::Text(data) => panic!("{} is text", data.name),
+    }
 }
 
 fn per_class(labels: &[u8]) -> Vec<usize> {
@@ -31,7 +39,7 @@ fn official_files_have_their_published_statistics() {
         (Dataset::FashionMnist, 60_000, vec![0.2860], vec![0.3530], [9, 0, 0, 3]),
         (Dataset::Cifar10, 50_000, vec![0.4914, 0.4822, 0.4465], vec![0.2470, 0.2435, 0.2616], [6, 9, 9, 4]),
     ] {
-        let data: ImageData = dataset.load(Some(&dir), &MultiProgress::new()).unwrap();
+        let data = images(dataset, &dir);
         assert_eq!((data.train.len(), data.test.len()), (n, 10_000));
         for split in [&data.train, &data.test] {
             let len = data.channels * data.height * data.width;

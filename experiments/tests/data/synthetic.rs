@@ -1,7 +1,7 @@
 //! Small data sets in every format that the loaders read. Their images have no symmetry, so a wrong order of rows,
 //! columns or channels shows.
 
-use experiments::data::{Spec, Split};
+use experiments::data::{Dataset, Hub, ImageData, ImageSpec, Split, cifar10, fashion_mnist};
 use flate2::{Compression, write::GzEncoder};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use parquet::{
@@ -12,8 +12,18 @@ use parquet::{
 };
 use std::{fs, io::Write, path::Path, sync::Arc};
 
+/// Reads `dataset`, whose files have the numbers of images of `spec`, from the folder or the Hub.
+pub fn load(dataset: Dataset, spec: &ImageSpec, dir: Option<&Path>, hub: &Hub) -> Result<ImageData, String> {
+    let load = match dataset {
+        Dataset::FashionMnist => fashion_mnist::load,
+        Dataset::Cifar10 => cifar10::load,
+        other => panic!("{other} has no files of images"),
+    };
+    load(spec, dir, hub).map_err(|error| error.to_string())
+}
+
 /// `images` images whose bytes come from a linear congruential generator, and labels that take every class.
-pub fn split(spec: &Spec, images: usize, seed: u32) -> Split {
+pub fn split(spec: &ImageSpec, images: usize, seed: u32) -> Split {
     let mut state = seed;
     let mut byte = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -26,12 +36,12 @@ pub fn split(spec: &Spec, images: usize, seed: u32) -> Split {
 }
 
 /// Both splits, in the sizes that `spec` says.
-pub fn splits(spec: &Spec) -> (Split, Split) {
+pub fn splits(spec: &ImageSpec) -> (Split, Split) {
     (split(spec, spec.train, 1), split(spec, spec.test, 2))
 }
 
 /// CIFAR-10's binary files.
-pub fn write_cifar10(dir: &Path, spec: &Spec, train: &Split, test: &Split) {
+pub fn write_cifar10(dir: &Path, spec: &ImageSpec, train: &Split, test: &Split) {
     let mut records: Vec<u8> = Vec::new();
     for split in [train, test] {
         for (label, image) in split.labels.iter().zip(split.images.chunks(spec.image_len())) {
@@ -60,7 +70,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Fashion-MNIST's files: packed ones for the training split, and plain ones for the test split.
-pub fn write_fashion_mnist(dir: &Path, spec: &Spec, train: &Split, test: &Split) {
+pub fn write_fashion_mnist(dir: &Path, spec: &ImageSpec, train: &Split, test: &Split) {
     let (rows, columns) = (spec.height as u32, spec.width as u32);
     for (split, part) in [(train, "train"), (test, "t10k")] {
         let n = split.len() as u32;
@@ -80,7 +90,7 @@ pub fn write_fashion_mnist(dir: &Path, spec: &Spec, train: &Split, test: &Split)
 }
 
 /// One image as PNG.
-pub fn png(spec: &Spec, image: &[u8]) -> Vec<u8> {
+pub fn png(spec: &ImageSpec, image: &[u8]) -> Vec<u8> {
     let plane = spec.height * spec.width;
     let pixels: Vec<u8> =
         (0..plane).flat_map(|i| (0..spec.channels).map(move |channel| image[channel * plane + i])).collect();
@@ -125,8 +135,22 @@ pub fn parquet(pictures: &[Vec<u8>], labels: &[i64]) -> Vec<u8> {
 }
 
 /// A split as the Hub holds it.
-pub fn split_as_parquet(spec: &Spec, split: &Split) -> Vec<u8> {
+pub fn split_as_parquet(spec: &ImageSpec, split: &Split) -> Vec<u8> {
     let pictures: Vec<_> = split.images.chunks(spec.image_len()).map(|image| png(spec, image)).collect();
     let labels: Vec<_> = split.labels.iter().map(|&label| label.into()).collect();
     parquet(&pictures, &labels)
+}
+
+/// A parquet file with a column of text.
+pub fn text_as_parquet(column: &str, rows: &[&str]) -> Vec<u8> {
+    let schema = format!("message schema {{ optional binary {column} (UTF8); }}");
+    let schema = Arc::new(parse_message_type(&schema).unwrap());
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema, Arc::default()).unwrap();
+    let values: Vec<ByteArray> = rows.iter().map(|&row| row.into()).collect();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<ByteArrayType>().write_batch(&values, Some(&vec![1; rows.len()]), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.into_inner().unwrap()
 }

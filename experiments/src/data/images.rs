@@ -1,0 +1,213 @@
+//! Images with integer labels, held as bytes and normalised batch by batch.
+
+use crate::random::{Purpose, stream};
+use rand::seq::SliceRandom;
+
+/// What the images of a data set are, and what its files must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageSpec {
+    /// Colour channels of an image.
+    pub channels: usize,
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// Labels are `0..classes`.
+    pub classes: usize,
+    /// The byte that stands for full brightness.
+    pub max_value: u8,
+    /// Images for training.
+    pub train: usize,
+    /// Images for testing.
+    pub test: usize,
+}
+
+impl ImageSpec {
+    /// Bytes of one image.
+    pub fn image_len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+}
+
+/// A data set of images with integer labels, held as bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageData {
+    /// The data set's name.
+    pub name: &'static str,
+    /// Colour channels of an image.
+    pub channels: usize,
+    /// Rows of an image.
+    pub height: usize,
+    /// Columns of an image.
+    pub width: usize,
+    /// Labels are `0..classes`.
+    pub classes: usize,
+    /// The byte that stands for full brightness, 1.0.
+    pub max_value: u8,
+    /// What a model learns from.
+    pub train: Split,
+    /// What it is judged by.
+    pub test: Split,
+    /// Per channel, the mean of the training split's pixels, in 0..1 (byte / `max_value`).
+    pub mean: Vec<f32>,
+    /// Per channel, the standard deviation of the training split's pixels about that mean (divided by their number,
+    /// not by one less), in the same unit; 1 for a channel that never changes, so that it can divide.
+    pub std: Vec<f32>,
+}
+
+/// Images and their labels.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Split {
+    /// Bytes in the order (image, channel, row, column).
+    pub images: Vec<u8>,
+    /// One label per image.
+    pub labels: Vec<u8>,
+}
+
+impl Split {
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are no images.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    pub(super) fn with_capacity(images: usize, image_len: usize) -> Self {
+        Self { images: Vec::with_capacity(images * image_len), labels: Vec::with_capacity(images) }
+    }
+}
+
+/// How one training image is moved and mirrored. The default leaves it alone.
+///
+/// With `dy` and `dx` uniform in -4..=4 and `flip` a fair coin it is the usual CIFAR-10 augmentation (He et al. 2016,
+/// arXiv:1512.03385, section 4.2): pad by 4 pixels, cut out a window of the image's size, mirror it at random. The
+/// padding is black before normalisation, as in PyTorch's pipeline of `RandomCrop(32, padding=4)`,
+/// `RandomHorizontalFlip`, `ToTensor`, `Normalize`, so a padded pixel becomes `-mean / std`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Augment {
+    /// Rows that the window lies lower than the image.
+    pub dy: i8,
+    /// Columns that the window lies farther right than the image.
+    pub dx: i8,
+    /// Whether to swap left and right, after the window was cut.
+    pub flip: bool,
+}
+
+impl ImageData {
+    pub(super) fn new(name: &'static str, spec: &ImageSpec, (train, test): (Split, Split)) -> Self {
+        let (mean, std) = mean_and_std(spec, &train);
+        Self {
+            name,
+            channels: spec.channels,
+            height: spec.height,
+            width: spec.width,
+            classes: spec.classes,
+            max_value: spec.max_value,
+            train,
+            test,
+            mean,
+            std,
+        }
+    }
+
+    /// The same kind of data for choosing hyperparameters: a fixed tenth of the training images is for testing, the others
+    /// are for training. The test images are in neither, and the constants of the normalisation stay.
+    pub fn split_for_tuning(&self) -> Self {
+        let mut order: Vec<usize> = (0..self.train.len()).collect();
+        order.shuffle(&mut stream(0, Purpose::Tuning, 0));
+        let (train, test) = order.split_at(order.len() * 9 / 10);
+        let image_len = self.channels * self.height * self.width;
+        let part = |indices: &[usize]| {
+            let mut part = Split::with_capacity(indices.len(), image_len);
+            for &index in indices {
+                part.images.extend_from_slice(&self.train.images[index * image_len..][..image_len]);
+                part.labels.push(self.train.labels[index]);
+            }
+            part
+        };
+        Self { train: part(train), test: part(test), mean: self.mean.clone(), std: self.std.clone(), ..*self }
+    }
+
+    /// The pixels of `split`'s images at `indices`, `(byte / max_value - mean) / std` in the order (image, channel, row,
+    /// column), and their labels. `augment` has one entry per index; evaluation gives none.
+    ///
+    /// # Panics
+    /// When an index is not in the split, or `augment` has another length than `indices`.
+    pub fn batch(&self, split: &Split, indices: &[usize], augment: Option<&[Augment]>) -> (Vec<f32>, Vec<u32>) {
+        if let Some(augment) = augment {
+            assert_eq!(augment.len(), indices.len(), "one augmentation per image");
+        }
+        let plane_len = self.height * self.width;
+        let image_len = self.channels * plane_len;
+        let mut pixels = vec![0.0; indices.len() * image_len];
+        for (i, (out, &index)) in pixels.chunks_exact_mut(image_len).zip(indices).enumerate() {
+            let augment = augment.map_or(Augment::default(), |augment| augment[i]);
+            let image = &split.images[index * image_len..][..image_len];
+            let planes = out.chunks_exact_mut(plane_len).zip(image.chunks_exact(plane_len));
+            for (channel, (out, plane)) in planes.enumerate() {
+                let scale = 1.0 / (f32::from(self.max_value) * self.std[channel]);
+                let black = -self.mean[channel] / self.std[channel];
+                self.write_plane(out, plane, augment, |byte| f32::from(byte) * scale + black);
+            }
+        }
+        let labels = indices.iter().map(|&index| split.labels[index].into()).collect();
+        (pixels, labels)
+    }
+
+    fn write_plane(
+        &self,
+        out: &mut [f32],
+        plane: &[u8],
+        Augment { dy, dx, flip }: Augment,
+        normalise: impl Fn(u8) -> f32,
+    ) {
+        let (dy, dx, width) = (isize::from(dy), isize::from(dx), self.width as isize);
+        // The columns of the window that the image covers.
+        let left = (-dx).clamp(0, width);
+        let right = (width - dx).clamp(0, width);
+        for (y, out) in out.chunks_exact_mut(self.width).enumerate() {
+            let row = y.checked_add_signed(dy).filter(|&row| row < self.height && left < right);
+            match row {
+                Some(row) => {
+                    let start = row * self.width + (left + dx) as usize;
+                    let (left, right) = (left as usize, right as usize);
+                    out[..left].fill(normalise(0));
+                    out[right..].fill(normalise(0));
+                    let bytes = &plane[start..][..right - left];
+                    for (out, &byte) in out[left..right].iter_mut().zip(bytes) {
+                        *out = normalise(byte);
+                    }
+                }
+                None => out.fill(normalise(0)),
+            }
+            if flip {
+                out.reverse();
+            }
+        }
+    }
+}
+
+/// Exact sums of bytes and their squares, so the order of the images does not matter.
+fn mean_and_std(spec: &ImageSpec, split: &Split) -> (Vec<f32>, Vec<f32>) {
+    let plane_len = spec.height * spec.width;
+    let mut sums = vec![(0_u64, 0_u64); spec.channels];
+    for image in split.images.chunks_exact(spec.image_len()) {
+        for ((sum, squares), plane) in sums.iter_mut().zip(image.chunks_exact(plane_len)) {
+            *sum += plane.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+            *squares += plane.iter().map(|&byte| u64::from(byte).pow(2)).sum::<u64>();
+        }
+    }
+    let n = (split.len() * plane_len).max(1) as f64;
+    let max = f64::from(spec.max_value);
+    sums.into_iter()
+        .map(|(sum, squares)| {
+            let mean = sum as f64 / n;
+            let std = (squares as f64 / n - mean * mean).max(0.0).sqrt();
+            let std = if std > 0.0 { std / max } else { 1.0 };
+            ((mean / max) as f32, std as f32)
+        })
+        .unzip()
+}

@@ -1,0 +1,297 @@
+//! A model by the text that users write: `NAME` or `NAME:KEY=VALUE,..`.
+
+use super::{Build, ImageShape, Model, ModelSpec, Shape, all};
+use crate::{
+    data::{Data, Kind},
+    names,
+};
+use anyhow::{Context, Result, anyhow, bail};
+use candle_nn::VarBuilder;
+use std::fmt;
+
+/// Something that can be set about a model.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub doc: &'static str,
+    /// Its value where none is given.
+    pub default: Value,
+    /// The values it can have.
+    pub allowed: Allowed,
+}
+
+/// The value of a [`Key`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// A whole number.
+    Whole(usize),
+    /// A number.
+    Number(f64),
+    /// One of a few words.
+    Word(&'static str),
+}
+
+/// The values that a [`Key`] can have.
+#[derive(Debug)]
+pub enum Allowed {
+    /// Whole numbers from the first to the last.
+    Whole(usize, usize),
+    /// Numbers from 0 to below 1.
+    Share,
+    /// These words.
+    Words(&'static [&'static str]),
+}
+
+impl Allowed {
+    fn read(&self, text: &str) -> Option<Value> {
+        match *self {
+            Self::Whole(low, high) => {
+                text.parse().ok().filter(|number| (low..=high).contains(number)).map(Value::Whole)
+            }
+            Self::Share => text.parse().ok().filter(|number| (0.0..1.0).contains(number)).map(Value::Number),
+            Self::Words(words) => words.iter().find(|word| **word == text).map(|word| Value::Word(word)),
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(number) => number.fmt(f),
+            Self::Number(number) => number.fmt(f),
+            Self::Word(word) => word.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Allowed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(low, high) => write!(f, "a whole number from {low} to {high}"),
+            Self::Share => f.write_str("a number from 0 to below 1"),
+            Self::Words(words) => f.write_str(&words.join(" or ")),
+        }
+    }
+}
+
+/// A model and the values of all its keys. It prints as the text that [`parse`] reads, with every key.
+#[derive(Clone, Debug)]
+pub struct ModelConfig {
+    spec: &'static ModelSpec,
+    /// In the order of the keys.
+    values: Vec<Value>,
+}
+
+/// Reads a model, as in `--model NAME[:KEY=VALUE,..]`.
+///
+/// # Errors
+/// An unknown name or key (with the nearest known one), a key that is given twice, or a value that is not allowed.
+pub fn parse(text: &str) -> Result<ModelConfig> {
+    let (name, pairs) = text.split_once(':').unwrap_or((text, ""));
+    let spec = all().iter().find(|spec| spec.name == name);
+    let spec = spec.ok_or_else(|| names::unknown("model", name, all().iter().map(|spec| spec.name)))?;
+    let mut values: Vec<Option<Value>> = vec![None; spec.keys.len()];
+    for pair in pairs.split(',').filter(|_| !pairs.is_empty()) {
+        let (name, value) =
+            pair.split_once('=').ok_or_else(|| anyhow!("{}: `{pair}` is not of the form key=value", spec.name))?;
+        let index = spec.keys.iter().position(|key| key.name == name).ok_or_else(|| match spec.keys {
+            [] => anyhow!("{} has no keys, and `{name}` is given", spec.name),
+            keys => names::unknown(&format!("key of {}", spec.name), name, keys.iter().map(|key| key.name)),
+        })?;
+        let allowed = &spec.keys[index].allowed;
+        let value = allowed
+            .read(value)
+            .ok_or_else(|| anyhow!("{}: {name} = {value} is not allowed: it must be {allowed}", spec.name))?;
+        if values[index].replace(value).is_some() {
+            bail!("{}: `{name}` is given twice", spec.name);
+        }
+    }
+    let values = values.iter().zip(spec.keys).map(|(value, key)| value.unwrap_or(key.default)).collect();
+    let config = ModelConfig { spec, values };
+    (spec.check)(&config).map_err(|problem| anyhow!("{}: {problem}", spec.name))?;
+    Ok(config)
+}
+
+impl ModelConfig {
+    /// The model without its values.
+    pub fn spec(&self) -> &'static ModelSpec {
+        self.spec
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &'static str {
+        self.spec.name
+    }
+
+    /// What the model takes.
+    pub fn kind(&self) -> Kind {
+        self.spec.kind()
+    }
+
+    /// The value of this key, if the model has it.
+    pub fn get(&self, key: &str) -> Option<Value> {
+        let index = self.spec.keys.iter().position(|known| known.name == key)?;
+        Some(self.values[index])
+    }
+
+    /// How many tokens a window has; none for a model of images.
+    pub fn context(&self) -> Option<usize> {
+        match self.get("context") {
+            Some(Value::Whole(context)) => Some(context),
+            _ => None,
+        }
+    }
+
+    /// What the model takes when it learns from `data`.
+    ///
+    /// # Errors
+    /// When the model is for another kind of data, or no window fits into the text.
+    pub fn shape(&self, data: &Data) -> Result<Shape> {
+        self.demand(data.kind(), data.name())?;
+        match data {
+            Data::Images(data) => Ok(Shape::Images(ImageShape {
+                channels: data.channels,
+                height: data.height,
+                width: data.width,
+                classes: data.classes,
+            })),
+            Data::Text(data) => {
+                let context = self.context().context("a model of text has a context")?;
+                let shortest = data.train.len().min(data.test.len());
+                if shortest <= context {
+                    bail!(
+                        "model {}: context = {context} is too large for {}: a part of it has {shortest} characters, and a \
+                         window takes one more than its context",
+                        self.spec.name,
+                        data.name
+                    );
+                }
+                Ok(Shape::Text { vocabulary: data.vocabulary.len(), context })
+            }
+        }
+    }
+
+    /// Creates the model's layers in `vb`.
+    ///
+    /// # Errors
+    /// When the model is for another kind of data or another context, or candle fails.
+    pub fn build(&self, shape: &Shape, vb: VarBuilder) -> Result<Box<dyn Model>> {
+        match (self.spec.build, *shape) {
+            (Build::Images(build), Shape::Images(shape)) => Ok(build(shape, vb)?),
+            (Build::Text(_), Shape::Text { context, .. }) if self.context() != Some(context) => {
+                bail!("model {self}: its context cannot be {context}")
+            }
+            (Build::Text(build), Shape::Text { vocabulary, .. }) => Ok(build(self, vocabulary, vb)?),
+            _ => self.demand(shape.kind(), "the data").and_then(|()| bail!("model {self} cannot be built")),
+        }
+    }
+
+    fn demand(&self, kind: Kind, data: &str) -> Result<()> {
+        if self.kind() == kind {
+            return Ok(());
+        }
+        let fitting = all().iter().filter(|spec| spec.kind() == kind).map(|spec| spec.name).collect::<Vec<_>>();
+        bail!("model {} takes {}, and {data} has {kind} (for {})", self.spec.name, self.kind(), fitting.join(", "))
+    }
+}
+
+impl PartialEq for ModelConfig {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec.name == other.spec.name && self.values == other.values
+    }
+}
+
+impl fmt::Display for ModelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.spec.name)?;
+        for (i, (key, value)) in self.spec.keys.iter().zip(&self.values).enumerate() {
+            write!(f, "{}{}={value}", if i == 0 { ':' } else { ',' }, key.name)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        data::{TextData, digits},
+        models::Parameters,
+    };
+    use candle_core::Device;
+
+    #[test]
+    fn a_model_prints_as_what_is_read() {
+        let all_keys = "gpt:layers=4,heads=4,width=128,context=64,dropout=0,norm=pre";
+        for (text, expected) in [
+            ("mlp", "mlp"),
+            ("resnet20", "resnet20"),
+            ("gpt", all_keys),
+            ("gpt:", all_keys),
+            (all_keys, all_keys),
+            ("gpt:norm=post,layers=6", "gpt:layers=6,heads=4,width=128,context=64,dropout=0,norm=post"),
+            ("gpt:dropout=0.20", "gpt:layers=4,heads=4,width=128,context=64,dropout=0.2,norm=pre"),
+        ] {
+            let config = parse(text).unwrap();
+            assert_eq!(config.to_string(), expected);
+            assert_eq!(parse(expected).unwrap(), config);
+        }
+        assert_ne!(parse("gpt").unwrap(), parse("gpt:norm=post").unwrap());
+        assert_eq!((parse("gpt:context=32").unwrap().context(), parse("cnn").unwrap().context()), (Some(32), None));
+    }
+
+    #[test]
+    fn wrong_models_are_errors_of_one_line() {
+        for (text, expected) in [
+            ("gtp", "unknown model `gtp`: did you mean `gpt`? (known: mlp, cnn, resnet20, gpt)"),
+            (
+                "gpt:layer=2",
+                "unknown key of gpt `layer`: did you mean `layers`? (known: layers, heads, width, context, dropout, norm)",
+            ),
+            ("mlp:layers=2", "mlp has no keys, and `layers` is given"),
+            ("gpt:layers", "gpt: `layers` is not of the form key=value"),
+            ("gpt:layers=2,layers=2", "gpt: `layers` is given twice"),
+            ("gpt:layers=0", "gpt: layers = 0 is not allowed: it must be a whole number from 1 to 96"),
+            ("gpt:layers=2.5", "gpt: layers = 2.5 is not allowed: it must be a whole number from 1 to 96"),
+            ("gpt:dropout=1", "gpt: dropout = 1 is not allowed: it must be a number from 0 to below 1"),
+            ("gpt:dropout=NaN", "gpt: dropout = NaN is not allowed: it must be a number from 0 to below 1"),
+            ("gpt:norm=mid", "gpt: norm = mid is not allowed: it must be pre or post"),
+            ("gpt:width=30", "gpt: width = 30 is not a multiple of heads = 4"),
+        ] {
+            assert_eq!(parse(text).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_model_and_its_data_are_of_one_kind() {
+        let images = Data::Images(digits::load());
+        let text = Data::Text(TextData::from_text("ab", &"ab".repeat(500)).unwrap());
+        let (mlp, gpt) = (parse("mlp").unwrap(), parse("gpt").unwrap());
+        let shape = mlp.shape(&images).unwrap();
+        assert_eq!(shape, Shape::Images(ImageShape { channels: 1, height: 8, width: 8, classes: 10 }));
+        assert_eq!(gpt.shape(&text).unwrap(), Shape::Text { vocabulary: 2, context: 64 });
+        let error = |result: Result<Shape>| result.unwrap_err().to_string();
+        assert_eq!(error(mlp.shape(&text)), "model mlp takes images, and ab has text (for gpt)");
+        assert_eq!(error(gpt.shape(&images)), "model gpt takes text, and digits has images (for mlp, cnn, resnet20)");
+        let wide = parse("gpt:context=100").unwrap();
+        assert_eq!(
+            error(wide.shape(&text)),
+            "model gpt: context = 100 is too large for ab: a part of it has 100 characters, and a window takes one more \
+             than its context"
+        );
+
+        let parameters = Parameters::new(0);
+        let build = |config: &ModelConfig, shape| {
+            config.build(&shape, parameters.builder(&Device::Cpu)).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            build(&gpt, shape).unwrap_err(),
+            "model gpt takes text, and the data has images (for mlp, cnn, resnet20)"
+        );
+        let wrong = build(&gpt, Shape::Text { vocabulary: 2, context: 32 }).unwrap_err();
+        assert!(wrong.starts_with("model gpt:") && wrong.ends_with("its context cannot be 32"), "{wrong}");
+        assert_eq!(build(&gpt, Shape::Text { vocabulary: 2, context: 64 }), Ok(()));
+    }
+}

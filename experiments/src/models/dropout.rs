@@ -1,0 +1,106 @@
+//! Dropout (Srivastava et al. 2014, JMLR 15:1929) with masks of our own.
+
+use super::{Mode, Pass};
+use crate::random::{Purpose, stream};
+use candle_core::{DType, Result, Tensor, bail};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+/// Sets values to 0 with probability `rate` in training, and divides the others by `1 - rate`. Its masks are a function of
+/// the pass's noise and the layer's name.
+pub(super) struct Dropout {
+    rate: f64,
+    name: String,
+}
+
+impl Dropout {
+    pub(super) fn new(rate: f64, name: impl Into<String>) -> Self {
+        Self { rate, name: name.into() }
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        match self.draw(pass)? {
+            None => Ok(x.clone()),
+            Some(masks) => x * masks.tensor(x)?,
+        }
+    }
+
+    /// The masks of this pass; none where nothing is dropped.
+    pub(super) fn draw(&self, pass: &Pass) -> Result<Option<Masks>> {
+        if self.rate == 0.0 || pass.mode == Mode::Evaluate {
+            return Ok(None);
+        }
+        match pass.noise {
+            Some(noise) => {
+                let rng = stream(noise.seed, Purpose::Dropout(&self.name), noise.step);
+                Ok(Some(Masks { rate: self.rate, rng }))
+            }
+            None => bail!("{}: dropout = {} needs noise in training", self.name, self.rate),
+        }
+    }
+}
+
+/// As many masks as needed, each from a stream of its own, so that they can be drawn in any order.
+pub(super) struct Masks {
+    rate: f64,
+    rng: ChaCha8Rng,
+}
+
+impl Masks {
+    /// What a value that stays is multiplied by.
+    pub(super) fn scale(&self) -> f32 {
+        (1.0 / (1.0 - self.rate)) as f32
+    }
+
+    /// Whether each of a mask's values stays.
+    pub(super) fn mask(&self, index: usize) -> impl FnMut() -> bool + use<> {
+        let mut rng = self.rng.clone();
+        rng.set_stream(index as u64);
+        let dropped = (self.rate * 2f64.powi(32)) as u32;
+        move || rng.next_u32() >= dropped
+    }
+
+    /// The first mask in the shape of `x`: 0 or [`Masks::scale`].
+    fn tensor(&self, x: &Tensor) -> Result<Tensor> {
+        let (mut stays, scale) = (self.mask(0), self.scale());
+        let values: Vec<f32> = (0..x.elem_count()).map(|_| if stays() { scale } else { 0.0 }).collect();
+        Tensor::from_vec(values, x.shape(), x.device())?.to_dtype(DType::F32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Noise;
+    use candle_core::Device;
+
+    fn drop(name: &str, seed: u64, step: u64) -> Vec<f32> {
+        let ones = Tensor::ones(10_000, DType::F32, &Device::Cpu).unwrap();
+        let pass = Pass::train(1).with_noise(Noise { seed, step });
+        Dropout::new(0.2, name).forward(&ones, &pass).unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn masks_depend_on_seed_step_and_name_only_and_keep_the_mean() {
+        let first = drop("a", 0, 0);
+        assert_eq!(first, drop("a", 0, 0));
+        for other in [drop("b", 0, 0), drop("a", 1, 0), drop("a", 0, 1)] {
+            assert_ne!(first, other);
+        }
+        assert!(first.iter().all(|&x| x == 0.0 || x == 1.25));
+        let kept = first.iter().filter(|&&x| x > 0.0).count();
+        // Five standard deviations of a binomial of 10,000 draws.
+        assert!(kept.abs_diff(8000) < 200, "{kept}");
+    }
+
+    #[test]
+    fn nothing_is_dropped_outside_training_or_at_rate_0() {
+        let x = Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap();
+        for (rate, pass) in [(0.5, Pass::evaluate()), (0.0, Pass::train(0))] {
+            let y = Dropout::new(rate, "a").forward(&x, &pass).unwrap();
+            assert_eq!(y.to_vec1::<f32>().unwrap(), [1.0, 2.0]);
+        }
+        let message = Dropout::new(0.5, "a").forward(&x, &Pass::train(0)).unwrap_err().to_string();
+        assert_eq!(message, "a: dropout = 0.5 needs noise in training");
+    }
+}

@@ -1,0 +1,83 @@
+//! Text from files: right ones, and every way in which a file can be wrong.
+
+use crate::official;
+use experiments::data::{Data, Dataset, TextData};
+use indicatif::MultiProgress;
+use std::{fs, path::Path};
+
+fn load(dataset: Dataset, dir: Option<&Path>, text: Option<&Path>) -> Result<TextData, String> {
+    match dataset.load(dir, text, &MultiProgress::new()).map_err(|error| error.to_string())? {
+        Data::Text(data) => Ok(data),
+        Data::Images(data) => panic!("{} has images", data.name),
+    }
+}
+
+#[test]
+fn any_file_is_a_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notes.txt");
+    let text = "Grüße aus der Stadt, 5 €.\r\n";
+    fs::write(&path, text).unwrap();
+    let data = load(Dataset::Text, None, Some(&path)).unwrap();
+    assert_eq!(data.name, "notes.txt");
+    let characters: String = data.train.iter().chain(&data.test).map(|&i| data.vocabulary[i as usize]).collect();
+    assert_eq!(characters, text);
+    assert_eq!(data, TextData { name: data.name.clone(), ..TextData::from_text("", text).unwrap() });
+}
+
+#[test]
+fn wrong_files_are_errors_of_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    for (bytes, expected) in [
+        (b"0123456789abcdefghi\xff and more".to_vec(), "expected UTF-8 text, found the byte 0xff at position 19"),
+        // The first byte of a character of three, at the end.
+        ("0123456789abcdefghi€".as_bytes()[..20].to_vec(), "expected UTF-8 text, found the byte 0xe2 at position 19"),
+        (b"0123456789abcdefghi".to_vec(), "expected a text of at least 20 characters, found 19"),
+        (vec![], "expected a text of at least 20 characters, found 0"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        let error = load(Dataset::Text, None, Some(&path)).unwrap_err();
+        assert_eq!(error, format!("{}: {expected}", path.display()));
+    }
+    let error = load(Dataset::Text, None, Some(dir.path())).unwrap_err();
+    assert!(error.starts_with(&format!("{}: expected a readable file, found ", dir.path().display())), "{error}");
+    let error = load(Dataset::Text, Some(dir.path()), None).unwrap_err();
+    assert_eq!(error, "data set text: expected a file (--text FILE), found none");
+}
+
+#[test]
+fn tiny_shakespeare_has_one_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = load(Dataset::Tinyshakespeare, Some(dir.path()), None).unwrap_err();
+    let start =
+        format!("{}: expected a file (or input.txt) here or in ", dir.path().join("tinyshakespeare.txt").display());
+    assert!(error.starts_with(&start), "{error}");
+    let path = dir.path().join("input.txt");
+    for (text, expected) in [
+        ("a".repeat(1_115_393), "expected 1115394 bytes, found 1115393"),
+        ("a".repeat(1_115_395), "expected 1115394 bytes, found more"),
+        ("ab".repeat(557_697), "expected 65 different characters, found 2"),
+    ] {
+        fs::write(&path, text).unwrap();
+        for place in [dir.path(), &path] {
+            let error = load(Dataset::Tinyshakespeare, Some(place), None).unwrap_err();
+            assert_eq!(error, format!("{}: {expected}", path.display()));
+        }
+    }
+}
+
+/// nanoGPT's `data/shakespeare_char/prepare.py` prints these numbers.
+#[test]
+fn official_text_has_its_published_statistics() {
+    let Some(dir) = official::folder("statistics of the official text") else {
+        return;
+    };
+    let data = load(Dataset::Tinyshakespeare, Some(&dir), None).unwrap();
+    let vocabulary: String = data.vocabulary.iter().collect();
+    assert_eq!(vocabulary, "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz");
+    assert_eq!((data.train.len(), data.test.len()), (1_003_854, 111_540));
+    let start: String = data.train[..14].iter().map(|&token| data.vocabulary[token as usize]).collect();
+    assert_eq!(start, "First Citizen:");
+    assert_eq!((data.name.as_str(), data.floor), ("tinyshakespeare", None));
+}
