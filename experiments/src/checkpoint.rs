@@ -70,7 +70,7 @@ impl Checkpoint {
     /// # Errors
     /// When the file cannot be read, or is of another model or optimizer.
     pub fn load(path: &Path, parameters: &Parameters, optimizer: &mut AnyOptimizer, device: &Device) -> Result<Self> {
-        let read = || {
+        let mut read = || {
             let mut file = StateDict::load(path)?;
             let progress = file.metadata.remove(PROGRESS).context("it has no progress")?;
             let mut optimizer_state = BTreeMap::new();

@@ -190,7 +190,7 @@ impl Experiment {
             (None, Some(path)) => OutDir::create(path)?,
             (None, None) => OutDir::create_default(comparison.name)?,
         };
-        let mut prepare = || {
+        let prepare = || {
             let mut data = BTreeMap::new();
             for dataset in &datasets {
                 let loaded = dataset.load(settings.data_dir.as_deref(), settings.text.as_deref(), console.bars())?;

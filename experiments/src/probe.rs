@@ -116,7 +116,7 @@ mod tests {
         let var = |values: &[f32]| Var::new(values, &Device::Cpu).unwrap();
         let (a, b) = (var(&[3.0, 4.0]), var(&[0.0, 12.0]));
         let mut prober = Prober::new(vec![("a.weight".to_owned(), a.clone()), ("b.weight".to_owned(), b.clone())]);
-        let loss = (((&a * 2.0).unwrap() + &b).unwrap()).sum_all().unwrap();
+        let loss = ((a.as_tensor() * 2.0).unwrap() + b.as_tensor()).unwrap().sum_all().unwrap();
         let grads = loss.backward().unwrap();
         let set = |var: &Var, values: &[f32]| var.set(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
 
