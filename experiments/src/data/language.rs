@@ -221,7 +221,7 @@ mod tests {
         assert!(!text.contains("  "));
         let words = text.split(' ').filter(|word| word.len() > 1).count();
         assert!((4.0..10.0).contains(&(text.len() as f64 / words as f64)), "{words} words");
-        assert_eq!(data.sha256, "");
+        assert_eq!(data.sha256, "a1d012e0de85d110f95316b609d0183aee633b989613dd231d6d466abe81df1c");
         assert_eq!(data.floor, Some(Source::new().entropies().rate));
         assert!((block_entropy(64) - data.floor.unwrap()) * 64.0 > 0.3);
     }

@@ -101,6 +101,7 @@ mod tests {
             assert_eq!(y.to_vec1::<f32>().unwrap(), [1.0, 2.0]);
         }
         let message = Dropout::new(0.5, "a").forward(&x, &Pass::train(0)).unwrap_err().to_string();
-        assert_eq!(message, "a: dropout = 0.5 needs noise in training");
+        // candle appends a backtrace where the environment asks for one.
+        assert_eq!(message.lines().next(), Some("a: dropout = 0.5 needs noise in training"));
     }
 }

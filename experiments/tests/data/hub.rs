@@ -205,7 +205,7 @@ fn child(task: &str) {
     let outcome = match sizes {
         Some((train, test)) => {
             let spec = ImageSpec { train, test, ..full(dataset) };
-            let load = |dir| synthetic::load(dataset, &spec, dir, &hub);
+            let load = |dir: Option<&Path>| synthetic::load(dataset, &spec, dir, &hub);
             compare(load, &files)
                 .inspect(|data| {
                     if spec != full(dataset) {
@@ -355,7 +355,7 @@ fn wrong_content_is_an_error() {
     let pictures: Vec<_> = train.images.chunks(3072).map(|image| png(&CIFAR, image)).collect();
     let labels: Vec<i64> = train.labels.iter().map(|&label| label.into()).collect();
     let test = split_as_parquet(&CIFAR, &test);
-    let grey = png(&fashion_mnist::SPEC, &train.images[..784]);
+    let grey = png(&fashion_mnist::IMAGES, &train.images[..784]);
     let mut bad_crc = pictures[4].clone();
     let middle = bad_crc.len() / 2;
     bad_crc[middle] ^= 1;

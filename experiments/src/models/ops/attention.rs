@@ -1,6 +1,6 @@
 //! Causal attention of several heads (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
-use super::{LANES, add_scaled, exp, is_fused, sum, sum2, values, with_values};
+use super::{LANES, add_scaled, exp, is_fused, max, sum, sum2, values, with_values};
 use crate::models::dropout::Masks;
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use multiversion::multiversion;
@@ -14,6 +14,17 @@ pub(in crate::models) struct Heads {
     pub heads: usize,
     /// Rows of a window.
     pub context: usize,
+}
+
+impl Heads {
+    /// Checks the shape (rows, columns) of queries, keys and values; the number of columns of a head.
+    fn head_width(self, rows: usize, columns: usize) -> Result<usize> {
+        let Self { heads, context } = self;
+        if !rows.is_multiple_of(context) || !columns.is_multiple_of(3 * heads) {
+            bail!("attention of {heads} heads over windows of {context} rows is given [{rows}, {columns}]");
+        }
+        Ok(columns / (3 * heads))
+    }
 }
 
 /// `softmax(q k^T / sqrt(d)) v` of each head, where a row attends to itself and the rows before it in its window.
@@ -37,12 +48,10 @@ pub(in crate::models) fn attention_logits(qkv: &Tensor, heads: Heads) -> Result<
 }
 
 /// Queries, keys and values, each (n, heads, context, d).
-fn split(qkv: &Tensor, Heads { heads, context }: Heads) -> Result<[Tensor; 3]> {
+fn split(qkv: &Tensor, heads: Heads) -> Result<[Tensor; 3]> {
     let (rows, columns) = qkv.dims2()?;
-    if rows % context != 0 || columns % (3 * heads) != 0 {
-        bail!("attention of {heads} heads over windows of {context} rows is given {:?}", qkv.shape());
-    }
-    let parts = qkv.reshape((rows / context, context, 3, heads, columns / (3 * heads)))?;
+    let (width, Heads { heads, context }) = (heads.head_width(rows, columns)?, heads);
+    let parts = qkv.reshape((rows / context, context, 3, heads, width))?;
     let part = |i| parts.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
     Ok([part(0)?, part(1)?, part(2)?])
 }
@@ -76,17 +85,6 @@ struct Attention {
     probabilities: OnceLock<Vec<f32>>,
 }
 
-impl Attention {
-    /// Checks the shape (rows, columns) of queries, keys and values; the number of columns of a head.
-    fn head_width(&self, rows: usize, columns: usize) -> Result<usize> {
-        let Heads { heads, context } = self.heads;
-        if rows % context != 0 || columns % (3 * heads) != 0 {
-            bail!("attention of {heads} heads over windows of {context} rows is given [{rows}, {columns}]");
-        }
-        Ok(columns / (3 * heads))
-    }
-}
-
 impl CustomOp1 for Attention {
     fn name(&self) -> &'static str {
         "causal-attention"
@@ -96,7 +94,7 @@ impl CustomOp1 for Attention {
         let qkv = values(self.name(), storage, layout)?;
         let (rows, columns) = layout.shape().dims2()?;
         let Heads { heads, context } = self.heads;
-        let width = heads * self.head_width(rows, columns)?;
+        let width = heads * self.heads.head_width(rows, columns)?;
         let mut out = vec![0f32; rows * width];
         let mut probabilities = vec![0f32; rows * context * heads];
         // A window is one task. Its order within is fixed, so the bits are the same for any number of threads.
@@ -126,7 +124,7 @@ impl CustomOp1 for Attention {
     fn bwd(&self, qkv: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (rows, columns) = qkv.dims2()?;
         let Heads { heads, context } = self.heads;
-        let width = heads * self.head_width(rows, columns)?;
+        let width = heads * self.heads.head_width(rows, columns)?;
         let Some(probabilities) = self.probabilities.get() else {
             bail!("{} has no forward pass before its gradient", self.name());
         };
@@ -220,13 +218,13 @@ fn attend(qkv: &[f32], place: Place, probabilities: &mut [f32]) {
         for (x, keys) in place.row(qkv, Part::Query, row).iter().zip(keys.chunks_exact(place.context)) {
             add_scaled(logits, x * place.scale(), &keys[..columns]);
         }
-        let (logits, above) = logits.split_at_mut(row + 1);
-        above.fill(0.0);
+        logits[row + 1..].fill(f32::NEG_INFINITY);
         // A logit that is not a number makes its own probability, and so the sum, not a number.
-        let max = logits.iter().fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max });
+        let max = max(logits);
         for x in logits.iter_mut() {
             *x = exp(*x - max);
         }
+        logits[row + 1..].fill(0.0);
         let scale = 1.0 / sum(logits, |x| x);
         for x in logits {
             *x *= scale;

@@ -73,6 +73,21 @@ fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     sum2(x, x, |x, _| term(x))
 }
 
+/// The largest value of a slice; what is not a number is left out.
+#[inline(always)]
+fn max(x: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let xs = x.chunks_exact(LANES);
+    let rest = xs.remainder();
+    for x in xs {
+        for lane in 0..LANES {
+            lanes[lane] = larger(lanes[lane], x[lane]);
+        }
+    }
+    lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger)
+}
+
 /// `y += a x`.
 #[inline(always)]
 fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
@@ -170,7 +185,13 @@ mod tests {
     }
 
     #[test]
-    fn sums_take_every_value() {
+    fn sums_and_the_maximum_take_every_value() {
+        for at in 0..40 {
+            let mut x = [-3f32; 40];
+            x[at] = -1.0;
+            x[(at + 1) % 40] = f32::NAN;
+            assert_eq!(max(&x), -1.0);
+        }
         for n in [0, 1, 15, 16, 17, 40] {
             let x: Vec<f32> = (1..=n).map(|i| i as f32).collect();
             assert_eq!(sum(&x, |x| 2.0 * x), (n * (n + 1)) as f32);
