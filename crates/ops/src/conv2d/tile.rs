@@ -1,0 +1,225 @@
+//! The inner loops of the direct convolution: sums in registers, with the SIMD at hand.
+//!
+//! Both read `x` at `offset[k] + pixel[v]`, where `k` runs over the elements of a window and `v` over vectors of neighbouring
+//! pixels, and make an explicit matrix of windows needless. See [`super::direct`] for who makes these tables.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Channels that a tile sums at a time: with [`VECTORS`], 12 sums, 3 vectors and a factor fill the 16 registers of AVX2.
+pub(super) const CHANNELS: usize = 4;
+const VECTORS: usize = 3;
+
+/// The instructions for rows of `columns` pixels: the widest of the processor whose vectors are not half empty.
+pub(super) fn instructions(columns: usize) -> Arch {
+    let best = Arch::new();
+    #[cfg(target_arch = "x86_64")]
+    if (1..=8).contains(&(columns % 16)) && matches!(best, Arch::V4(_)) {
+        return pulp::x86::V3::try_new().map_or(best, Arch::V3);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = columns;
+    best
+}
+
+/// Numbers in a vector.
+pub(super) fn lanes(arch: Arch) -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    arch.dispatch(Lanes)
+}
+
+/// `out[c][v] = sum over k of weight[c][k] x[offset[k] + pixel[v] ..]`, for vectors of pixels.
+pub(super) struct Products<'a> {
+    pub x: &'a [f32],
+    /// Per k.
+    pub offsets: &'a [usize],
+    /// Per v.
+    pub pixels: &'a [usize],
+    /// `[channels / CHANNELS][k][CHANNELS]`
+    pub weight: &'a [f32],
+    /// `[channels][v]`, each a vector.
+    pub out: &'a mut [f32],
+}
+
+impl WithSimd for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, offsets, pixels, weight, out } = self;
+        assert!(reach(offsets, pixels) + S::F32_LANES <= x.len());
+        if pixels.is_empty() || offsets.is_empty() {
+            return out.fill(0.0);
+        }
+        let row = pixels.len() * S::F32_LANES;
+        let blocks = weight.len() / (offsets.len() * CHANNELS);
+        assert_eq!(weight.len(), blocks * offsets.len() * CHANNELS);
+        assert_eq!(out.len(), blocks * CHANNELS * row);
+        for (tile, pixels) in pixels.chunks(VECTORS).enumerate() {
+            let at = tile * VECTORS * S::F32_LANES;
+            let blocks = weight.chunks_exact(offsets.len() * CHANNELS).zip(out.chunks_exact_mut(CHANNELS * row));
+            for (weight, out) in blocks {
+                let out = &mut out[at..];
+                // SAFETY: every offset + pixel + vector lies in x, the weight is as long as the tile reads, and each of the
+                // rows of out has room for the vectors from `at`; all asserted above.
+                unsafe {
+                    match *pixels {
+                        [a, b, c] => products::<S, 3>(simd, x, offsets, [a, b, c], weight, out, row),
+                        [a, b] => products::<S, 2>(simd, x, offsets, [a, b], weight, out, row),
+                        [a] => products::<S, 1>(simd, x, offsets, [a], weight, out, row),
+                        _ => unreachable!("a chunk has 1 to {VECTORS} vectors"),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A tile of [`Products`].
+///
+/// # Safety
+/// `x` holds a vector at each sum of an offset and a pixel; `weight` is at least [`CHANNELS`] times as long as `offsets`;
+/// `out` holds `V` vectors at each of `CHANNELS` multiples of `row`.
+#[inline(always)]
+unsafe fn products<S: Simd, const V: usize>(
+    simd: S,
+    x: &[f32],
+    offsets: &[usize],
+    pixels: [usize; V],
+    weight: &[f32],
+    out: &mut [f32],
+    row: usize,
+) {
+    let mut sums = [[simd.splat_f32s(0.0); V]; CHANNELS];
+    let (x, mut weight, out) = (x.as_ptr(), weight.as_ptr(), out.as_mut_ptr());
+    // SAFETY: as the caller promises.
+    unsafe {
+        for &offset in offsets {
+            let x = x.add(offset);
+            let vectors = pixels.map(|pixel| load::<S>(x.add(pixel)));
+            for (c, sums) in sums.iter_mut().enumerate() {
+                let weight = simd.splat_f32s(*weight.add(c));
+                for (sum, vector) in sums.iter_mut().zip(vectors) {
+                    *sum = simd.mul_add_e_f32s(weight, vector, *sum);
+                }
+            }
+            weight = weight.add(CHANNELS);
+        }
+        for (c, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                out.add(c * row + v * S::F32_LANES).cast::<S::f32s>().write_unaligned(sum);
+            }
+        }
+    }
+}
+
+/// `sums[c][k] += sum over v of y[c][v] . x[offset[k] + pixel[v] ..]`, for vectors of pixels.
+pub(super) struct Correlations<'a> {
+    pub x: &'a [f32],
+    /// Per k.
+    pub offsets: &'a [usize],
+    /// Per v.
+    pub pixels: &'a [usize],
+    /// `[channels][v]`, each a vector; the channels are a multiple of [`CHANNELS`].
+    pub y: &'a [f32],
+    /// `[channels][k]`
+    pub sums: &'a mut [f32],
+}
+
+/// Pixels that are summed at a time: those of [`CHANNELS`] channels fit half the first-level cache.
+const PIECE: usize = 1024;
+
+impl WithSimd for Correlations<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, offsets, pixels, y, sums } = self;
+        assert!(reach(offsets, pixels) + S::F32_LANES <= x.len());
+        if pixels.is_empty() || offsets.is_empty() {
+            return;
+        }
+        let row = pixels.len() * S::F32_LANES;
+        let blocks = y.len() / (CHANNELS * row);
+        assert_eq!(y.len(), blocks * CHANNELS * row);
+        assert_eq!(sums.len(), blocks * CHANNELS * offsets.len());
+        let blocks = y.chunks_exact(CHANNELS * row).zip(sums.chunks_exact_mut(CHANNELS * offsets.len()));
+        for (y, sums) in blocks {
+            for (piece, pixels) in pixels.chunks(PIECE / S::F32_LANES).enumerate() {
+                let y = &y[piece * PIECE..];
+                for (tile, tile_offsets) in offsets.chunks(VECTORS).enumerate() {
+                    let sums = &mut sums[tile * VECTORS..];
+                    // SAFETY: every offset + pixel + vector lies in x, and each of the rows of y has a vector for each
+                    // pixel of the piece; both asserted above.
+                    unsafe {
+                        match *tile_offsets {
+                            [a, b, c] => correlations::<S, 3>(simd, x, [a, b, c], pixels, y, row, sums, offsets.len()),
+                            [a, b] => correlations::<S, 2>(simd, x, [a, b], pixels, y, row, sums, offsets.len()),
+                            [a] => correlations::<S, 1>(simd, x, [a], pixels, y, row, sums, offsets.len()),
+                            _ => unreachable!("a chunk has 1 to {VECTORS} offsets"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A tile of [`Correlations`].
+///
+/// # Safety
+/// `x` holds a vector at each sum of an offset and a pixel; `y` holds as many vectors as pixels at each of [`CHANNELS`]
+/// multiples of `row`.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "registers, in fact")]
+unsafe fn correlations<S: Simd, const K: usize>(
+    simd: S,
+    x: &[f32],
+    offsets: [usize; K],
+    pixels: &[usize],
+    y: &[f32],
+    row: usize,
+    out: &mut [f32],
+    out_row: usize,
+) {
+    let mut sums = [[simd.splat_f32s(0.0); K]; CHANNELS];
+    let (x, mut y) = (x.as_ptr(), y.as_ptr());
+    // SAFETY: as the caller promises.
+    unsafe {
+        let x = offsets.map(|offset| x.add(offset));
+        for &pixel in pixels {
+            let vectors = x.map(|x| load::<S>(x.add(pixel)));
+            for (c, sums) in sums.iter_mut().enumerate() {
+                let y = load::<S>(y.add(c * row));
+                for (sum, vector) in sums.iter_mut().zip(vectors) {
+                    *sum = simd.mul_add_e_f32s(y, vector, *sum);
+                }
+            }
+            y = y.add(S::F32_LANES);
+        }
+    }
+    for (c, sums) in sums.into_iter().enumerate() {
+        for (k, sum) in sums.into_iter().enumerate() {
+            out[c * out_row + k] += simd.reduce_sum_f32s(sum);
+        }
+    }
+}
+
+/// # Safety
+/// A vector can be read at `from`.
+#[inline(always)]
+unsafe fn load<S: Simd>(from: *const f32) -> S::f32s {
+    // SAFETY: as the caller promises; it need not be aligned.
+    unsafe { from.cast::<S::f32s>().read_unaligned() }
+}
+
+/// The largest sum of an offset and a pixel.
+fn reach(offsets: &[usize], pixels: &[usize]) -> usize {
+    let largest = |values: &[usize]| values.iter().max().copied().unwrap_or(0);
+    largest(offsets) + largest(pixels)
+}
