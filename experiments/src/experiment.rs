@@ -8,7 +8,9 @@ use crate::{
     optimizer,
     options::Options,
     plot::{self, GroupMetrics},
-    record::{self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, TrialConfig, TrialRecord, Versions, Workload},
+    record::{
+        self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, TrialConfig, TrialRecord, Versions, Workload,
+    },
     stats::Estimate,
     summary::{GroupSummary, Summary, TrialSummary},
     train::{self, Outcome, Training},

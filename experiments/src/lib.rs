@@ -24,8 +24,8 @@ pub mod summary;
 pub mod train;
 
 pub use experiment::{Comparison, Experiment};
-pub use record::GroupConfig;
 pub use options::Options;
+pub use record::GroupConfig;
 
 use clap::{CommandFactory, FromArgMatches};
 use console::Console;

@@ -2,10 +2,10 @@
 
 use crate::{
     channel::{Affine, Channels, moments},
-    host::{Float, Reading, is_ours, slice, with_float},
+    host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
     scale_shift::{check, scale_shift},
 };
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use std::sync::{Arc, OnceLock};
 
 /// What [`batch_norm`] returns.
@@ -32,7 +32,7 @@ pub struct Normalized {
 pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bool) -> Result<Normalized> {
     check("batch_norm", x, [("weight", weight), ("bias", bias)])?;
     if x.elem_count() == 0 {
-        bail!("batch_norm: x {:?} has no pixel to take a mean of", x.shape());
+        fail!("batch_norm: x {:?} has no pixel to take a mean of", x.shape());
     }
     if !is_ours(x) {
         return composed(x, weight, bias, eps, relu);
@@ -143,12 +143,11 @@ impl CustomOp3 for BatchNorm {
                 planes.zip(dx).for_each(|((x, dy), dx)| affine.normalized_gradient(self.relu, means, x, dy, dx));
                 [product * inverse, sum]
             });
-            let by_parameter = |which: usize| {
+            let by_parameter = |parameter: &Tensor, which: usize| {
                 let values: Vec<T> = sums.iter().map(|sums| T::narrow(sums[which])).collect();
-                Tensor::from_vec(values, weight.shape(), weight.device())
+                gradient(parameter, values)
             };
-            let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
-            Ok((Some(dx), Some(by_parameter(0)?), Some(by_parameter(1)?)))
+            Ok((gradient(x, dx)?, by_parameter(weight, 0)?, by_parameter(bias, 1)?))
         })
     }
 }

@@ -124,9 +124,7 @@ fn add_moments<T: Float>(from: f64, plane: &[T], sums: &mut [[f64; LANES]; 2]) {
     let blocks = plane.chunks_exact(LANES);
     blocks.remainder().iter().enumerate().for_each(|(lane, &x)| add(lane, x));
     for block in blocks {
-        for lane in 0..LANES {
-            add(lane, block[lane]);
-        }
+        block.iter().enumerate().for_each(|(lane, &x)| add(lane, x));
     }
     *sums = [sum, squares];
 }
@@ -151,9 +149,7 @@ fn add_sums<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], dy: &[T], su
     let (xs, dys) = (x.chunks_exact(LANES), dy.chunks_exact(LANES));
     xs.remainder().iter().zip(dys.remainder()).enumerate().for_each(|(lane, (&x, &dy))| add(lane, x, dy));
     for (x, dy) in xs.zip(dys) {
-        for lane in 0..LANES {
-            add(lane, x[lane], dy[lane]);
-        }
+        x.iter().zip(dy).enumerate().for_each(|(lane, (&x, &dy))| add(lane, x, dy));
     }
     *sums = [sum, product];
 }

@@ -5,8 +5,8 @@ mod geometry;
 mod im2col;
 mod tile;
 
-use crate::host::{Float, Reading, is_ours, slice, with_float};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, backend::BackendStorage, bail};
+use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, backend::BackendStorage};
 use geometry::Geometry;
 
 /// The convolution (in the sense of neural networks: a cross-correlation) of images `x` (n, c, h, w) with the kernels
@@ -23,7 +23,7 @@ use geometry::Geometry;
 /// When shapes or dtypes do not fit each other, the stride is 0, or the kernel is larger than the padded image.
 pub fn conv2d(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
     if x.dtype() != weight.dtype() {
-        bail!("conv2d: weight is of {:?} and must be of {:?}, as x", weight.dtype(), x.dtype());
+        fail!("conv2d: weight is of {:?} and must be of {:?}, as x", weight.dtype(), x.dtype());
     }
     let op = Conv2d { stride, padding };
     op.geometry(x.shape(), weight.shape())?;

@@ -1,9 +1,7 @@
 //! The loss of classifiers.
 
-use crate::host::{Float, Reading, is_ours, slice, with_float};
-use candle_core::{
-    CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage, bail,
-};
+use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use rayon::prelude::*;
 
 /// The cross-entropy in nats between the softmax of `logits` (n, classes) and the `labels` (n, u32), the mean over n:
@@ -16,17 +14,17 @@ use rayon::prelude::*;
 /// When the shapes do not fit each other, there are no rows, the labels are not u32, or a label is not below `classes`.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let (&[rows, classes], &[label_count]) = (logits.dims(), labels.dims()) else {
-        bail!(
+        fail!(
             "cross_entropy: logits {:?} and labels {:?} must be (n, classes) and (n)",
             logits.shape(),
             labels.shape()
         );
     };
     if rows != label_count || rows == 0 || classes == 0 {
-        bail!("cross_entropy: logits [{rows}, {classes}] and labels [{label_count}] must have as many rows, and some");
+        fail!("cross_entropy: logits [{rows}, {classes}] and labels [{label_count}] must have as many rows, and some");
     }
     if labels.dtype() != DType::U32 {
-        bail!("cross_entropy: the labels are {:?} and must be U32", labels.dtype());
+        fail!("cross_entropy: the labels are {:?} and must be U32", labels.dtype());
     }
     if !is_ours(logits) {
         return candle_nn::loss::cross_entropy(logits, labels);
@@ -58,7 +56,7 @@ impl CustomOp2 for CrossEntropy {
         with_float!(self.name(), logits.dtype(), T => {
             let (logits, labels) = (slice::<T>(logits, xl)?, slice::<u32>(labels, ll)?);
             if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
-                bail!("cross_entropy: the label {} of row {row} is not below the {classes} classes", labels[row]);
+                fail!("cross_entropy: the label {} of row {row} is not below the {classes} classes", labels[row]);
             }
             let losses: Vec<f64> = logits
                 .par_chunks(classes)

@@ -1,6 +1,14 @@
 //! How the ops read candle's tensors on the CPU.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, WithDType};
+
+/// Returns an error of one line (candle's `bail!` appends a backtrace).
+macro_rules! fail {
+    ($($message:tt)*) => {
+        return Err(candle_core::Error::Msg(format!($($message)*)))
+    };
+}
+pub(crate) use fail;
 
 /// A number type that the ops compute in.
 pub(crate) trait Float: WithDType {
@@ -48,7 +56,7 @@ macro_rules! with_float {
                 type $float = f64;
                 $body
             }
-            dtype => candle_core::bail!("{}: the dtype is {dtype:?} and must be F32 or F64", $op),
+            dtype => crate::host::fail!("{}: the dtype is {dtype:?} and must be F32 or F64", $op),
         }
     };
 }
@@ -58,7 +66,7 @@ pub(crate) use with_float;
 pub(crate) fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<T>()?[start..end]),
-        None => bail!("a tensor of shape {:?} is not contiguous", layout.shape()),
+        None => fail!("a tensor of shape {:?} is not contiguous", layout.shape()),
     }
 }
 
@@ -77,7 +85,12 @@ impl<'a> Reading<'a> {
     pub(crate) fn slice<T: WithDType>(&self) -> Result<&[T]> {
         match &*self.storage {
             Storage::Cpu(storage) => slice(storage, self.layout),
-            _ => bail!("a tensor of shape {:?} is not on the CPU", self.layout.shape()),
+            _ => fail!("a tensor of shape {:?} is not on the CPU", self.layout.shape()),
         }
     }
+}
+
+/// The gradient by `argument`, if one is wanted.
+pub(crate) fn gradient<T: WithDType>(argument: &Tensor, values: Vec<T>) -> Result<Option<Tensor>> {
+    argument.track_op().then(|| Tensor::from_vec(values, argument.shape(), argument.device())).transpose()
 }

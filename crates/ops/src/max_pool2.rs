@@ -1,7 +1,7 @@
 //! Maxima of windows of 2x2.
 
-use crate::host::{Float, Reading, is_ours, slice, with_float};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage, bail};
+use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use rayon::prelude::*;
 
 /// The maximum over windows of 2x2 with stride 2 of images `x` (n, c, h, w); an odd last row or column is left out. The whole
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 pub fn max_pool2(x: &Tensor) -> Result<Tensor> {
     match *x.dims() {
         [_, _, height, width] if height >= 2 && width >= 2 => {}
-        _ => bail!("max_pool2: x {:?} must be (n, c, h, w) with h and w of at least 2", x.shape()),
+        _ => fail!("max_pool2: x {:?} must be (n, c, h, w) with h and w of at least 2", x.shape()),
     }
     if is_ours(x) { x.contiguous()?.apply_op1(MaxPool2) } else { composed(x) }
 }

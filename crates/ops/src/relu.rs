@@ -1,8 +1,8 @@
 //! Rectifiers.
 
-use crate::host::{Float, Reading, is_ours, slice, with_float};
+use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage, bail,
+    CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage,
 };
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.shape() != b.shape() || a.dtype() != b.dtype() {
         let [a, b] = [a, b].map(|t| format!("{:?} of {:?}", t.shape(), t.dtype()));
-        bail!("add_relu: {a} and {b} must have the same shape and dtype");
+        fail!("add_relu: {a} and {b} must have the same shape and dtype");
     }
     if is_ours(a) { a.contiguous()?.apply_op2(&b.contiguous()?, AddRelu) } else { (a + b)?.relu() }
 }
@@ -68,9 +68,10 @@ impl CustomOp2 for AddRelu {
         })
     }
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, a: &Tensor, b: &Tensor, y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient(self.name(), y, dy)?;
-        Ok((Some(gradient.clone()), Some(gradient)))
+        let by = |argument: &Tensor| argument.track_op().then(|| gradient.clone());
+        Ok((by(a), by(b)))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::{
     channel::{Affine, Channels},
-    host::{Float, Reading, is_ours, slice, with_float},
+    host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
 };
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 
 /// `y = x scale + shift` per channel of images `x` (n, c, h, w), and 0 where that is negative if `relu`; NaN stays NaN. It is
 /// batch norm in evaluation, with `scale = weight / sqrt(variance + eps)` and `shift = bias - mean scale`, and the bias of a
@@ -24,13 +24,13 @@ pub fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Re
 
 /// That `x` is images, and `parameters` have a number of x's dtype for each channel.
 pub(crate) fn check(op: &str, x: &Tensor, parameters: [(&str, &Tensor); 2]) -> Result<()> {
-    let &[_, channels, _, _] = x.dims() else { bail!("{op}: x {:?} must be (n, c, h, w)", x.shape()) };
+    let &[_, channels, _, _] = x.dims() else { fail!("{op}: x {:?} must be (n, c, h, w)", x.shape()) };
     for (name, parameter) in parameters {
         if parameter.dims() != [channels] {
-            bail!("{op}: {name} {:?} must be [{channels}], as x {:?} has channels", parameter.shape(), x.shape());
+            fail!("{op}: {name} {:?} must be [{channels}], as x {:?} has channels", parameter.shape(), x.shape());
         }
         if parameter.dtype() != x.dtype() {
-            bail!("{op}: {name} is of {:?} and must be of {:?}, as x", parameter.dtype(), x.dtype());
+            fail!("{op}: {name} is of {:?} and must be of {:?}, as x", parameter.dtype(), x.dtype());
         }
     }
     Ok(())
@@ -92,12 +92,11 @@ impl CustomOp3 for ScaleShift {
                 planes.zip(dx).for_each(|((x, dy), dx)| affine.gradient(self.relu, x, dy, dx));
                 sums
             });
-            let by_parameter = |which: usize| {
+            let by_parameter = |parameter: &Tensor, which: usize| {
                 let values: Vec<T> = sums.iter().map(|sums| T::narrow(sums[which])).collect();
-                Tensor::from_vec(values, scale.shape(), scale.device())
+                gradient(parameter, values)
             };
-            let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
-            Ok((Some(dx), Some(by_parameter(1)?), Some(by_parameter(0)?)))
+            Ok((gradient(x, dx)?, by_parameter(scale, 1)?, by_parameter(shift, 0)?))
         })
     }
 }

@@ -1,6 +1,6 @@
 //! A small convolutional network.
 
-use super::{ImageShape, Mode, Model, layers::max_pool2};
+use super::{ImageShape, Mode, Model, layers::convolve};
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, conv2d, linear};
 
@@ -28,7 +28,12 @@ impl Model for Cnn {
     fn forward(&self, x: &Tensor, _: Mode) -> Result<Tensor> {
         let mut x = x.clone();
         for conv in &self.convs {
-            x = max_pool2(&conv.forward(&x)?.relu()?)?;
+            let y = convolve(conv, &x)?;
+            let y = match conv.bias() {
+                Some(bias) => ops::scale_shift(&y, &bias.ones_like()?, bias, true)?,
+                None => ops::relu(&y)?,
+            };
+            x = ops::max_pool2(&y)?;
         }
         self.classifier.forward(&x.flatten_from(1)?)
     }

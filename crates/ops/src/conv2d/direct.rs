@@ -56,7 +56,7 @@ pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
             let products = |out: &mut [f32]| {
                 arch.dispatch(Products { x: framed, offsets: &offsets, pixels: &grid.pixels, weight: &weight, out });
             };
-            if grid.is_whole(g.out_width) && g.out_channels % CHANNELS == 0 {
+            if grid.is_whole(g.out_width) && g.out_channels.is_multiple_of(CHANNELS) {
                 return products(y);
             }
             products(buffer);
@@ -83,7 +83,7 @@ pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f3
                 let products = |out: &mut [f32]| {
                     arch.dispatch(Products { x: framed, offsets, pixels: &grid.pixels, weight, out });
                 };
-                if grid.is_whole(g.width) && g.in_channels % CHANNELS == 0 {
+                if grid.is_whole(g.width) && g.in_channels.is_multiple_of(CHANNELS) {
                     products(dx);
                 } else {
                     let buffer = &mut buffer[..grid.buffer(g.in_channels)];

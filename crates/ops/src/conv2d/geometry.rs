@@ -1,6 +1,7 @@
 //! The sizes of a convolution.
 
-use candle_core::{Result, Shape, bail};
+use crate::host::fail;
+use candle_core::{Result, Shape};
 
 /// Into how many parts the images are shared for the gradient by the weight. Each part is summed image by image and the
 /// parts in order, so this number, and no number of threads, decides the bits.
@@ -27,20 +28,20 @@ impl Geometry {
         let (&[images, in_channels, height, width], &[out_channels, weight_channels, kernel_height, kernel_width]) =
             (x.dims(), weight.dims())
         else {
-            bail!("conv2d: x {x:?} and weight {weight:?} must be (n, c, h, w) and (o, c, kh, kw)");
+            fail!("conv2d: x {x:?} and weight {weight:?} must be (n, c, h, w) and (o, c, kh, kw)");
         };
         if in_channels != weight_channels {
-            bail!("conv2d: x {x:?} has {in_channels} channels and weight {weight:?} is for {weight_channels}");
+            fail!("conv2d: x {x:?} has {in_channels} channels and weight {weight:?} is for {weight_channels}");
         }
         if stride == 0 {
-            bail!("conv2d: the stride is 0 and must be at least 1");
+            fail!("conv2d: the stride is 0 and must be at least 1");
         }
         if [in_channels, height, width, out_channels, kernel_height, kernel_width].contains(&0) {
-            bail!("conv2d: x {x:?} and weight {weight:?} must have no size of 0, except for no images");
+            fail!("conv2d: x {x:?} and weight {weight:?} must have no size of 0, except for no images");
         }
         let out = |size: usize, kernel: usize| (size + 2 * padding).checked_sub(kernel).map(|room| room / stride + 1);
         let (Some(out_height), Some(out_width)) = (out(height, kernel_height), out(width, kernel_width)) else {
-            bail!("conv2d: the kernel of weight {weight:?} is larger than x {x:?} with the padding {padding}");
+            fail!("conv2d: the kernel of weight {weight:?} is larger than x {x:?} with the padding {padding}");
         };
         Ok(Self {
             images,

@@ -62,10 +62,10 @@ fn a_convolution_reads_its_own_image_and_row() -> Result<()> {
     Ok(())
 }
 
-/// By candle's own operations where the ops do not compute themselves, here in bf16.
+/// By candle's own operations where the ops do not compute themselves, here in f16.
 #[test]
 fn other_dtypes_go_to_candle() -> Result<()> {
-    let noise = |shape: &[usize], seed| crate::cases::tensor(&crate::naive::Array::noise(shape, seed), DType::BF16);
+    let noise = |shape: &[usize], seed| crate::cases::tensor(&crate::naive::Array::noise(shape, seed), DType::F16);
     let (x, weight, channel) = (noise(&[2, 3, 6, 5], 1), noise(&[4, 3, 3, 3], 2), noise(&[3], 3));
     let wide = |t: &Tensor| t.to_dtype(DType::F32);
     let pairs = [
@@ -83,7 +83,7 @@ fn other_dtypes_go_to_candle() -> Result<()> {
         (ops::max_pool2(&x)?, ops::max_pool2(&wide(&x)?)?),
     ];
     for (index, (narrow, wide)) in pairs.iter().enumerate() {
-        assert_eq!((narrow.dtype(), narrow.dims()), (DType::BF16, wide.dims()));
+        assert_eq!((narrow.dtype(), narrow.dims()), (DType::F16, wide.dims()));
         for (a, b) in values(narrow).iter().zip(values(wide)) {
             assert!((a - b).abs() < 0.05, "output {index}: {a} is not {b}");
         }

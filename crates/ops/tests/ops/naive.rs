@@ -17,7 +17,7 @@ impl Array {
             state ^= state << 17;
             (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
         };
-        (0..20).for_each(|_| drop(next()));
+        (0..20).for_each(|_| _ = next());
         let values = (0..shape.iter().product()).map(|_| f64::from(next() as f32)).collect();
         Self { shape: shape.to_vec(), values }
     }
