@@ -31,7 +31,7 @@
 
 use super::{
     geometry::{Geometry, sum_parts},
-    tile::{CHANNELS, Correlations, Products, instructions, lanes},
+    tile::{CHANNELS, Correlations, Products, blocks, instructions, lanes},
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -47,16 +47,19 @@ pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     let arch = instructions(g.out_width);
     let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
     let grid = Grid::of_output(g, &frame, lanes(arch));
-    let weight = pack(g.out_channels, g.window(), |channel, k| weight[channel * g.window() + k]);
+    let blocks = blocks(g.out_channels);
+    let weight = pack(&blocks, g.out_channels, g.window(), |channel, k| weight[channel * g.window() + k]);
+    let channels: usize = blocks.iter().sum();
     let images = y.par_chunks_mut(g.out_size()).zip(x.par_chunks(g.in_size()));
     images.for_each_init(
-        || (vec![0.0; frame.len()], vec![0.0; grid.buffer(g.out_channels)]),
+        || (vec![0.0; frame.len()], vec![0.0; channels * grid.padded_pixels()]),
         |(framed, buffer), (y, x)| {
             frame.fill(x, framed);
             let products = |out: &mut [f32]| {
-                arch.dispatch(Products { x: framed, offsets: &offsets, pixels: &grid.pixels, weight: &weight, out });
+                let (offsets, pixels, blocks, weight) = (&offsets, &grid.pixels, &blocks, &weight);
+                arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
             };
-            if grid.is_whole(g.out_width) && g.out_channels.is_multiple_of(CHANNELS) {
+            if grid.is_whole(g.out_width) && channels == g.out_channels {
                 return products(y);
             }
             products(buffer);
@@ -73,20 +76,24 @@ pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f3
     }
     let arch = instructions(g.width.div_ceil(g.stride));
     let frame = Frame::of_output_gradient(g, lanes(arch));
-    let phases: Vec<Phase> = phases(g, &frame, lanes(arch), weight);
+    let blocks = blocks(g.in_channels);
+    let phases: Vec<Phase> = phases(g, &frame, lanes(arch), &blocks, weight);
+    let channels: usize = blocks.iter().sum();
+    let room = phases.iter().map(|phase| channels * phase.grid.padded_pixels()).max().unwrap_or(0);
     let images = dx.par_chunks_mut(g.in_size()).zip(dy.par_chunks(g.out_size()));
     images.for_each_init(
-        || (vec![0.0; frame.len()], vec![0.0; phases.iter().map(|p| p.grid.buffer(g.in_channels)).max().unwrap_or(0)]),
+        || (vec![0.0; frame.len()], vec![0.0; room]),
         |(framed, buffer), (dx, dy)| {
             frame.fill(dy, framed);
             for Phase { offsets, weight, grid } in &phases {
                 let products = |out: &mut [f32]| {
-                    arch.dispatch(Products { x: framed, offsets, pixels: &grid.pixels, weight, out });
+                    let (pixels, blocks) = (&grid.pixels, &blocks);
+                    arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
                 };
-                if grid.is_whole(g.width) && g.in_channels.is_multiple_of(CHANNELS) {
+                if grid.is_whole(g.width) && channels == g.in_channels {
                     products(dx);
                 } else {
-                    let buffer = &mut buffer[..grid.buffer(g.in_channels)];
+                    let buffer = &mut buffer[..channels * grid.padded_pixels()];
                     products(buffer);
                     grid.write(buffer, dx, g.height, g.width);
                 }
@@ -261,11 +268,6 @@ impl Grid {
         self.rows.len().div_ceil(self.step) * self.padded_columns
     }
 
-    /// The room that [`Products`] of so many channels need.
-    fn buffer(&self, channels: usize) -> usize {
-        channels.next_multiple_of(CHANNELS) * self.padded_pixels()
-    }
-
     /// Whether the vectors hold all pixels of an image of this width and no others.
     fn is_whole(&self, width: usize) -> bool {
         self.step == 1 && self.columns == (0..width) && self.padded_columns == width
@@ -307,7 +309,7 @@ struct Phase {
 }
 
 /// All phases that read a tap; the gradient at other pixels is zero.
-fn phases(g: &Geometry, frame: &Frame, lanes: usize, weight: &[f32]) -> Vec<Phase> {
+fn phases(g: &Geometry, frame: &Frame, lanes: usize, blocks: &[usize], weight: &[f32]) -> Vec<Phase> {
     let (s, p, taps) = (g.stride, g.padding, g.kernel_height * g.kernel_width);
     // Of the remainder r: the first index i of the image with i + p = r modulo s, and the taps r, r + s, ..
     let first = |remainder: usize| (remainder + s - p % s) % s;
@@ -327,7 +329,7 @@ fn phases(g: &Geometry, frame: &Frame, lanes: usize, weight: &[f32]) -> Vec<Phas
                 .flat_map(|o| (0..a_taps).flat_map(move |r| (0..b_taps).map(move |c| (o, r, c))))
                 .collect();
             let offsets = window.iter().map(|&(o, r, c)| frame.at(o, r, c)).collect();
-            let weight = pack(g.in_channels, window.len(), |channel, k| {
+            let weight = pack(blocks, g.in_channels, window.len(), |channel, k| {
                 let (o, r, c) = window[k];
                 let tap = (a + s * (a_taps - 1 - r)) * g.kernel_width + b + s * (b_taps - 1 - c);
                 weight[(o * g.in_channels + channel) * taps + tap]
@@ -339,15 +341,16 @@ fn phases(g: &Geometry, frame: &Frame, lanes: usize, weight: &[f32]) -> Vec<Phas
 }
 
 /// Weights in the order in which [`Products`] reads them; channels that are missing are zero.
-fn pack(channels: usize, window: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<f32> {
-    let mut packed = Vec::with_capacity(channels.next_multiple_of(CHANNELS) * window);
-    for block in (0..channels).step_by(CHANNELS) {
+fn pack(blocks: &[usize], channels: usize, window: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let (mut packed, mut first) = (Vec::new(), 0);
+    for block in blocks {
         for k in 0..window {
-            packed.extend((block..block + CHANNELS).map(|channel| match channel < channels {
+            packed.extend((first..first + block).map(|channel| match channel < channels {
                 true => weight(channel, k),
                 false => 0.0,
             }));
         }
+        first += block;
     }
     packed
 }

@@ -5,9 +5,26 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Channels that a tile sums at a time: with [`VECTORS`], 12 sums, 3 vectors and a factor fill the 16 registers of AVX2.
+/// The channels of a tile of [`Products`]: 6 where that fits, since 6 times [`PIXELS`] sums, 2 vectors and a weight leave one
+/// of the 16 registers of AVX2 free. (With 4 times 3, all 16 used, the compiler keeps a sum in memory.)
+const WIDE: usize = 6;
+const NARROW: usize = 4;
+/// The vectors of pixels of a tile of [`Products`].
+const PIXELS: usize = 2;
+
+/// The channels and the elements of windows of a tile of [`Correlations`]: 12 sums, 3 vectors and 1 of the other factor.
 pub(super) const CHANNELS: usize = 4;
-const VECTORS: usize = 3;
+const ELEMENTS: usize = 3;
+
+/// How many channels each block of [`Products`] has; at least `channels` in all.
+pub(super) fn blocks(channels: usize) -> Vec<usize> {
+    // Of all splits without a needless block the one with the fewest channels, and then the most wide blocks.
+    let splits =
+        (0..=channels.div_ceil(WIDE)).map(|wide| (wide, channels.saturating_sub(wide * WIDE).div_ceil(NARROW)));
+    let best = splits.min_by_key(|&(wide, narrow)| (wide * WIDE + narrow * NARROW, narrow));
+    let (wide, narrow) = best.unwrap_or_default();
+    [vec![WIDE; wide], vec![NARROW; narrow]].concat()
+}
 
 /// The instructions for rows of `columns` pixels: the widest of the processor whose vectors are not half empty.
 pub(super) fn instructions(columns: usize) -> Arch {
@@ -40,7 +57,9 @@ pub(super) struct Products<'a> {
     pub offsets: &'a [usize],
     /// Per v.
     pub pixels: &'a [usize],
-    /// `[channels / CHANNELS][k][CHANNELS]`
+    /// The channels of each block.
+    pub blocks: &'a [usize],
+    /// `[block][k][channel of the block]`
     pub weight: &'a [f32],
     /// `[channels][v]`, each a vector.
     pub out: &'a mut [f32],
@@ -51,30 +70,26 @@ impl WithSimd for Products<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, offsets, pixels, weight, out } = self;
+        let Self { x, offsets, pixels, blocks, weight, out } = self;
         assert!(reach(offsets, pixels) + S::F32_LANES <= x.len());
-        if pixels.is_empty() || offsets.is_empty() {
-            return out.fill(0.0);
-        }
-        let row = pixels.len() * S::F32_LANES;
-        let blocks = weight.len() / (offsets.len() * CHANNELS);
-        assert_eq!(weight.len(), blocks * offsets.len() * CHANNELS);
-        assert_eq!(out.len(), blocks * CHANNELS * row);
-        for (tile, pixels) in pixels.chunks(VECTORS).enumerate() {
-            let at = tile * VECTORS * S::F32_LANES;
-            let blocks = weight.chunks_exact(offsets.len() * CHANNELS).zip(out.chunks_exact_mut(CHANNELS * row));
-            for (weight, out) in blocks {
-                let out = &mut out[at..];
-                // SAFETY: every offset + pixel + vector lies in x, the weight is as long as the tile reads, and each of the
-                // rows of out has room for the vectors from `at`; all asserted above.
+        let (row, channels) = (pixels.len() * S::F32_LANES, blocks.iter().sum::<usize>());
+        assert_eq!((weight.len(), out.len()), (channels * offsets.len(), channels * row));
+        for (tile, pixels) in pixels.chunks(PIXELS).enumerate() {
+            let (mut weight, mut out) = (weight, &mut out[tile * PIXELS * S::F32_LANES..]);
+            for &block in blocks {
+                // SAFETY: every offset + pixel + vector lies in x; of weight and out, cut below by what earlier blocks took,
+                // there is enough for this block; all asserted above.
                 unsafe {
-                    match *pixels {
-                        [a, b, c] => products::<S, 3>(simd, x, offsets, [a, b, c], weight, out, row),
-                        [a, b] => products::<S, 2>(simd, x, offsets, [a, b], weight, out, row),
-                        [a] => products::<S, 1>(simd, x, offsets, [a], weight, out, row),
-                        _ => unreachable!("a chunk has 1 to {VECTORS} vectors"),
+                    match (block, pixels) {
+                        (WIDE, &[a, b]) => products::<S, WIDE, 2>(simd, x, offsets, [a, b], weight, out, row),
+                        (WIDE, &[a]) => products::<S, WIDE, 1>(simd, x, offsets, [a], weight, out, row),
+                        (NARROW, &[a, b]) => products::<S, NARROW, 2>(simd, x, offsets, [a, b], weight, out, row),
+                        (NARROW, &[a]) => products::<S, NARROW, 1>(simd, x, offsets, [a], weight, out, row),
+                        _ => unreachable!("a block has {WIDE} or {NARROW} channels, and a tile 1 or {PIXELS} vectors"),
                     }
                 }
+                weight = &weight[block * offsets.len()..];
+                out = std::mem::take(&mut out).get_mut(block * row..).unwrap_or_default();
             }
         }
     }
@@ -83,10 +98,10 @@ impl WithSimd for Products<'_> {
 /// A tile of [`Products`].
 ///
 /// # Safety
-/// `x` holds a vector at each sum of an offset and a pixel; `weight` is at least [`CHANNELS`] times as long as `offsets`;
-/// `out` holds `V` vectors at each of `CHANNELS` multiples of `row`.
+/// `x` holds a vector at each sum of an offset and a pixel; `weight` is at least `C` times as long as `offsets`; `out`
+/// holds `V` vectors at each of `C` multiples of `row`.
 #[inline(always)]
-unsafe fn products<S: Simd, const V: usize>(
+unsafe fn products<S: Simd, const C: usize, const V: usize>(
     simd: S,
     x: &[f32],
     offsets: &[usize],
@@ -95,7 +110,7 @@ unsafe fn products<S: Simd, const V: usize>(
     out: &mut [f32],
     row: usize,
 ) {
-    let mut sums = [[simd.splat_f32s(0.0); V]; CHANNELS];
+    let mut sums = [[simd.splat_f32s(0.0); V]; C];
     let (x, mut weight, out) = (x.as_ptr(), weight.as_ptr(), out.as_mut_ptr());
     // SAFETY: as the caller promises.
     unsafe {
@@ -108,7 +123,7 @@ unsafe fn products<S: Simd, const V: usize>(
                     *sum = simd.mul_add_e_f32s(weight, vector, *sum);
                 }
             }
-            weight = weight.add(CHANNELS);
+            weight = weight.add(C);
         }
         for (c, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
@@ -152,8 +167,8 @@ impl WithSimd for Correlations<'_> {
         for (y, sums) in blocks {
             for (piece, pixels) in pixels.chunks(PIECE / S::F32_LANES).enumerate() {
                 let y = &y[piece * PIECE..];
-                for (tile, tile_offsets) in offsets.chunks(VECTORS).enumerate() {
-                    let sums = &mut sums[tile * VECTORS..];
+                for (tile, tile_offsets) in offsets.chunks(ELEMENTS).enumerate() {
+                    let sums = &mut sums[tile * ELEMENTS..];
                     // SAFETY: every offset + pixel + vector lies in x, and each of the rows of y has a vector for each
                     // pixel of the piece; both asserted above.
                     unsafe {
@@ -161,7 +176,7 @@ impl WithSimd for Correlations<'_> {
                             [a, b, c] => correlations::<S, 3>(simd, x, [a, b, c], pixels, y, row, sums, offsets.len()),
                             [a, b] => correlations::<S, 2>(simd, x, [a, b], pixels, y, row, sums, offsets.len()),
                             [a] => correlations::<S, 1>(simd, x, [a], pixels, y, row, sums, offsets.len()),
-                            _ => unreachable!("a chunk has 1 to {VECTORS} offsets"),
+                            _ => unreachable!("a chunk has 1 to {ELEMENTS} offsets"),
                         }
                     }
                 }
