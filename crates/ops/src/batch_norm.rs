@@ -6,7 +6,10 @@ use crate::{
     scale_shift::{check, scale_shift},
 };
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
-use std::sync::{Arc, OnceLock};
+use std::{
+    mem::MaybeUninit,
+    sync::{Arc, OnceLock},
+};
 
 /// What [`batch_norm`] returns.
 #[derive(Clone, Debug)]
@@ -102,15 +105,16 @@ impl CustomOp3 for BatchNorm {
         let channels = Channels::of(xl.shape());
         with_float!(self.name(), x.dtype(), T => {
             let (x, weight, bias) = (slice::<T>(x, xl)?, slice::<T>(weight, wl)?, slice::<T>(bias, bl)?);
-            let mut output = vec![0.0; x.len()];
-            let statistics = channels.map(&mut output, |channel, output| {
+            let normalize = |channel: usize, output: Vec<&mut [MaybeUninit<T>]>| {
                 let planes = channels.planes(x, channel);
                 let (mean, variance) = moments(planes.clone());
                 let statistics = Statistics { mean, variance };
                 let affine = self.affine(&statistics, weight[channel], bias[channel]);
                 planes.zip(output).for_each(|(x, y)| affine.apply(self.relu, x, y));
                 statistics
-            });
+            };
+            // SAFETY: x has a plane for each of the output's, of the same length, and each element is written from x's.
+            let (output, statistics) = unsafe { channels.make(x.len(), normalize) };
             // An op runs forward once.
             let _ = self.statistics.set(statistics);
             Ok((T::to_cpu_storage_owned(output), xl.shape().clone()))
@@ -132,9 +136,8 @@ impl CustomOp3 for BatchNorm {
             let [x_read, weight_read, bias_read, dy_read] = [x, weight, bias, &dy].map(Reading::new);
             let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
             let (weights, biases) = (weight_read.slice::<T>()?, bias_read.slice::<T>()?);
-            let mut dx = vec![0.0; xs.len()];
             let pixels = (xs.len() / channels.channels) as f64;
-            let sums = channels.map(&mut dx, |channel, dx| {
+            let differentiate = |channel: usize, dx: Vec<&mut [MaybeUninit<T>]>| {
                 let affine = self.affine(&statistics[channel], weights[channel], biases[channel]);
                 let inverse = self.inverse_deviation(&statistics[channel]);
                 let planes = channels.planes(xs, channel).zip(channels.planes(dys, channel));
@@ -142,7 +145,9 @@ impl CustomOp3 for BatchNorm {
                 let means = [T::narrow(sum / pixels), T::narrow(product * inverse * inverse / pixels)];
                 planes.zip(dx).for_each(|((x, dy), dx)| affine.normalized_gradient(self.relu, means, x, dy, dx));
                 [product * inverse, sum]
-            });
+            };
+            // SAFETY: x and dy have a plane for each of dx's, of the same length, and each element is written from theirs.
+            let (dx, sums) = unsafe { channels.make(xs.len(), differentiate) };
             let by_parameter = |parameter: &Tensor, which: usize| {
                 let values: Vec<T> = sums.iter().map(|sums| T::narrow(sums[which])).collect();
                 gradient(parameter, values)

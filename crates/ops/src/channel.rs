@@ -7,6 +7,7 @@ use crate::host::Float;
 use candle_core::Shape;
 use multiversion::multiversion;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Sums that run side by side.
 const LANES: usize = 16;
@@ -40,9 +41,21 @@ impl Channels {
         images.chunks(self.pixels.max(1)).skip(channel).step_by(self.channels)
     }
 
-    /// Calls `f` in parallel with each channel and its planes of `images`, and returns what it returns, in order.
-    pub fn map<T: Send, R: Send>(self, images: &mut [T], f: impl Fn(usize, Vec<&mut [T]>) -> R + Sync) -> Vec<R> {
-        self.split(images).into_par_iter().enumerate().map(|(channel, planes)| f(channel, planes)).collect()
+    /// New images of `len` elements, and what `f` returns for each channel, in order: it is called in parallel with each
+    /// channel and its planes.
+    ///
+    /// # Safety
+    /// `f` writes all elements of the planes.
+    pub unsafe fn make<T: Send, R: Send>(
+        self,
+        len: usize,
+        f: impl Fn(usize, Vec<&mut [MaybeUninit<T>]>) -> R + Sync,
+    ) -> (Vec<T>, Vec<R>) {
+        let mut images = Box::new_uninit_slice(len);
+        let planes = self.split(&mut images).into_par_iter().enumerate();
+        let results = planes.map(|(channel, planes)| f(channel, planes)).collect();
+        // SAFETY: every element is of a plane, and the caller promises that those are written.
+        (unsafe { images.assume_init() }.into_vec(), results)
     }
 }
 
@@ -55,7 +68,7 @@ pub(crate) struct Affine<T> {
 }
 
 impl<T: Float> Affine<T> {
-    pub fn apply(self, relu: bool, x: &[T], y: &mut [T]) {
+    pub fn apply(self, relu: bool, x: &[T], y: &mut [MaybeUninit<T>]) {
         match relu {
             true => apply::<T, true>(self, x, y),
             false => apply::<T, false>(self, x, y),
@@ -75,7 +88,7 @@ impl<T: Float> Affine<T> {
     }
 
     /// `dx = scale g`
-    pub fn gradient(self, relu: bool, x: &[T], dy: &[T], dx: &mut [T]) {
+    pub fn gradient(self, relu: bool, x: &[T], dy: &[T], dx: &mut [MaybeUninit<T>]) {
         let none = [T::zero(); 2];
         match relu {
             true => gradient::<T, true, false>(self, none, x, dy, dx),
@@ -84,7 +97,7 @@ impl<T: Float> Affine<T> {
     }
 
     /// `dx = scale (g - mean - slope (x - center))`
-    pub fn normalized_gradient(self, relu: bool, [mean, slope]: [T; 2], x: &[T], dy: &[T], dx: &mut [T]) {
+    pub fn normalized_gradient(self, relu: bool, [mean, slope]: [T; 2], x: &[T], dy: &[T], dx: &mut [MaybeUninit<T>]) {
         match relu {
             true => gradient::<T, true, true>(self, [mean, slope], x, dy, dx),
             false => gradient::<T, false, true>(self, [mean, slope], x, dy, dx),
@@ -130,11 +143,11 @@ fn add_moments<T: Float>(from: f64, plane: &[T], sums: &mut [[f64; LANES]; 2]) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn apply<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], y: &mut [T]) {
+fn apply<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], y: &mut [MaybeUninit<T>]) {
     let Affine { center, scale, shift } = affine;
     for (y, &x) in y.iter_mut().zip(x) {
         let value = (x - center) * scale + shift;
-        *y = if RELU { value.rectified() } else { value };
+        y.write(if RELU { value.rectified() } else { value });
     }
 }
 
@@ -160,11 +173,11 @@ fn gradient<T: Float, const RELU: bool, const NORMALIZED: bool>(
     [mean, slope]: [T; 2],
     x: &[T],
     dy: &[T],
-    dx: &mut [T],
+    dx: &mut [MaybeUninit<T>],
 ) {
     for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
         let g = affine.through::<RELU>(x, dy);
         let g = if NORMALIZED { g - mean - (x - affine.center) * slope } else { g };
-        *dx = affine.scale * g;
+        dx.write(affine.scale * g);
     }
 }

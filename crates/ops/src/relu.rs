@@ -6,6 +6,7 @@ use candle_core::{
 };
 use multiversion::multiversion;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Elements that a task works on.
 const CHUNK: usize = 16_384;
@@ -40,8 +41,10 @@ impl CustomOp1 for Relu {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         with_float!(self.name(), x.dtype(), T => {
             let x = slice::<T>(x, layout)?;
-            let mut y = vec![0.0; x.len()];
+            let mut y = Box::new_uninit_slice(x.len());
             y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| rectify(x, y));
+            // SAFETY: each element is written from x's.
+            let y = unsafe { y.assume_init() }.into_vec();
             Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
         })
     }
@@ -61,9 +64,11 @@ impl CustomOp2 for AddRelu {
     fn cpu_fwd(&self, a: &CpuStorage, al: &Layout, b: &CpuStorage, bl: &Layout) -> Result<(CpuStorage, Shape)> {
         with_float!(self.name(), a.dtype(), T => {
             let (a, b) = (slice::<T>(a, al)?, slice::<T>(b, bl)?);
-            let mut y = vec![0.0; a.len()];
+            let mut y = Box::new_uninit_slice(a.len());
             let chunks = y.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
             chunks.for_each(|((y, a), b)| rectify_sum(a, b, y));
+            // SAFETY: each element is written from those of a and b, which have the same shape.
+            let y = unsafe { y.assume_init() }.into_vec();
             Ok((T::to_cpu_storage_owned(y), al.shape().clone()))
         })
     }
@@ -81,30 +86,32 @@ fn gradient(op: &str, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
     with_float!(op, dy.dtype(), T => {
         let (y_read, dy_read) = (Reading::new(y), Reading::new(&dy));
         let (ys, dys) = (y_read.slice::<T>()?, dy_read.slice::<T>()?);
-        let mut dx = vec![0.0; ys.len()];
+        let mut dx = Box::new_uninit_slice(ys.len());
         let chunks = dx.par_chunks_mut(CHUNK).zip(ys.par_chunks(CHUNK)).zip(dys.par_chunks(CHUNK));
         chunks.for_each(|((dx, y), dy)| mask(y, dy, dx));
+        // SAFETY: each element is written from those of y and dy, which have the same shape.
+        let dx = unsafe { dx.assume_init() }.into_vec();
         Tensor::from_vec(dx, y.shape(), y.device())
     })
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn rectify<T: Float>(x: &[T], y: &mut [T]) {
+fn rectify<T: Float>(x: &[T], y: &mut [MaybeUninit<T>]) {
     for (y, x) in y.iter_mut().zip(x) {
-        *y = x.rectified();
+        y.write(x.rectified());
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn rectify_sum<T: Float>(a: &[T], b: &[T], y: &mut [T]) {
+fn rectify_sum<T: Float>(a: &[T], b: &[T], y: &mut [MaybeUninit<T>]) {
     for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-        *y = (a + b).rectified();
+        y.write((a + b).rectified());
     }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn mask<T: Float>(y: &[T], dy: &[T], dx: &mut [T]) {
+fn mask<T: Float>(y: &[T], dy: &[T], dx: &mut [MaybeUninit<T>]) {
     for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-        *dx = if y <= T::zero() { T::zero() } else { dy };
+        dx.write(if y <= T::zero() { T::zero() } else { dy });
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
 };
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use std::mem::MaybeUninit;
 
 /// `y = x scale + shift` per channel of images `x` (n, c, h, w), and 0 where that is negative if `relu`; NaN stays NaN. It is
 /// batch norm in evaluation, with `scale = weight / sqrt(variance + eps)` and `shift = bias - mean scale`, and the bias of a
@@ -61,11 +62,12 @@ impl CustomOp3 for ScaleShift {
         let channels = Channels::of(xl.shape());
         with_float!(self.name(), x.dtype(), T => {
             let (x, scale, shift) = (slice::<T>(x, xl)?, slice::<T>(scale, scale_l)?, slice::<T>(shift, shift_l)?);
-            let mut output = vec![0.0; x.len()];
-            channels.map(&mut output, |channel, output| {
+            let apply = |channel: usize, output: Vec<&mut [MaybeUninit<T>]>| {
                 let affine = affine(scale[channel], shift[channel]);
                 channels.planes(x, channel).zip(output).for_each(|(x, y)| affine.apply(self.relu, x, y));
-            });
+            };
+            // SAFETY: x has a plane for each of the output's, of the same length, and each element is written from x's.
+            let (output, _) = unsafe { channels.make(x.len(), apply) };
             Ok((T::to_cpu_storage_owned(output), xl.shape().clone()))
         })
     }
@@ -84,14 +86,15 @@ impl CustomOp3 for ScaleShift {
             let [x_read, scale_read, shift_read, dy_read] = [x, scale, shift, &dy].map(Reading::new);
             let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
             let (scales, shifts) = (scale_read.slice::<T>()?, shift_read.slice::<T>()?);
-            let mut dx = vec![0.0; xs.len()];
-            let sums = channels.map(&mut dx, |channel, dx| {
+            let differentiate = |channel: usize, dx: Vec<&mut [MaybeUninit<T>]>| {
                 let affine = affine(scales[channel], shifts[channel]);
                 let planes = channels.planes(xs, channel).zip(channels.planes(dys, channel));
                 let sums = affine.sums(self.relu, planes.clone());
                 planes.zip(dx).for_each(|((x, dy), dx)| affine.gradient(self.relu, x, dy, dx));
                 sums
-            });
+            };
+            // SAFETY: x and dy have a plane for each of dx's, of the same length, and each element is written from theirs.
+            let (dx, sums) = unsafe { channels.make(xs.len(), differentiate) };
             let by_parameter = |parameter: &Tensor, which: usize| {
                 let values: Vec<T> = sums.iter().map(|sums| T::narrow(sums[which])).collect();
                 gradient(parameter, values)

@@ -34,16 +34,13 @@ use super::{
     tile::{CHANNELS, Correlations, Products, blocks, instructions, lanes},
 };
 use rayon::prelude::*;
-use std::ops::Range;
+use std::{mem::MaybeUninit, ops::Range};
 
 /// Pixels of a pass over several small images.
 const ENOUGH_PIXELS: usize = 1024;
 
 pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
-    let mut y = vec![0.0; g.images * g.out_size()];
-    if y.is_empty() {
-        return y;
-    }
+    let mut y = Box::new_uninit_slice(g.images * g.out_size());
     let arch = instructions(g.out_width);
     let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
     let grid = Grid::of_output(g, &frame, lanes(arch));
@@ -52,10 +49,10 @@ pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     let channels: usize = blocks.iter().sum();
     let images = y.par_chunks_mut(g.out_size()).zip(x.par_chunks(g.in_size()));
     images.for_each_init(
-        || (vec![0.0; frame.len()], vec![0.0; channels * grid.padded_pixels()]),
+        || (vec![0.0; frame.len()], Box::new_uninit_slice(channels * grid.padded_pixels())),
         |(framed, buffer), (y, x)| {
             frame.fill(x, framed);
-            let products = |out: &mut [f32]| {
+            let products = |out: &mut [MaybeUninit<f32>]| {
                 let (offsets, pixels, blocks, weight) = (&offsets, &grid.pixels, &blocks, &weight);
                 arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
             };
@@ -66,27 +63,29 @@ pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
             grid.write(buffer, y, g.out_height, g.out_width);
         },
     );
-    y
+    // SAFETY: the grid has all pixels of an image, and the products or what is written from them are of all channels.
+    unsafe { y.assume_init() }.into_vec()
 }
 
 pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
-    let mut dx = vec![0.0; g.images * g.in_size()];
-    if dx.is_empty() {
-        return dx;
-    }
+    let mut dx = Box::new_uninit_slice(g.images * g.in_size());
     let arch = instructions(g.width.div_ceil(g.stride));
     let frame = Frame::of_output_gradient(g, lanes(arch));
     let blocks = blocks(g.in_channels);
     let phases: Vec<Phase> = phases(g, &frame, lanes(arch), &blocks, weight);
     let channels: usize = blocks.iter().sum();
     let room = phases.iter().map(|phase| channels * phase.grid.padded_pixels()).max().unwrap_or(0);
+    let every_pixel_is_read = g.stride <= g.kernel_height.min(g.kernel_width);
     let images = dx.par_chunks_mut(g.in_size()).zip(dy.par_chunks(g.out_size()));
     images.for_each_init(
-        || (vec![0.0; frame.len()], vec![0.0; room]),
+        || (vec![0.0; frame.len()], Box::new_uninit_slice(room)),
         |(framed, buffer), (dx, dy)| {
+            if !every_pixel_is_read {
+                dx.fill(MaybeUninit::new(0.0));
+            }
             frame.fill(dy, framed);
             for Phase { offsets, weight, grid } in &phases {
-                let products = |out: &mut [f32]| {
+                let products = |out: &mut [MaybeUninit<f32>]| {
                     let (pixels, blocks) = (&grid.pixels, &blocks);
                     arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
                 };
@@ -100,7 +99,9 @@ pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f3
             }
         },
     );
-    dx
+    // SAFETY: the phases have all pixels of an image, or all are zero before; the products and what is written from them are
+    // of all channels.
+    unsafe { dx.assume_init() }.into_vec()
 }
 
 pub(super) fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
@@ -274,7 +275,7 @@ impl Grid {
     }
 
     /// Writes the pixels in `vectors` to where they belong in each channel of `image`.
-    fn write(&self, vectors: &[f32], image: &mut [f32], height: usize, width: usize) {
+    fn write<T: Copy>(&self, vectors: &[T], image: &mut [T], height: usize, width: usize) {
         if self.padded_pixels() == 0 {
             return;
         }

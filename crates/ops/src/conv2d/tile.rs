@@ -4,6 +4,7 @@
 //! pixels, and make an explicit matrix of windows needless. See [`super::direct`] for who makes these tables.
 
 use pulp::{Arch, Simd, WithSimd};
+use std::mem::MaybeUninit;
 
 /// The channels of a tile of [`Products`]: 6 where that fits, since 6 times [`PIXELS`] sums, 2 vectors and a weight leave one
 /// of the 16 registers of AVX2 free. (With 4 times 3, all 16 used, the compiler keeps a sum in memory.)
@@ -61,8 +62,8 @@ pub(super) struct Products<'a> {
     pub blocks: &'a [usize],
     /// `[block][k][channel of the block]`
     pub weight: &'a [f32],
-    /// `[channels][v]`, each a vector.
-    pub out: &'a mut [f32],
+    /// `[channels][v]`, each a vector. All are written.
+    pub out: &'a mut [MaybeUninit<f32>],
 }
 
 impl WithSimd for Products<'_> {
@@ -107,7 +108,7 @@ unsafe fn products<S: Simd, const C: usize, const V: usize>(
     offsets: &[usize],
     pixels: [usize; V],
     weight: &[f32],
-    out: &mut [f32],
+    out: &mut [MaybeUninit<f32>],
     row: usize,
 ) {
     let mut sums = [[simd.splat_f32s(0.0); V]; C];
