@@ -292,12 +292,10 @@ impl Grid {
         }
     }
 
-    /// Reads the pixels of a channel of an output image into `vectors`, with zeros at the rows' ends.
+    /// Reads the pixels of a channel of an output image into `vectors`, whose rows have zeros at the end.
     fn read(&self, channel: &[f32], width: usize, vectors: &mut [f32]) {
         for (from, to) in channel.chunks_exact(width).zip(vectors.chunks_exact_mut(self.padded_columns)) {
-            let (pixels, rest) = to.split_at_mut(width);
-            pixels.copy_from_slice(from);
-            rest.fill(0.0);
+            to[..width].copy_from_slice(from);
         }
     }
 }

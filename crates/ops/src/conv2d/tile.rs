@@ -239,3 +239,66 @@ fn reach(offsets: &[usize], pixels: &[usize]) -> usize {
     let largest = |values: &[usize]| values.iter().max().copied().unwrap_or(0);
     largest(offsets) + largest(pixels)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small integers, so that sums are exact in any order.
+    fn integers(len: usize, factor: usize) -> Vec<f32> {
+        (0..len).map(|i| (i * factor % 11) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn tiles_are_sums_of_products_with_any_instructions() {
+        for arch in [Arch::Scalar, instructions(8), instructions(16)] {
+            let lanes = lanes(arch);
+            let (offsets, pixels) = ([0, 3, 17, 40, 5, 61, 7, 1], [0, 20, 9, 31, 50]);
+            let x = integers(61 + 50 + lanes, 7);
+            let at = |k: usize, v: usize, lane: usize| x[offsets[k] + pixels[v] + lane];
+
+            let blocks = blocks(10);
+            let weight = integers(10 * offsets.len(), 5);
+            let mut out = vec![MaybeUninit::new(f32::NAN); 10 * pixels.len() * lanes];
+            arch.dispatch(Products {
+                x: &x,
+                offsets: &offsets,
+                pixels: &pixels,
+                blocks: &blocks,
+                weight: &weight,
+                out: &mut out,
+            });
+            for (i, out) in out.iter().enumerate() {
+                let (channel, v, lane) = (i / (pixels.len() * lanes), i / lanes % pixels.len(), i % lanes);
+                let (block, first, size) = if channel < 6 { (0, 0, 6) } else { (6 * offsets.len(), 6, 4) };
+                let weight = |k: usize| weight[block + k * size + channel - first];
+                let expected: f32 = (0..offsets.len()).map(|k| weight(k) * at(k, v, lane)).sum();
+                // SAFETY: it was written when it was made.
+                assert_eq!(
+                    unsafe { out.assume_init() },
+                    expected,
+                    "{arch:?}: channel {channel}, vector {v}, lane {lane}"
+                );
+            }
+
+            let y = integers(2 * CHANNELS * pixels.len() * lanes, 3);
+            let mut sums = vec![0.5; 2 * CHANNELS * offsets.len()];
+            arch.dispatch(Correlations { x: &x, offsets: &offsets, pixels: &pixels, y: &y, sums: &mut sums });
+            for (i, sum) in sums.iter().enumerate() {
+                let (channel, k) = (i / offsets.len(), i % offsets.len());
+                let pixel = |v: usize, lane: usize| y[(channel * pixels.len() + v) * lanes + lane] * at(k, v, lane);
+                let expected: f32 = (0..pixels.len() * lanes).map(|p| pixel(p / lanes, p % lanes)).sum();
+                assert_eq!(*sum, 0.5 + expected, "{arch:?}: channel {channel}, element {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_hold_all_channels_and_few_others() {
+        for (channels, expected) in
+            [(1, vec![4]), (5, vec![6]), (8, vec![4, 4]), (10, vec![6, 4]), (16, vec![6, 6, 4]), (20, vec![6, 6, 4, 4])]
+        {
+            assert_eq!(blocks(channels), expected, "{channels} channels");
+        }
+    }
+}

@@ -33,6 +33,7 @@ pub fn values(tensor: &Tensor) -> Vec<f64> {
 const CONVOLUTIONS: &[([usize; 4], [usize; 3], usize, usize)] = &[
     ([2, 3, 8, 8], [4, 3, 3], 1, 1),    // vectors fill rows and channels fill tiles
     ([2, 4, 8, 16], [8, 3, 3], 1, 1),
+    ([1, 10, 3, 9], [16, 3, 3], 1, 1),  // tiles of both widths
     ([2, 3, 5, 7], [5, 3, 3], 1, 1),    // neither does
     ([1, 1, 1, 1], [1, 1, 1], 1, 0),
     ([1, 1, 1, 1], [1, 3, 3], 1, 1),    // the kernel is larger than the image

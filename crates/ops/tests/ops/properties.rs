@@ -131,17 +131,38 @@ fn arguments_without_a_gradient_get_none() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn any_number_of_threads_gives_the_same_bits() {
-    let cases = [
+/// Too large for finite differences.
+fn larger() -> [Case; 7] {
+    [
         cases::convolution([37, 5, 9, 11], [6, 3, 3], 1, 1),
+        // Three images of a part, summed two and one at a time.
+        cases::convolution([33, 2, 20, 20], [3, 3, 3], 1, 1),
         cases::convolution([18, 8, 16, 16], [8, 3, 3], 2, 1),
         cases::convolution([20, 8, 6, 6], [8, 1, 1], 1, 0),
         cases::batch_norm([33, 5, 9, 7], true),
         cases::max_pool2([9, 5, 9, 7]),
         cases::cross_entropy(200, 11),
-    ];
-    for case in cases {
+    ]
+}
+
+/// For convolutions these are two methods.
+#[test]
+fn f32_and_f64_agree() -> Result<()> {
+    for case in larger() {
+        let both = [DType::F32, DType::F64].map(|dtype| run(&case, &variables(&case.arguments(), dtype), dtype));
+        let [narrow, wide] = both;
+        let ((narrow, narrow_grads), (wide, wide_grads)) = (narrow?, wide?);
+        close(&values(&narrow), &values(&wide), 1e-5, &case.name);
+        for (which, (narrow, wide)) in narrow_grads.iter().zip(&wide_grads).enumerate() {
+            close(&values(narrow), &values(wide), 1e-5, format!("{}, argument {which}", case.name));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for case in larger() {
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
