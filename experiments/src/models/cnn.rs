@@ -1,6 +1,6 @@
 //! A small convolutional network.
 
-use super::{ImageShape, Model, Pass, layers::max_pool2};
+use super::{ImageShape, Model, Pass, layers::convolve};
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, conv2d, linear};
 
@@ -28,7 +28,12 @@ impl Model for Cnn {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let mut x = x.clone();
         for (i, conv) in self.convs.iter().enumerate() {
-            x = max_pool2(&conv.forward(&x)?.relu()?)?;
+            let y = convolve(conv, &x)?;
+            let y = match conv.bias() {
+                Some(bias) => ops::scale_shift(&y, &bias.ones_like()?, bias, true)?,
+                None => ops::relu(&y)?,
+            };
+            x = ops::max_pool2(&y)?;
             pass.activation(&format!("conv{}", i + 1), &x)?;
         }
         let logits = self.classifier.forward(&x.flatten_from(1)?)?;

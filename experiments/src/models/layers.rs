@@ -1,4 +1,4 @@
-//! Layers that candle lacks or differentiates wrongly.
+//! Layers over the crate `ops`.
 
 use super::Mode;
 use candle_core::{Result, Tensor, Var};
@@ -10,18 +10,9 @@ pub(super) fn conv3x3(in_channels: usize, out_channels: usize, stride: usize, vb
     candle_nn::conv2d_no_bias(in_channels, out_channels, 3, config, vb)
 }
 
-/// The maximum over windows of 2x2 with stride 2; an odd last row or column is left out. `x` is (n, c, h, w) with h, w >= 2.
-///
-/// Built from `maximum`, since the gradient of candle's `max_pool2d` is a quarter of the right one where the maximum is unique.
-pub(super) fn max_pool2(x: &Tensor) -> Result<Tensor> {
-    let (n, c, h, w) = x.dims4()?;
-    let halves = |x: &Tensor, dim: usize| -> Result<Tensor> {
-        x.narrow(dim, 0, 1)?.squeeze(dim)?.maximum(&x.narrow(dim, 1, 1)?.squeeze(dim)?)
-    };
-    let x = if h % 2 == 0 { x.clone() } else { x.narrow(2, 0, h - 1)?.contiguous()? };
-    let x = halves(&x.reshape((n, c, h / 2, 2, w))?, 3)?;
-    let x = if w % 2 == 0 { x } else { x.narrow(3, 0, w - 1)?.contiguous()? };
-    halves(&x.reshape((n, c, h / 2, w / 2, 2))?, 4)
+/// `conv` of `x` without its bias.
+pub(super) fn convolve(conv: &Conv2d, x: &Tensor) -> Result<Tensor> {
+    ops::conv2d(x, conv.weight(), conv.config().stride, conv.config().padding)
 }
 
 /// The mean over height and width: (n, c, h, w) to (n, c).
@@ -52,39 +43,40 @@ impl BatchNorm {
     }
 
     pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
-        let (centred, var) = match mode {
+        self.normalize(x, mode, false)
+    }
+
+    /// With ReLU after it, in the same pass.
+    pub(super) fn forward_relu(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.normalize(x, mode, true)
+    }
+
+    fn normalize(&self, x: &Tensor, mode: Mode, relu: bool) -> Result<Tensor> {
+        match mode {
             Mode::Evaluate => {
-                let mean = self.running_mean.as_detached_tensor();
-                (x.broadcast_sub(&per_channel(&mean)?)?, self.running_var.as_detached_tensor())
+                let var = self.running_var.as_detached_tensor();
+                let scale = (&self.weight / (var + Self::EPS)?.sqrt()?)?;
+                let shift = (&self.bias - (self.running_mean.as_detached_tensor() * &scale)?)?;
+                ops::scale_shift(x, &scale, &shift, relu)
             }
             Mode::Train { evaluation } => {
-                let mean = channel_mean(x)?;
-                let centred = x.broadcast_sub(&per_channel(&mean)?)?;
-                let var = channel_mean(&centred.sqr()?)?;
+                let normal = ops::batch_norm(x, &self.weight, &self.bias, Self::EPS, relu)?;
                 if evaluation == 0 {
-                    let n = (x.elem_count() / var.elem_count()) as f64;
-                    let unbiased = (&var * (n / (n - 1.0).max(1.0)))?;
-                    track(&self.running_mean, &mean, Self::MOMENTUM)?;
+                    let n = (x.elem_count() / normal.mean.elem_count()) as f64;
+                    let unbiased = (&normal.variance * (n / (n - 1.0).max(1.0)))?;
+                    track(&self.running_mean, &normal.mean, Self::MOMENTUM)?;
                     track(&self.running_var, &unbiased, Self::MOMENTUM)?;
                 }
-                (centred, var)
+                Ok(normal.output)
             }
-        };
-        let scale = (&self.weight / (var + Self::EPS)?.sqrt()?)?;
-        centred.broadcast_mul(&per_channel(&scale)?)?.broadcast_add(&per_channel(&self.bias)?)
+        }
     }
-}
-
-/// The mean of each channel of (n, c, h, w): (c). In two steps, because candle is quick at sums over the last dimension only.
-fn channel_mean(x: &Tensor) -> Result<Tensor> {
-    x.flatten_from(2)?.mean(2)?.mean(0)
 }
 
 /// `running += momentum (batch - running)`, outside the graph.
 fn track(running: &Var, batch: &Tensor, momentum: f64) -> Result<()> {
     let old = running.as_detached_tensor();
-    running.set(&((&old * (1.0 - momentum))? + (batch.detach() * momentum)?)?)
+    running.set(&((&old * (1.0 - momentum))? + (batch * momentum)?)?)
 }
 
 #[cfg(test)]
@@ -95,28 +87,6 @@ mod tests {
 
     fn values(t: &Tensor) -> Vec<f32> {
         t.flatten_all().unwrap().to_vec1().unwrap()
-    }
-
-    #[test]
-    fn max_pool_sends_the_whole_gradient_to_the_maximum() {
-        #[rustfmt::skip]
-        let x = [
-            1.0f32, 2.0, 0.0, 5.0, 9.0,
-            4.0,    3.0, 7.0, 6.0, 9.0,
-            9.0,    9.0, 9.0, 9.0, 9.0,
-        ];
-        let x = Var::from_tensor(&Tensor::new(&x, &Device::Cpu).unwrap().reshape((1, 1, 3, 5)).unwrap()).unwrap();
-        let y = max_pool2(&x).unwrap();
-        assert_eq!((y.dims(), values(&y)), (&[1, 1, 1, 2][..], vec![4.0, 7.0]));
-        let weights = Tensor::new(&[10.0f32, 20.0], &Device::Cpu).unwrap().reshape((1, 1, 1, 2)).unwrap();
-        let grads = (y * weights).unwrap().sum_all().unwrap().backward().unwrap();
-        #[rustfmt::skip]
-        let expected = [
-            0.0, 0.0,  0.0, 0.0, 0.0,
-            10.0, 0.0, 20.0, 0.0, 0.0,
-            0.0, 0.0,  0.0, 0.0, 0.0,
-        ];
-        assert_eq!(values(grads.get(&x).unwrap()), expected);
     }
 
     /// A channel with the values 1, 3, 5, 7 (mean 4, variance 5, unbiased 20/3) and one with 0, 0, 0, 8 (2, 12, 16).

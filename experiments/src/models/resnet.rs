@@ -2,7 +2,7 @@
 
 use super::{
     ImageShape, Mode, Model, Pass,
-    layers::{BatchNorm, conv3x3, global_average_pool},
+    layers::{BatchNorm, conv3x3, convolve, global_average_pool},
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Linear, Module, VarBuilder, linear};
@@ -37,9 +37,9 @@ impl ResNet20 {
 
 impl Model for ResNet20 {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let x = self.conv.forward(x)?;
+        let x = convolve(&self.conv, x)?;
         pass.activation("conv", &x)?;
-        let mut x = self.norm.forward(&x, pass.mode)?.relu()?;
+        let mut x = self.norm.forward_relu(&x, pass.mode)?;
         pass.activation("norm", &x)?;
         for block in &self.blocks {
             x = block.forward(&x, pass.mode)?;
@@ -76,9 +76,9 @@ impl BasicBlock {
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let y = self.norm1.forward(&self.conv1.forward(x)?, mode)?.relu()?;
-        let y = self.norm2.forward(&self.conv2.forward(&y)?, mode)?;
-        (y + shortcut(x, self.stride)?)?.relu()
+        let y = self.norm1.forward_relu(&convolve(&self.conv1, x)?, mode)?;
+        let y = self.norm2.forward(&convolve(&self.conv2, &y)?, mode)?;
+        ops::add_relu(&y, &shortcut(x, self.stride)?)
     }
 }
 

@@ -1,0 +1,158 @@
+//! Batch normalisation in training.
+
+use crate::{
+    channel::{Affine, Channels, moments},
+    host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
+    scale_shift::{check, scale_shift},
+};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use std::{
+    mem::MaybeUninit,
+    sync::{Arc, OnceLock},
+};
+
+/// What [`batch_norm`] returns.
+#[derive(Clone, Debug)]
+pub struct Normalized {
+    /// The normalised images, (n, c, h, w).
+    pub output: Tensor,
+    /// The mean of each channel of the batch, (c), outside the graph.
+    pub mean: Tensor,
+    /// The biased variance of each channel of the batch, (c), outside the graph.
+    pub variance: Tensor,
+}
+
+/// Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) of images `x` (n, c, h, w) with the statistics of the batch:
+/// for each channel, with mean and (biased) variance over n, h and w,
+///
+/// `y = (x - mean) / sqrt(variance + eps) weight + bias`,
+///
+/// and 0 where that is negative if `relu`; NaN stays NaN. The gradient takes into account that mean and variance depend on x.
+/// The statistics are summed in f64. `weight` and `bias` are (c), of x's dtype.
+///
+/// # Errors
+/// When the shapes or dtypes do not fit each other, or there is no pixel to take a mean of.
+pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bool) -> Result<Normalized> {
+    check("batch_norm", x, [("weight", weight), ("bias", bias)])?;
+    if x.elem_count() == 0 {
+        fail!("batch_norm: x {:?} has no pixel to take a mean of", x.shape());
+    }
+    if !is_ours(x) {
+        return composed(x, weight, bias, eps, relu);
+    }
+    let statistics = Arc::new(OnceLock::new());
+    let op = BatchNorm { eps, relu, statistics: statistics.clone() };
+    let output = x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?;
+    let statistics: &Vec<Statistics> = statistics.get().expect("the forward pass has set them");
+    let per_channel = |value: fn(&Statistics) -> f64| {
+        let values: Vec<f64> = statistics.iter().map(value).collect();
+        Tensor::new(values, x.device())?.to_dtype(x.dtype())
+    };
+    Ok(Normalized { output, mean: per_channel(|s| s.mean)?, variance: per_channel(|s| s.variance)? })
+}
+
+/// The same by candle's operations, for other devices and dtypes.
+fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bool) -> Result<Normalized> {
+    // In two steps, because candle is quick at sums over the last dimension only.
+    let channel_mean = |x: &Tensor| x.flatten_from(2)?.mean(2)?.mean(0);
+    let mean = channel_mean(x)?;
+    let centered = x.broadcast_sub(&mean.reshape((1, (), 1, 1))?)?;
+    let variance = channel_mean(&centered.sqr()?)?;
+    let scale = (weight / (&variance + eps)?.sqrt()?)?;
+    let output = scale_shift(&centered, &scale, bias, relu)?;
+    Ok(Normalized { output, mean: mean.detach(), variance: variance.detach() })
+}
+
+/// Of a channel of the batch.
+#[derive(Clone, Copy)]
+struct Statistics {
+    mean: f64,
+    variance: f64,
+}
+
+struct BatchNorm {
+    eps: f64,
+    relu: bool,
+    /// Set by the forward pass, for the backward pass and the caller.
+    statistics: Arc<OnceLock<Vec<Statistics>>>,
+}
+
+impl BatchNorm {
+    fn inverse_deviation(&self, statistics: &Statistics) -> f64 {
+        1.0 / (statistics.variance + self.eps).sqrt()
+    }
+
+    fn affine<T: Float>(&self, statistics: &Statistics, weight: T, bias: T) -> Affine<T> {
+        let scale = T::narrow(weight.wide() * self.inverse_deviation(statistics));
+        Affine { center: T::narrow(statistics.mean), scale, shift: bias }
+    }
+}
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+        bias: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let channels = Channels::of(xl.shape());
+        with_float!(self.name(), x.dtype(), T => {
+            let (x, weight, bias) = (slice::<T>(x, xl)?, slice::<T>(weight, wl)?, slice::<T>(bias, bl)?);
+            let normalize = |channel: usize, output: Vec<&mut [MaybeUninit<T>]>| {
+                let planes = channels.planes(x, channel);
+                let (mean, variance) = moments(planes.clone());
+                let statistics = Statistics { mean, variance };
+                let affine = self.affine(&statistics, weight[channel], bias[channel]);
+                planes.zip(output).for_each(|(x, y)| affine.apply(self.relu, x, y));
+                statistics
+            };
+            // SAFETY: x has a plane for each of the output's, of the same length, and each element is written from x's.
+            let (output, statistics) = unsafe { channels.make(x.len(), normalize) };
+            // An op runs forward once.
+            let _ = self.statistics.set(statistics);
+            Ok((T::to_cpu_storage_owned(output), xl.shape().clone()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let channels = Channels::of(x.shape());
+        let statistics = self.statistics.get().expect("the forward pass has set them");
+        let dy = dy.contiguous()?;
+        with_float!(self.name(), dy.dtype(), T => {
+            let [x_read, weight_read, bias_read, dy_read] = [x, weight, bias, &dy].map(Reading::new);
+            let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
+            let (weights, biases) = (weight_read.slice::<T>()?, bias_read.slice::<T>()?);
+            let pixels = (xs.len() / channels.channels) as f64;
+            let differentiate = |channel: usize, dx: Vec<&mut [MaybeUninit<T>]>| {
+                let affine = self.affine(&statistics[channel], weights[channel], biases[channel]);
+                let inverse = self.inverse_deviation(&statistics[channel]);
+                let planes = channels.planes(xs, channel).zip(channels.planes(dys, channel));
+                let [sum, product] = affine.sums(self.relu, planes.clone());
+                let means = [T::narrow(sum / pixels), T::narrow(product * inverse * inverse / pixels)];
+                planes.zip(dx).for_each(|((x, dy), dx)| affine.normalized_gradient(self.relu, means, x, dy, dx));
+                [product * inverse, sum]
+            };
+            // SAFETY: x and dy have a plane for each of dx's, of the same length, and each element is written from theirs.
+            let (dx, sums) = unsafe { channels.make(xs.len(), differentiate) };
+            let by_parameter = |parameter: &Tensor, which: usize| {
+                let values: Vec<T> = sums.iter().map(|sums| T::narrow(sums[which])).collect();
+                gradient(parameter, values)
+            };
+            Ok((gradient(x, dx)?, by_parameter(weight, 0)?, by_parameter(bias, 1)?))
+        })
+    }
+}

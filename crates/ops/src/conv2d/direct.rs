@@ -1,0 +1,355 @@
+//! Direct convolution of f32 images, without a matrix of windows.
+//!
+//! # Layout
+//!
+//! Each image is copied into a [`Frame`] of zeros, so that no window needs a test for the border. In a frame the element
+//! `(channel, row, column)` of a window that starts at a pixel lies at
+//!
+//! ```text
+//! pixel + offset        pixel: where the window starts      offset: of the element in any window
+//! ```
+//!
+//! and the windows of neighbouring output pixels start at neighbouring places. So a vector of output pixels is the sum over
+//! the elements of a window of one weight times one vector of the frame: [`Products`] over a table of pixels (every
+//! vector of every output row) and a table of offsets (every element of a window, in the order of the weight).
+//!
+//! With a stride, neighbouring windows read every `stride`-th column. A frame therefore stores the columns of a row sorted
+//! by their remainder: for stride 2, columns 0 2 4 .. and then 1 3 5 .. .
+//!
+//! A row whose length is no multiple of the vector ends in a vector with too many pixels: those read whatever comes next in
+//! the frame, and are dropped ([`Grid::write`]), or meet zeros in the other factor ([`Grid::read`]).
+//!
+//! # The three passes
+//!
+//! - Forward: products over the frame of x.
+//! - Gradient by the input: the input pixels `(i, j)` with the same remainders of `i + padding` and `j + padding` by the
+//!   stride read the same taps of the kernel. For each such phase, products over the frame of dy with those taps, turned
+//!   around. With stride 1 there is one phase: the convolution of dy with the flipped kernel.
+//! - Gradient by the weight: for each channel of dy and each element of a window the scalar product of the pixels,
+//!   [`Correlations`] over the same tables as forward. Small images are taken several at a time, since a sum costs as much
+//!   to finish as a few pixels.
+
+use super::{
+    geometry::{Geometry, sum_parts},
+    tile::{CHANNELS, Correlations, Products, blocks, instructions, lanes},
+};
+use rayon::prelude::*;
+use std::{mem::MaybeUninit, ops::Range};
+
+/// Pixels of a pass over several small images.
+const ENOUGH_PIXELS: usize = 1024;
+
+pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
+    let mut y = Box::new_uninit_slice(g.images * g.out_size());
+    let arch = instructions(g.out_width);
+    let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
+    let grid = Grid::of_output(g, &frame, lanes(arch));
+    let blocks = blocks(g.out_channels);
+    let weight = pack(&blocks, g.out_channels, g.window(), |channel, k| weight[channel * g.window() + k]);
+    let channels: usize = blocks.iter().sum();
+    let images = y.par_chunks_mut(g.out_size()).zip(x.par_chunks(g.in_size()));
+    images.for_each_init(
+        || (vec![0.0; frame.len()], Box::new_uninit_slice(channels * grid.padded_pixels())),
+        |(framed, buffer), (y, x)| {
+            frame.fill(x, framed);
+            let products = |out: &mut [MaybeUninit<f32>]| {
+                let (offsets, pixels, blocks, weight) = (&offsets, &grid.pixels, &blocks, &weight);
+                arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
+            };
+            if grid.is_whole(g.out_width) && channels == g.out_channels {
+                return products(y);
+            }
+            products(buffer);
+            grid.write(buffer, y, g.out_height, g.out_width);
+        },
+    );
+    // SAFETY: the grid has all pixels of an image, and the products or what is written from them are of all channels.
+    unsafe { y.assume_init() }.into_vec()
+}
+
+pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
+    let mut dx = Box::new_uninit_slice(g.images * g.in_size());
+    let arch = instructions(g.width.div_ceil(g.stride));
+    let frame = Frame::of_output_gradient(g, lanes(arch));
+    let blocks = blocks(g.in_channels);
+    let phases: Vec<Phase> = phases(g, &frame, lanes(arch), &blocks, weight);
+    let channels: usize = blocks.iter().sum();
+    let room = phases.iter().map(|phase| channels * phase.grid.padded_pixels()).max().unwrap_or(0);
+    let every_pixel_is_read = g.stride <= g.kernel_height.min(g.kernel_width);
+    let images = dx.par_chunks_mut(g.in_size()).zip(dy.par_chunks(g.out_size()));
+    images.for_each_init(
+        || (vec![0.0; frame.len()], Box::new_uninit_slice(room)),
+        |(framed, buffer), (dx, dy)| {
+            if !every_pixel_is_read {
+                dx.fill(MaybeUninit::new(0.0));
+            }
+            frame.fill(dy, framed);
+            for Phase { offsets, weight, grid } in &phases {
+                let products = |out: &mut [MaybeUninit<f32>]| {
+                    let (pixels, blocks) = (&grid.pixels, &blocks);
+                    arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
+                };
+                if grid.is_whole(g.width) && channels == g.in_channels {
+                    products(dx);
+                } else {
+                    let buffer = &mut buffer[..channels * grid.padded_pixels()];
+                    products(buffer);
+                    grid.write(buffer, dx, g.height, g.width);
+                }
+            }
+        },
+    );
+    // SAFETY: the phases have all pixels of an image, or all are zero before; the products and what is written from them are
+    // of all channels.
+    unsafe { dx.assume_init() }.into_vec()
+}
+
+pub(super) fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    let arch = instructions(g.out_width);
+    let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
+    let grid = Grid::of_output(g, &frame, lanes(arch));
+    let at_a_time = (ENOUGH_PIXELS / grid.padded_pixels().max(1)).clamp(1, g.images_per_part());
+    let starts = (0..at_a_time).map(|image| image * frame.len());
+    let pixels: Vec<usize> = starts.flat_map(|start| grid.pixels.iter().map(move |pixel| start + pixel)).collect();
+    let channels = g.out_channels.next_multiple_of(CHANNELS);
+
+    let images: Vec<(&[f32], &[f32])> = x.chunks(g.in_size().max(1)).zip(dy.chunks(g.out_size())).collect();
+    let parts = images.par_chunks(g.images_per_part()).map(|images| {
+        let mut sums = vec![0.0; channels * g.window()];
+        let mut framed = vec![0.0; at_a_time * frame.len()];
+        let mut gradient = vec![0.0; channels * at_a_time * grid.padded_pixels()];
+        for images in images.chunks(at_a_time) {
+            let row = images.len() * grid.padded_pixels();
+            for (at, (x, dy)) in images.iter().enumerate() {
+                frame.fill(x, &mut framed[at * frame.len()..][..frame.len()]);
+                for (dy, row) in dy.chunks_exact(g.out_pixels()).zip(gradient.chunks_exact_mut(row)) {
+                    grid.read(dy, g.out_width, &mut row[at * grid.padded_pixels()..][..grid.padded_pixels()]);
+                }
+            }
+            arch.dispatch(Correlations {
+                x: &framed,
+                offsets: &offsets,
+                pixels: &pixels[..images.len() * grid.pixels.len()],
+                y: &gradient[..channels * row],
+                sums: &mut sums,
+            });
+        }
+        sums.truncate(g.weight_size());
+        sums
+    });
+    sum_parts(parts.collect(), g.weight_size())
+}
+
+/// An image in a frame of zeros; the columns of each row are sorted by their remainder by the stride.
+struct Frame {
+    channels: usize,
+    height: usize,
+    width: usize,
+    /// Where the image's first row and column are.
+    top: usize,
+    left: usize,
+    /// Rows of a channel.
+    rows: usize,
+    stride: usize,
+    /// Columns with the same remainder.
+    columns: usize,
+    /// Zeros at the end, for the last vector.
+    slack: usize,
+}
+
+impl Frame {
+    /// x with its padding.
+    fn of_input(g: &Geometry, slack: usize) -> Self {
+        Self {
+            channels: g.in_channels,
+            height: g.height,
+            width: g.width,
+            top: g.padding,
+            left: g.padding,
+            rows: g.height + 2 * g.padding,
+            stride: g.stride,
+            columns: (g.width + 2 * g.padding).div_ceil(g.stride),
+            slack,
+        }
+    }
+
+    /// dy, with room for the taps that reach before it and for the input pixels that reach behind it.
+    fn of_output_gradient(g: &Geometry, slack: usize) -> Self {
+        let side = |kernel: usize, size: usize, out: usize| {
+            let before = kernel.div_ceil(g.stride) - 1;
+            (before, before + out.max((size - 1 + g.padding) / g.stride + 1))
+        };
+        let (top, rows) = side(g.kernel_height, g.height, g.out_height);
+        let (left, columns) = side(g.kernel_width, g.width, g.out_width);
+        Self {
+            channels: g.out_channels,
+            height: g.out_height,
+            width: g.out_width,
+            top,
+            left,
+            rows,
+            stride: 1,
+            columns,
+            slack,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.at(self.channels, 0, 0) + self.slack
+    }
+
+    /// Where the element at this row and column of the frame lies.
+    fn at(&self, channel: usize, row: usize, column: usize) -> usize {
+        let row = (channel * self.rows + row) * self.stride;
+        (row + column % self.stride) * self.columns + column / self.stride
+    }
+
+    /// Copies `image` into `frame`, which is zero around it.
+    fn fill(&self, image: &[f32], frame: &mut [f32]) {
+        for (index, row) in image.chunks_exact(self.width).enumerate() {
+            let (channel, y) = (index / self.height, index % self.height);
+            if self.stride == 1 {
+                frame[self.at(channel, self.top + y, self.left)..][..self.width].copy_from_slice(row);
+                continue;
+            }
+            for first in 0..self.stride.min(self.width) {
+                let to = &mut frame[self.at(channel, self.top + y, self.left + first)..];
+                for (to, &from) in to.iter_mut().zip(row[first..].iter().step_by(self.stride)) {
+                    *to = from;
+                }
+            }
+        }
+    }
+}
+
+/// The offsets of the elements of a window in the frame of x, in the order of the weight.
+fn windows(g: &Geometry) -> Vec<usize> {
+    let frame = Frame::of_input(g, 0);
+    let channels = 0..g.in_channels;
+    channels
+        .flat_map(|channel| g.taps().map(move |(a, b)| (channel, a, b)))
+        .map(|(c, a, b)| frame.at(c, a, b))
+        .collect()
+}
+
+/// Pixels of an image, every `step`-th of every `step`-th row, that are computed in vectors along the rows.
+struct Grid {
+    /// Where each vector's windows start in a frame, row after row.
+    pixels: Vec<usize>,
+    /// The image's rows and columns that the grid covers.
+    rows: Range<usize>,
+    columns: Range<usize>,
+    step: usize,
+    /// Vectors of a row, times the pixels of a vector.
+    padded_columns: usize,
+}
+
+impl Grid {
+    fn of_output(g: &Geometry, frame: &Frame, lanes: usize) -> Self {
+        let (rows, columns) = (0..g.out_height, 0..g.out_width);
+        Self::new(rows, columns, 1, lanes, |row, vector| frame.at(0, row * g.stride, 0) + vector)
+    }
+
+    /// `start(r, c)` is where the window of the pixel in the `r`-th row and `c`-th column of the grid starts.
+    fn new(
+        rows: Range<usize>,
+        columns: Range<usize>,
+        step: usize,
+        lanes: usize,
+        start: impl Fn(usize, usize) -> usize,
+    ) -> Self {
+        let count = |range: &Range<usize>| range.len().div_ceil(step);
+        let padded_columns = count(&columns).next_multiple_of(lanes);
+        let starts = |row| (0..padded_columns).step_by(lanes).map(move |column| (row, column));
+        let pixels = (0..count(&rows)).flat_map(starts).map(|(row, column)| start(row, column)).collect();
+        Self { pixels, rows, columns, step, padded_columns }
+    }
+
+    fn padded_pixels(&self) -> usize {
+        self.rows.len().div_ceil(self.step) * self.padded_columns
+    }
+
+    /// Whether the vectors hold all pixels of an image of this width and no others.
+    fn is_whole(&self, width: usize) -> bool {
+        self.step == 1 && self.columns == (0..width) && self.padded_columns == width
+    }
+
+    /// Writes the pixels in `vectors` to where they belong in each channel of `image`.
+    fn write<T: Copy>(&self, vectors: &[T], image: &mut [T], height: usize, width: usize) {
+        if self.padded_pixels() == 0 {
+            return;
+        }
+        for (channel, vectors) in image.chunks_exact_mut(height * width).zip(vectors.chunks_exact(self.padded_pixels()))
+        {
+            for (row, vectors) in self.rows.clone().step_by(self.step).zip(vectors.chunks_exact(self.padded_columns)) {
+                let to = &mut channel[row * width..][self.columns.clone()];
+                if self.step == 1 {
+                    to.copy_from_slice(&vectors[..to.len()]);
+                } else {
+                    to.iter_mut().step_by(self.step).zip(vectors).for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+    }
+
+    /// Reads the pixels of a channel of an output image into `vectors`, whose rows have zeros at the end.
+    fn read(&self, channel: &[f32], width: usize, vectors: &mut [f32]) {
+        for (from, to) in channel.chunks_exact(width).zip(vectors.chunks_exact_mut(self.padded_columns)) {
+            to[..width].copy_from_slice(from);
+        }
+    }
+}
+
+/// The input pixels that read the same taps, for the gradient by the input.
+struct Phase {
+    offsets: Vec<usize>,
+    weight: Vec<f32>,
+    grid: Grid,
+}
+
+/// All phases that read a tap; the gradient at other pixels is zero.
+fn phases(g: &Geometry, frame: &Frame, lanes: usize, blocks: &[usize], weight: &[f32]) -> Vec<Phase> {
+    let (s, p, taps) = (g.stride, g.padding, g.kernel_height * g.kernel_width);
+    // Of the remainder r: the first index i of the image with i + p = r modulo s, and the taps r, r + s, ..
+    let first = |remainder: usize| (remainder + s - p % s) % s;
+    let side = |kernel: usize| (0..s.min(kernel)).map(move |r| (r, (kernel - r).div_ceil(s)));
+    let mut phases = Vec::new();
+    for (a, a_taps) in side(g.kernel_height) {
+        for (b, b_taps) in side(g.kernel_width) {
+            let (rows, columns) = (first(a)..g.height, first(b)..g.width);
+            if rows.is_empty() || columns.is_empty() {
+                continue;
+            }
+            let (q_row, q_column) = ((rows.start + p - a) / s, (columns.start + p - b) / s);
+            let (top, left) = (frame.top + 1 - a_taps, frame.left + 1 - b_taps);
+            let grid = Grid::new(rows, columns, s, lanes, |r, c| frame.at(0, q_row + r + top, q_column + c + left));
+            // The window goes down and right, and the taps up and left.
+            let window: Vec<(usize, usize, usize)> = (0..g.out_channels)
+                .flat_map(|o| (0..a_taps).flat_map(move |r| (0..b_taps).map(move |c| (o, r, c))))
+                .collect();
+            let offsets = window.iter().map(|&(o, r, c)| frame.at(o, r, c)).collect();
+            let weight = pack(blocks, g.in_channels, window.len(), |channel, k| {
+                let (o, r, c) = window[k];
+                let tap = (a + s * (a_taps - 1 - r)) * g.kernel_width + b + s * (b_taps - 1 - c);
+                weight[(o * g.in_channels + channel) * taps + tap]
+            });
+            phases.push(Phase { offsets, weight, grid });
+        }
+    }
+    phases
+}
+
+/// Weights in the order in which [`Products`] reads them; channels that are missing are zero.
+fn pack(blocks: &[usize], channels: usize, window: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let (mut packed, mut first) = (Vec::new(), 0);
+    for block in blocks {
+        for k in 0..window {
+            packed.extend((first..first + block).map(|channel| match channel < channels {
+                true => weight(channel, k),
+                false => 0.0,
+            }));
+        }
+        first += block;
+    }
+    packed
+}

@@ -1,0 +1,188 @@
+//! Convolution as a matrix product per image, for any number type.
+//!
+//! The windows of an image become the columns of a matrix (c kh kw, pixels), and the output is weight (o, c kh kw) times it.
+//! A window of one pixel needs no copy.
+
+use super::geometry::{Geometry, sum_parts};
+use crate::host::Float;
+use gemm::{Parallelism, gemm};
+use rayon::prelude::*;
+use std::ops::Range;
+
+pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T]) -> Vec<T> {
+    let mut y = vec![T::zero(); g.images * g.out_size()];
+    if y.is_empty() {
+        return y;
+    }
+    let images = y.par_chunks_mut(g.out_size()).enumerate();
+    images.for_each_init(Vec::new, |columns, (image, y)| {
+        let x = &x[image * g.in_size()..][..g.in_size()];
+        let columns = columns_of(g, x, columns);
+        Product { rows: g.out_channels, columns: g.out_pixels(), inner: g.window() }.set(
+            y,
+            Matrix::rows(weight, g.window()),
+            Matrix::rows(columns, g.out_pixels()),
+        );
+    });
+    y
+}
+
+pub(super) fn input_gradient<T: Float>(g: &Geometry, weight: &[T], dy: &[T]) -> Vec<T> {
+    let mut dx = vec![T::zero(); g.images * g.in_size()];
+    if dx.is_empty() {
+        return dx;
+    }
+    let images = dx.par_chunks_mut(g.in_size()).enumerate();
+    images.for_each_init(Vec::new, |columns, (image, dx)| {
+        let dy = &dy[image * g.out_size()..][..g.out_size()];
+        let product = Product { rows: g.window(), columns: g.out_pixels(), inner: g.out_channels };
+        let (weight, dy) = (Matrix::rows(weight, g.window()).transposed(), Matrix::rows(dy, g.out_pixels()));
+        if g.is_product() {
+            return product.set(dx, weight, dy);
+        }
+        columns.resize(g.window() * g.out_pixels(), T::zero());
+        product.set(columns, weight, dy);
+        for_each_run(g, |row, run| {
+            let column = &columns[row * g.out_pixels() + run.out.start..][..run.out.len()];
+            for (dx, &gradient) in dx[run.input..].iter_mut().step_by(g.stride).zip(column) {
+                *dx += gradient;
+            }
+        });
+    });
+    dx
+}
+
+pub(super) fn weight_gradient<T: Float>(g: &Geometry, x: &[T], dy: &[T]) -> Vec<T> {
+    let images: Vec<usize> = (0..g.images).collect();
+    let parts = images.par_chunks(g.images_per_part()).map(|images| {
+        let (mut sum, mut columns) = (vec![T::zero(); g.weight_size()], Vec::new());
+        for image in images {
+            let columns = columns_of(g, &x[image * g.in_size()..][..g.in_size()], &mut columns);
+            let dy = Matrix::rows(&dy[image * g.out_size()..][..g.out_size()], g.out_pixels());
+            let product = Product { rows: g.out_channels, columns: g.window(), inner: g.out_pixels() };
+            product.add(&mut sum, dy, Matrix::rows(columns, g.out_pixels()).transposed());
+        }
+        sum
+    });
+    sum_parts(parts.collect(), g.weight_size())
+}
+
+/// The windows of `x` as columns: `x` itself, or written to `columns`.
+fn columns_of<'a, T: Float>(g: &Geometry, x: &'a [T], columns: &'a mut Vec<T>) -> &'a [T] {
+    if g.is_product() {
+        return x;
+    }
+    columns.clear();
+    columns.resize(g.window() * g.out_pixels(), T::zero());
+    for_each_run(g, |row, run| {
+        let column = &mut columns[row * g.out_pixels()..][run.out];
+        for (column, &x) in column.iter_mut().zip(x[run.input..].iter().step_by(g.stride)) {
+            *column = x;
+        }
+    });
+    columns
+}
+
+/// Output pixels of a row that read the image (not the padding), and the element that the first of them reads; the next
+/// ones read every `stride`-th after it.
+struct Run {
+    out: Range<usize>,
+    input: usize,
+}
+
+/// Calls `f` with the rows of the matrix of columns and their runs.
+fn for_each_run(g: &Geometry, mut f: impl FnMut(usize, Run)) {
+    for channel in 0..g.in_channels {
+        for (tap, (a, b)) in g.taps().enumerate() {
+            let row = channel * g.kernel_height * g.kernel_width + tap;
+            let columns = inside(b, g.padding, g.stride, g.width, g.out_width);
+            for i in inside(a, g.padding, g.stride, g.height, g.out_height) {
+                if !columns.is_empty() {
+                    let (y, x) = (i * g.stride + a - g.padding, columns.start * g.stride + b - g.padding);
+                    let out = i * g.out_width + columns.start..i * g.out_width + columns.end;
+                    f(row, Run { out, input: (channel * g.height + y) * g.width + x });
+                }
+            }
+        }
+    }
+}
+
+/// The outputs `i` in `0..out` with `0 <= i stride + tap - padding < size`.
+fn inside(tap: usize, padding: usize, stride: usize, size: usize, out: usize) -> Range<usize> {
+    let start = padding.saturating_sub(tap).div_ceil(stride);
+    let end = (size + padding).saturating_sub(tap).div_ceil(stride).min(out);
+    start..end.max(start)
+}
+
+/// A matrix in a slice, with its strides.
+#[derive(Clone, Copy)]
+struct Matrix<'a, T> {
+    values: &'a [T],
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a, T> Matrix<'a, T> {
+    /// Row after row.
+    fn rows(values: &'a [T], columns: usize) -> Self {
+        Self { values, row_stride: columns, column_stride: 1 }
+    }
+
+    fn transposed(self) -> Self {
+        Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+    }
+
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.values.len()
+    }
+}
+
+/// The sizes of a matrix product, none of them 0.
+struct Product {
+    rows: usize,
+    columns: usize,
+    inner: usize,
+}
+
+impl Product {
+    /// `out = a b`
+    fn set<T: Float>(&self, out: &mut [T], a: Matrix<T>, b: Matrix<T>) {
+        self.run(out, false, a, b);
+    }
+
+    /// `out += a b`
+    fn add<T: Float>(&self, out: &mut [T], a: Matrix<T>, b: Matrix<T>) {
+        self.run(out, true, a, b);
+    }
+
+    fn run<T: Float>(&self, out: &mut [T], add: bool, a: Matrix<T>, b: Matrix<T>) {
+        assert_eq!(out.len(), self.rows * self.columns);
+        assert!(a.holds(self.rows, self.inner) && b.holds(self.inner, self.columns));
+        let (one, cast) = (T::one(), |stride: usize| stride as isize);
+        // SAFETY: T is f32 or f64, the only Floats; all elements that the sizes and strides reach lie in the slices, as
+        // asserted above; and `out` overlaps neither of the others, since it is borrowed mutably.
+        unsafe {
+            gemm(
+                self.rows,
+                self.columns,
+                self.inner,
+                out.as_mut_ptr(),
+                1,
+                cast(self.columns),
+                add,
+                a.values.as_ptr(),
+                cast(a.column_stride),
+                cast(a.row_stride),
+                b.values.as_ptr(),
+                cast(b.column_stride),
+                cast(b.row_stride),
+                one,
+                one,
+                false,
+                false,
+                false,
+                Parallelism::None,
+            );
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! The inner loops of the direct convolution: sums in registers, with the SIMD at hand.
+//!
+//! Both read `x` at `offset[k] + pixel[v]`, where `k` runs over the elements of a window and `v` over vectors of neighbouring
+//! pixels, and make an explicit matrix of windows needless. See [`super::direct`] for who makes these tables.
+
+use pulp::{Arch, Simd, WithSimd};
+use std::mem::MaybeUninit;
+
+/// The channels of a tile of [`Products`]: 6 where that fits, since 6 times [`PIXELS`] sums, 2 vectors and a weight leave one
+/// of the 16 registers of AVX2 free. (With 4 times 3, all 16 used, the compiler keeps a sum in memory.)
+const WIDE: usize = 6;
+const NARROW: usize = 4;
+/// The vectors of pixels of a tile of [`Products`].
+const PIXELS: usize = 2;
+
+/// The channels and the elements of windows of a tile of [`Correlations`]: 12 sums, 3 vectors and 1 of the other factor.
+pub(super) const CHANNELS: usize = 4;
+const ELEMENTS: usize = 3;
+
+/// How many channels each block of [`Products`] has; at least `channels` in all.
+pub(super) fn blocks(channels: usize) -> Vec<usize> {
+    // Of all splits without a needless block the one with the fewest channels, and then the most wide blocks.
+    let splits =
+        (0..=channels.div_ceil(WIDE)).map(|wide| (wide, channels.saturating_sub(wide * WIDE).div_ceil(NARROW)));
+    let best = splits.min_by_key(|&(wide, narrow)| (wide * WIDE + narrow * NARROW, narrow));
+    let (wide, narrow) = best.unwrap_or_default();
+    [vec![WIDE; wide], vec![NARROW; narrow]].concat()
+}
+
+/// The instructions for rows of `columns` pixels: the widest of the processor whose vectors are not half empty.
+pub(super) fn instructions(columns: usize) -> Arch {
+    let best = Arch::new();
+    #[cfg(target_arch = "x86_64")]
+    if (1..=8).contains(&(columns % 16)) && matches!(best, Arch::V4(_)) {
+        return pulp::x86::V3::try_new().map_or(best, Arch::V3);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = columns;
+    best
+}
+
+/// Numbers in a vector.
+pub(super) fn lanes(arch: Arch) -> usize {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    arch.dispatch(Lanes)
+}
+
+/// `out[c][v] = sum over k of weight[c][k] x[offset[k] + pixel[v] ..]`, for vectors of pixels.
+pub(super) struct Products<'a> {
+    pub x: &'a [f32],
+    /// Per k.
+    pub offsets: &'a [usize],
+    /// Per v.
+    pub pixels: &'a [usize],
+    /// The channels of each block.
+    pub blocks: &'a [usize],
+    /// `[block][k][channel of the block]`
+    pub weight: &'a [f32],
+    /// `[channels][v]`, each a vector. All are written.
+    pub out: &'a mut [MaybeUninit<f32>],
+}
+
+impl WithSimd for Products<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, offsets, pixels, blocks, weight, out } = self;
+        assert!(reach(offsets, pixels) + S::F32_LANES <= x.len());
+        let (row, channels) = (pixels.len() * S::F32_LANES, blocks.iter().sum::<usize>());
+        assert_eq!((weight.len(), out.len()), (channels * offsets.len(), channels * row));
+        for (tile, pixels) in pixels.chunks(PIXELS).enumerate() {
+            let (mut weight, mut out) = (weight, &mut out[tile * PIXELS * S::F32_LANES..]);
+            for &block in blocks {
+                // SAFETY: every offset + pixel + vector lies in x; of weight and out, cut below by what earlier blocks took,
+                // there is enough for this block; all asserted above.
+                unsafe {
+                    match (block, pixels) {
+                        (WIDE, &[a, b]) => products::<S, WIDE, 2>(simd, x, offsets, [a, b], weight, out, row),
+                        (WIDE, &[a]) => products::<S, WIDE, 1>(simd, x, offsets, [a], weight, out, row),
+                        (NARROW, &[a, b]) => products::<S, NARROW, 2>(simd, x, offsets, [a, b], weight, out, row),
+                        (NARROW, &[a]) => products::<S, NARROW, 1>(simd, x, offsets, [a], weight, out, row),
+                        _ => unreachable!("a block has {WIDE} or {NARROW} channels, and a tile 1 or {PIXELS} vectors"),
+                    }
+                }
+                weight = &weight[block * offsets.len()..];
+                out = std::mem::take(&mut out).get_mut(block * row..).unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// A tile of [`Products`].
+///
+/// # Safety
+/// `x` holds a vector at each sum of an offset and a pixel; `weight` is at least `C` times as long as `offsets`; `out`
+/// holds `V` vectors at each of `C` multiples of `row`.
+#[inline(always)]
+unsafe fn products<S: Simd, const C: usize, const V: usize>(
+    simd: S,
+    x: &[f32],
+    offsets: &[usize],
+    pixels: [usize; V],
+    weight: &[f32],
+    out: &mut [MaybeUninit<f32>],
+    row: usize,
+) {
+    let mut sums = [[simd.splat_f32s(0.0); V]; C];
+    let (x, mut weight, out) = (x.as_ptr(), weight.as_ptr(), out.as_mut_ptr());
+    // SAFETY: as the caller promises.
+    unsafe {
+        for &offset in offsets {
+            let x = x.add(offset);
+            let vectors = pixels.map(|pixel| load::<S>(x.add(pixel)));
+            for (c, sums) in sums.iter_mut().enumerate() {
+                let weight = simd.splat_f32s(*weight.add(c));
+                for (sum, vector) in sums.iter_mut().zip(vectors) {
+                    *sum = simd.mul_add_e_f32s(weight, vector, *sum);
+                }
+            }
+            weight = weight.add(C);
+        }
+        for (c, sums) in sums.into_iter().enumerate() {
+            for (v, sum) in sums.into_iter().enumerate() {
+                out.add(c * row + v * S::F32_LANES).cast::<S::f32s>().write_unaligned(sum);
+            }
+        }
+    }
+}
+
+/// `sums[c][k] += sum over v of y[c][v] . x[offset[k] + pixel[v] ..]`, for vectors of pixels.
+pub(super) struct Correlations<'a> {
+    pub x: &'a [f32],
+    /// Per k.
+    pub offsets: &'a [usize],
+    /// Per v.
+    pub pixels: &'a [usize],
+    /// `[channels][v]`, each a vector; the channels are a multiple of [`CHANNELS`].
+    pub y: &'a [f32],
+    /// `[channels][k]`
+    pub sums: &'a mut [f32],
+}
+
+/// Pixels that are summed at a time: those of [`CHANNELS`] channels fit half the first-level cache.
+const PIECE: usize = 1024;
+
+impl WithSimd for Correlations<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, offsets, pixels, y, sums } = self;
+        assert!(reach(offsets, pixels) + S::F32_LANES <= x.len());
+        if pixels.is_empty() || offsets.is_empty() {
+            return;
+        }
+        let row = pixels.len() * S::F32_LANES;
+        let blocks = y.len() / (CHANNELS * row);
+        assert_eq!(y.len(), blocks * CHANNELS * row);
+        assert_eq!(sums.len(), blocks * CHANNELS * offsets.len());
+        let blocks = y.chunks_exact(CHANNELS * row).zip(sums.chunks_exact_mut(CHANNELS * offsets.len()));
+        for (y, sums) in blocks {
+            for (piece, pixels) in pixels.chunks(PIECE / S::F32_LANES).enumerate() {
+                let y = &y[piece * PIECE..];
+                for (tile, tile_offsets) in offsets.chunks(ELEMENTS).enumerate() {
+                    let sums = &mut sums[tile * ELEMENTS..];
+                    // SAFETY: every offset + pixel + vector lies in x, and each of the rows of y has a vector for each
+                    // pixel of the piece; both asserted above.
+                    unsafe {
+                        match *tile_offsets {
+                            [a, b, c] => correlations::<S, 3>(simd, x, [a, b, c], pixels, y, row, sums, offsets.len()),
+                            [a, b] => correlations::<S, 2>(simd, x, [a, b], pixels, y, row, sums, offsets.len()),
+                            [a] => correlations::<S, 1>(simd, x, [a], pixels, y, row, sums, offsets.len()),
+                            _ => unreachable!("a chunk has 1 to {ELEMENTS} offsets"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A tile of [`Correlations`].
+///
+/// # Safety
+/// `x` holds a vector at each sum of an offset and a pixel; `y` holds as many vectors as pixels at each of [`CHANNELS`]
+/// multiples of `row`.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "registers, in fact")]
+unsafe fn correlations<S: Simd, const K: usize>(
+    simd: S,
+    x: &[f32],
+    offsets: [usize; K],
+    pixels: &[usize],
+    y: &[f32],
+    row: usize,
+    out: &mut [f32],
+    out_row: usize,
+) {
+    let mut sums = [[simd.splat_f32s(0.0); K]; CHANNELS];
+    let (x, mut y) = (x.as_ptr(), y.as_ptr());
+    // SAFETY: as the caller promises.
+    unsafe {
+        let x = offsets.map(|offset| x.add(offset));
+        for &pixel in pixels {
+            let vectors = x.map(|x| load::<S>(x.add(pixel)));
+            for (c, sums) in sums.iter_mut().enumerate() {
+                let y = load::<S>(y.add(c * row));
+                for (sum, vector) in sums.iter_mut().zip(vectors) {
+                    *sum = simd.mul_add_e_f32s(y, vector, *sum);
+                }
+            }
+            y = y.add(S::F32_LANES);
+        }
+    }
+    for (c, sums) in sums.into_iter().enumerate() {
+        for (k, sum) in sums.into_iter().enumerate() {
+            out[c * out_row + k] += simd.reduce_sum_f32s(sum);
+        }
+    }
+}
+
+/// # Safety
+/// A vector can be read at `from`.
+#[inline(always)]
+unsafe fn load<S: Simd>(from: *const f32) -> S::f32s {
+    // SAFETY: as the caller promises; it need not be aligned.
+    unsafe { from.cast::<S::f32s>().read_unaligned() }
+}
+
+/// The largest sum of an offset and a pixel.
+fn reach(offsets: &[usize], pixels: &[usize]) -> usize {
+    let largest = |values: &[usize]| values.iter().max().copied().unwrap_or(0);
+    largest(offsets) + largest(pixels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small integers, so that sums are exact in any order.
+    fn integers(len: usize, factor: usize) -> Vec<f32> {
+        (0..len).map(|i| (i * factor % 11) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn tiles_are_sums_of_products_with_any_instructions() {
+        for arch in [Arch::Scalar, instructions(8), instructions(16)] {
+            let lanes = lanes(arch);
+            let (offsets, pixels) = ([0, 3, 17, 40, 5, 61, 7, 1], [0, 20, 9, 31, 50]);
+            let x = integers(61 + 50 + lanes, 7);
+            let at = |k: usize, v: usize, lane: usize| x[offsets[k] + pixels[v] + lane];
+
+            let blocks = blocks(10);
+            let weight = integers(10 * offsets.len(), 5);
+            let mut out = vec![MaybeUninit::new(f32::NAN); 10 * pixels.len() * lanes];
+            arch.dispatch(Products {
+                x: &x,
+                offsets: &offsets,
+                pixels: &pixels,
+                blocks: &blocks,
+                weight: &weight,
+                out: &mut out,
+            });
+            for (i, out) in out.iter().enumerate() {
+                let (channel, v, lane) = (i / (pixels.len() * lanes), i / lanes % pixels.len(), i % lanes);
+                let (block, first, size) = if channel < 6 { (0, 0, 6) } else { (6 * offsets.len(), 6, 4) };
+                let weight = |k: usize| weight[block + k * size + channel - first];
+                let expected: f32 = (0..offsets.len()).map(|k| weight(k) * at(k, v, lane)).sum();
+                // SAFETY: it was written when it was made.
+                assert_eq!(
+                    unsafe { out.assume_init() },
+                    expected,
+                    "{arch:?}: channel {channel}, vector {v}, lane {lane}"
+                );
+            }
+
+            let y = integers(2 * CHANNELS * pixels.len() * lanes, 3);
+            let mut sums = vec![0.5; 2 * CHANNELS * offsets.len()];
+            arch.dispatch(Correlations { x: &x, offsets: &offsets, pixels: &pixels, y: &y, sums: &mut sums });
+            for (i, sum) in sums.iter().enumerate() {
+                let (channel, k) = (i / offsets.len(), i % offsets.len());
+                let pixel = |v: usize, lane: usize| y[(channel * pixels.len() + v) * lanes + lane] * at(k, v, lane);
+                let expected: f32 = (0..pixels.len() * lanes).map(|p| pixel(p / lanes, p % lanes)).sum();
+                assert_eq!(*sum, 0.5 + expected, "{arch:?}: channel {channel}, element {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_hold_all_channels_and_few_others() {
+        for (channels, expected) in
+            [(1, vec![4]), (5, vec![6]), (8, vec![4, 4]), (10, vec![6, 4]), (16, vec![6, 6, 4]), (20, vec![6, 6, 4, 4])]
+        {
+            assert_eq!(blocks(channels), expected, "{channels} channels");
+        }
+    }
+}

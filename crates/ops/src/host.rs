@@ -1,0 +1,96 @@
+//! How the ops read candle's tensors on the CPU.
+
+use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, WithDType};
+
+/// Returns an error of one line (candle's `bail!` appends a backtrace).
+macro_rules! fail {
+    ($($message:tt)*) => {
+        return Err(candle_core::Error::Msg(format!($($message)*)))
+    };
+}
+pub(crate) use fail;
+
+/// A number type that the ops compute in.
+pub(crate) trait Float: WithDType {
+    fn wide(self) -> f64;
+    fn narrow(wide: f64) -> Self;
+    /// `self` where it is positive or NaN, else zero.
+    fn rectified(self) -> Self;
+}
+
+macro_rules! float {
+    ($float:ident) => {
+        impl Float for $float {
+            #[inline(always)]
+            fn wide(self) -> f64 {
+                f64::from(self)
+            }
+            #[inline(always)]
+            fn narrow(wide: f64) -> Self {
+                wide as $float
+            }
+            #[inline(always)]
+            fn rectified(self) -> Self {
+                if self < 0.0 { 0.0 } else { self }
+            }
+        }
+    };
+}
+float!(f32);
+float!(f64);
+
+/// Whether the ops compute on this tensor themselves; others they leave to candle.
+pub(crate) fn is_ours(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && (tensor.dtype() == f32::DTYPE || tensor.dtype() == f64::DTYPE)
+}
+
+/// Runs `$body` with the type `$float` that `$dtype` stands for.
+macro_rules! with_float {
+    ($op:expr, $dtype:expr, $float:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $float = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $float = f64;
+                $body
+            }
+            dtype => crate::host::fail!("{}: the dtype is {dtype:?} and must be F32 or F64", $op),
+        }
+    };
+}
+pub(crate) use with_float;
+
+/// The elements of a contiguous part of `storage`.
+pub(crate) fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage.as_slice::<T>()?[start..end]),
+        None => fail!("a tensor of shape {:?} is not contiguous", layout.shape()),
+    }
+}
+
+/// A tensor on the CPU that is being read.
+pub(crate) struct Reading<'a> {
+    storage: StorageRef<'a>,
+    layout: &'a Layout,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn new(tensor: &'a Tensor) -> Self {
+        let (storage, layout) = tensor.storage_and_layout();
+        Self { storage, layout }
+    }
+
+    pub(crate) fn slice<T: WithDType>(&self) -> Result<&[T]> {
+        match &*self.storage {
+            Storage::Cpu(storage) => slice(storage, self.layout),
+            _ => fail!("a tensor of shape {:?} is not on the CPU", self.layout.shape()),
+        }
+    }
+}
+
+/// The gradient by `argument`, if one is wanted.
+pub(crate) fn gradient<T: WithDType>(argument: &Tensor, values: Vec<T>) -> Result<Option<Tensor>> {
+    argument.track_op().then(|| Tensor::from_vec(values, argument.shape(), argument.device())).transpose()
+}

@@ -1,0 +1,50 @@
+//! Bad arguments: one line that names the thing, the value and what is allowed.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+fn zeros(shape: &[usize]) -> Tensor {
+    Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
+}
+
+fn labels(labels: &[u32]) -> Tensor {
+    Tensor::new(labels, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn errors_name_what_is_wrong() {
+    let wide = |shape: &[usize]| zeros(shape).to_dtype(DType::F64).unwrap();
+    let conv = |x: &[usize], weight: &[usize], stride, padding| ops::conv2d(&zeros(x), &zeros(weight), stride, padding);
+    let norm = |x: &[usize], weight: Tensor, bias: Tensor| {
+        ops::batch_norm(&zeros(x), &weight, &bias, 1e-5, false).map(|normal| normal.output)
+    };
+    let cases: Vec<(Result<Tensor>, &[&str])> = vec![
+        (conv(&[3, 8, 8], &[4, 3, 3, 3], 1, 1), &["conv2d", "[3, 8, 8]", "(n, c, h, w)"]),
+        (conv(&[1, 3, 8, 8], &[4, 3, 3], 1, 1), &["conv2d", "[4, 3, 3]", "(o, c, kh, kw)"]),
+        (conv(&[1, 3, 8, 8], &[4, 2, 3, 3], 1, 1), &["conv2d", "3 channels", "for 2"]),
+        (conv(&[1, 3, 8, 8], &[4, 3, 3, 3], 0, 1), &["conv2d", "stride is 0", "at least 1"]),
+        (conv(&[1, 3, 2, 2], &[4, 3, 5, 5], 1, 1), &["conv2d", "[4, 3, 5, 5]", "[1, 3, 2, 2]", "padding 1"]),
+        (conv(&[1, 3, 2, 0], &[4, 3, 1, 1], 1, 1), &["conv2d", "[1, 3, 2, 0]", "size of 0"]),
+        (ops::conv2d(&zeros(&[1, 3, 8, 8]), &wide(&[4, 3, 3, 3]), 1, 1), &["conv2d", "F64", "F32"]),
+        (norm(&[2, 3], zeros(&[3]), zeros(&[3])), &["batch_norm", "[2, 3]", "(n, c, h, w)"]),
+        (norm(&[2, 3, 4, 4], zeros(&[4]), zeros(&[3])), &["batch_norm", "weight [4]", "[3]"]),
+        (norm(&[2, 3, 4, 4], zeros(&[3]), wide(&[3])), &["batch_norm", "bias", "F64", "F32"]),
+        (norm(&[0, 3, 4, 4], zeros(&[3]), zeros(&[3])), &["batch_norm", "[0, 3, 4, 4]", "mean"]),
+        (
+            ops::scale_shift(&zeros(&[1, 2, 1, 1]), &zeros(&[2]), &zeros(&[1]), true),
+            &["scale_shift", "shift [1]", "[2]"],
+        ),
+        (ops::add_relu(&zeros(&[2, 3]), &zeros(&[3, 2])), &["add_relu", "[2, 3]", "[3, 2]", "same shape"]),
+        (ops::max_pool2(&zeros(&[1, 2, 1, 4])), &["max_pool2", "[1, 2, 1, 4]", "at least 2"]),
+        (ops::cross_entropy(&zeros(&[2, 3]), &labels(&[0, 3])), &["cross_entropy", "label 3", "row 1", "3 classes"]),
+        (ops::cross_entropy(&zeros(&[2, 3]), &labels(&[0])), &["cross_entropy", "[2, 3]", "[1]"]),
+        (ops::cross_entropy(&zeros(&[2, 3]), &zeros(&[2])), &["cross_entropy", "F32", "U32"]),
+        (ops::cross_entropy(&zeros(&[6]), &labels(&[0])), &["cross_entropy", "[6]", "(n, classes)"]),
+    ];
+    for (result, parts) in cases {
+        let message = result.expect_err(parts[0]).to_string();
+        assert_eq!(message.lines().count(), 1, "{message}");
+        for part in parts {
+            assert!(message.contains(part), "`{message}` does not name `{part}`");
+        }
+    }
+}
