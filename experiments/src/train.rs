@@ -12,7 +12,8 @@ use crate::{
 };
 use anyhow::Result;
 use candle_core::{D, DType, Device, Tensor};
-use candle_nn::{Optimizer, loss::cross_entropy};
+use candle_nn::Optimizer;
+use ops::cross_entropy;
 use optim::{AnyOptimizer, AnyRule, Schedule};
 use serde::{Deserialize, Serialize};
 use std::{
