@@ -274,11 +274,8 @@ mod tests {
                 let weight = |k: usize| weight[block + k * size + channel - first];
                 let expected: f32 = (0..offsets.len()).map(|k| weight(k) * at(k, v, lane)).sum();
                 // SAFETY: it was written when it was made.
-                assert_eq!(
-                    unsafe { out.assume_init() },
-                    expected,
-                    "{arch:?}: channel {channel}, vector {v}, lane {lane}"
-                );
+                let out = unsafe { out.assume_init() };
+                assert_eq!(out, expected, "{arch:?}: channel {channel}, vector {v}, lane {lane}");
             }
 
             let y = integers(2 * CHANNELS * pixels.len() * lanes, 3);
