@@ -63,7 +63,8 @@ fn schedules_differ_in_their_learning_rates_alone() {
 #[test]
 fn warmup_watches_every_step_of_a_transformer() {
     let folder = tempfile::tempdir().unwrap();
-    let args = ["--model", "gpt:layers=2,heads=2,width=16,context=16", "--steps", "20", "--seeds", "1", "--lr", "1e-3,1e-2"];
+    let args =
+        ["--model", "gpt:layers=2,heads=2,width=16,context=16", "--steps", "20", "--seeds", "1", "--lr", "1e-3,1e-2"];
     let out = run(WARMUP, folder.path(), "out", &[&args[..], &["--norm", "both"]].concat());
     let summary = json(&out.join("summary.json"));
     assert_eq!(list(&summary, "groups").len(), 2 * 2 * 2);
@@ -82,10 +83,12 @@ fn warmup_watches_every_step_of_a_transformer() {
         assert!((first / expected - 1.0).abs() < 0.02, "{group}: {first}");
         for (i, (train, probe)) in kinds("train").zip(kinds("probe")).enumerate() {
             assert_eq!(train["step"], probe["step"]);
-            assert_eq!(probe["update_angle"].is_null(), i == 0);
-            assert!(probe["update_ratio"].as_f64().unwrap() > 0.0 || i == 19);
+            // The cosine ends at 0, so that the last update does not move.
+            assert_eq!(probe["update_angle"].is_null(), i == 0 || i == 19);
+            assert_eq!(probe["update_ratio"].as_f64().unwrap() > 0.0, i < 19);
             let layers = list(probe, "layers");
-            let squares: f64 = layers.iter().filter_map(|layer| layer["grad_norm"].as_f64()).map(|norm| norm * norm).sum();
+            let squares: f64 =
+                layers.iter().filter_map(|layer| layer["grad_norm"].as_f64()).map(|norm| norm * norm).sum();
             let norm = train["grad_norm"].as_f64().unwrap();
             assert!((squares.sqrt() / norm - 1.0).abs() < 1e-6, "layers make up the whole");
             let blocks: Vec<&Value> = layers.iter().filter(|layer| layer["attention_logit_max"].is_number()).collect();
@@ -117,15 +120,20 @@ fn tuning_keeps_its_trials_apart_and_takes_the_best() {
         let seeds: Vec<&Value> = finals.iter().map(|record| &record["config"]["seed"]).collect();
         assert!(tuning.iter().all(|(record, _)| !seeds.contains(&&record["config"]["seed"])));
         assert!(tuning.iter().all(|(record, _)| record["config"]["phase"] == "tune"));
-        let best = tuning.iter().min_by(|a, b| {
-            a.1["final_loss"].as_f64().unwrap().total_cmp(&b.1["final_loss"].as_f64().unwrap())
-        });
+        let best = tuning
+            .iter()
+            .min_by(|a, b| a.1["final_loss"].as_f64().unwrap().total_cmp(&b.1["final_loss"].as_f64().unwrap()));
         let best = &best.unwrap().0["config"]["optimizer"];
-        assert!(finals.iter().all(|record| record["config"]["optimizer"] == *best && record["config"]["phase"] == "final"));
-        let lrs: Vec<f64> = tuning.iter().map(|(record, _)| {
-            let text = record["config"]["optimizer"].as_str().unwrap();
-            text.split("lr=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
-        }).collect();
+        assert!(
+            finals.iter().all(|record| record["config"]["optimizer"] == *best && record["config"]["phase"] == "final")
+        );
+        let lrs: Vec<f64> = tuning
+            .iter()
+            .map(|(record, _)| {
+                let text = record["config"]["optimizer"].as_str().unwrap();
+                text.split("lr=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
+            })
+            .collect();
         let (low, high) = if name == "adam" { (1e-5, 1e-2) } else { (1e-2, 1e-1) };
         assert!(lrs.iter().all(|lr| (low..=high).contains(lr)), "{lrs:?}");
     }
@@ -152,7 +160,8 @@ fn a_recipe_is_an_optimizer_a_schedule_and_a_length() {
         // 44 updates an epoch, 300 epochs.
         (&["--recipe", "vision", "--steps", "3"], "cosine:lr=0.0001,min_lr=0,steps=13200"),
     ] {
-        let out = run(SHOOTOUT, folder.path(), &args.join("_"), &[args, &["--seeds", "1"]].concat());
+        let name = schedule.split(':').next().unwrap().to_owned() + &args.len().to_string();
+        let out = run(SHOOTOUT, folder.path(), &name, &[args, &["--seeds", "1"]].concat());
         let group = &json(&out.join("summary.json"))["groups"][0];
         assert_eq!((&group["schedule"], &group["optimizer"]), (&schedule.into(), &"adamw".into()));
     }

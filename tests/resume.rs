@@ -129,7 +129,8 @@ fn interrupted_saves_and_goes_on() {
         let child = start(folder.path(), "out");
         // Until a first trial has something to save.
         let trials = out.join("trials");
-        let begun = || fs::read_dir(&trials).into_iter().flatten().flatten().any(|t| t.path().join("metrics.jsonl").exists());
+        let begun =
+            || fs::read_dir(&trials).into_iter().flatten().flatten().any(|t| t.path().join("metrics.jsonl").exists());
         while !begun() {
             thread::sleep(Duration::from_millis(5));
         }
@@ -158,7 +159,11 @@ fn interrupted_saves_and_goes_on() {
 
     // The stored config runs again from there, with the same results.
     let config = out.join("config.toml");
-    ended(command(folder.path(), &["--config", config.to_str().unwrap(), "--out", "again", "--jobs", "1"]).spawn().unwrap());
+    ended(
+        command(folder.path(), &["--config", config.to_str().unwrap(), "--out", "again", "--jobs", "1"])
+            .spawn()
+            .unwrap(),
+    );
     assert!(results(&folder.path().join("again")) == results(&out));
 }
 

@@ -80,7 +80,8 @@ fn a_run_writes_every_record_and_prints_the_table() {
 
     let experiment = json(&out.join("experiment.json"));
     let summary = json(&out.join("summary.json"));
-    let ids: Vec<&str> = summary["trials"].as_array().unwrap().iter().map(|trial| trial["id"].as_str().unwrap()).collect();
+    let ids: Vec<&str> =
+        summary["trials"].as_array().unwrap().iter().map(|trial| trial["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 3 * 2);
     let mut expected: Vec<String> =
         ["config.toml", "experiment.json", "lock", "log.txt", "report.html", "summary.json"].map(str::to_owned).into();
@@ -107,8 +108,19 @@ fn a_run_writes_every_record_and_prints_the_table() {
     assert_eq!(keys(&summary), ["experiment", "dataset", "model", "groups", "trials", "tuning"]);
     let groups = summary["groups"].as_array().unwrap();
     for (group, optimizer) in groups.iter().zip(["sgd", "adam", "adamw"]) {
-        let expected =
-            ["name", "dataset", "model", "optimizer", "schedule", "hyperparameters", "n", "loss", "accuracy", "seconds", "diverged"];
+        let expected = [
+            "name",
+            "dataset",
+            "model",
+            "optimizer",
+            "schedule",
+            "hyperparameters",
+            "n",
+            "loss",
+            "accuracy",
+            "seconds",
+            "diverged",
+        ];
         assert_eq!(keys(group), expected);
         assert_eq!((&group["optimizer"], &group["n"], &group["diverged"]), (&optimizer.into(), &2.into(), &0.into()));
         assert!(group["hyperparameters"]["lr"].as_f64().unwrap() > 0.0);

@@ -45,8 +45,7 @@ impl Checkpoint {
     /// When the file cannot be written.
     pub fn save(&self, path: &Path, parameters: &Parameters, optimizer: &AnyOptimizer) -> Result<()> {
         let mut file = optimizer.state_dict()?;
-        file.tensors =
-            file.tensors.into_iter().map(|(key, tensor)| (format!("{OPTIMIZER}{key}"), tensor)).collect();
+        file.tensors = file.tensors.into_iter().map(|(key, tensor)| (format!("{OPTIMIZER}{key}"), tensor)).collect();
         let mut add = |kind: &str, name: &str, tensor: &Tensor| -> Result<()> {
             file.tensors.insert(format!("{kind}{name}"), tensor.to_device(&Device::Cpu)?);
             Ok(())

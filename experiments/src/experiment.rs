@@ -157,8 +157,8 @@ impl Experiment {
                 if record.experiment != comparison.name {
                     bail!("OUT `{}` is of `{}`, not of `{}`", path.display(), record.experiment, comparison.name);
                 }
-                let mut settings: Settings =
-                    serde_json::from_value(record.config).with_context(|| format!("the config in `{}`", path.display()))?;
+                let mut settings: Settings = serde_json::from_value(record.config)
+                    .with_context(|| format!("the config in `{}`", path.display()))?;
                 settings.threads = options.settings.threads.or(settings.threads);
                 settings.jobs = options.settings.jobs.or(settings.jobs);
                 (Some(out), settings)
@@ -355,9 +355,12 @@ impl Experiment {
             }
             let best = tune::pick(&own.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>());
             let (trial, outcome) = own[best];
-            let edge = if group.space.at_edge(&trial.rule) { ", at the edge of its space: --space can widen it" } else { "" };
+            let edge =
+                if group.space.at_edge(&trial.rule) { ", at the edge of its space: --space can widen it" } else { "" };
             let name = &group.config.name;
-            let loss = outcome.final_loss.map_or("no loss: all diverged".to_owned(), |loss| format!("validation loss {loss:.4}"));
+            let loss = outcome
+                .final_loss
+                .map_or("no loss: all diverged".to_owned(), |loss| format!("validation loss {loss:.4}"));
             self.console.line(&format!("{name}: picked {} ({loss}){edge}", trial.rule));
             tracing::info!(group = name, picked = %trial.rule, "tuned");
             trial.rule.clone()
@@ -475,12 +478,7 @@ impl Experiment {
         Ok(Some(outcome))
     }
 
-    fn summarise(
-        &self,
-        rules: &[AnyRule],
-        tuning: (&[Trial], &[Outcome]),
-        finals: (&[Trial], &[Outcome]),
-    ) -> Summary {
+    fn summarise(&self, rules: &[AnyRule], tuning: (&[Trial], &[Outcome]), finals: (&[Trial], &[Outcome])) -> Summary {
         let summaries = |(trials, outcomes): (&[Trial], &[Outcome])| -> Vec<TrialSummary> {
             let summary = |(trial, outcome): (&Trial, &Outcome)| {
                 let TrialRecord { id, group, config, .. } = &trial.record;
@@ -654,7 +652,10 @@ fn lay_out(
             let schedule = optimizer::parse_schedule(&config.schedule, &rule, steps)?;
             let space = Space::choose(&rule, &settings.space)?;
             if settings.tune.is_some() && schedule_fixes_lr(&config.schedule, &rule, steps)? {
-                bail!("schedule `{}` fixes the learning rate, which --tune is to choose: leave `lr` out", config.schedule);
+                bail!(
+                    "schedule `{}` fixes the learning rate, which --tune is to choose: leave `lr` out",
+                    config.schedule
+                );
             }
             groups.push(Group { config, ground: at, rule, schedule, space });
         }
@@ -662,7 +663,8 @@ fn lay_out(
     for (i, group) in groups.iter().enumerate() {
         let text = |group: &Group| -> Result<String> {
             let rule = if settings.tune.is_some() { group.space.point(&group.rule, 0)? } else { group.rule.clone() };
-            let schedule = optimizer::parse_schedule(&group.config.schedule, &rule, grounds[group.ground].record.steps)?;
+            let schedule =
+                optimizer::parse_schedule(&group.config.schedule, &rule, grounds[group.ground].record.steps)?;
             Ok(format!("{rule} {schedule} {}", group.ground))
         };
         for other in &groups[..i] {
@@ -729,9 +731,7 @@ fn ground(dataset: Dataset, model: &str, data: &Data, settings: &Settings) -> Re
 fn evaluation_interval(steps: u64, steps_per_epoch: u64, data: &Data, batch_size: usize, shape: &Shape) -> u64 {
     let tenth = steps.div_ceil(10);
     match (data, shape) {
-        (Data::Images(images), _) => {
-            tenth.max(images.test.len().div_ceil(batch_size) as u64).min(steps_per_epoch)
-        }
+        (Data::Images(images), _) => tenth.max(images.test.len().div_ceil(batch_size) as u64).min(steps_per_epoch),
         // Evaluating costs a third of training on as many characters.
         (Data::Text(text), Shape::Text { context, .. }) => {
             tenth.max((text.test.len() / (context * batch_size * 3)) as u64).min(steps)

@@ -52,7 +52,8 @@ const INTERRUPTED: u8 = 130;
 /// The exit status is 0 after success, 2 when the input is wrong, 1 when a run that began fails, and 130 when Ctrl-C or SIGTERM
 /// ended it after everything was saved; errors are one line on stderr.
 pub fn main(comparison: Comparison) -> ExitCode {
-    let mut command = Options::command().name(comparison.name).about(comparison.about).version(env!("CARGO_PKG_VERSION"));
+    let mut command =
+        Options::command().name(comparison.name).about(comparison.about).version(env!("CARGO_PKG_VERSION"));
     for special in ["lr", "norm", "tune", "space"] {
         let is_own = comparison.own.iter().any(|own| own.trim_start_matches('-') == special);
         command = command.mut_arg(special, |argument| argument.hide(!is_own));

@@ -70,7 +70,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "is_false")]
     pub scale_recipe: bool,
     /// warmup: the peak learning rates, separated by commas [default: see --list]
-    #[arg(long, value_name = "LR,..", value_delimiter = ',')]
+    #[arg(long, value_name = "LR,..", value_delimiter = ',', allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lr: Vec<f64>,
     /// warmup: where the transformer normalises: pre, post or both [default: the model's own]
@@ -86,11 +86,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub space: Vec<String>,
     /// Report the steps and the time to this test accuracy, 0 to 1
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_accuracy: Option<f64>,
     /// Report the steps and the time to this test loss
-    #[arg(long, value_name = "LOSS")]
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_loss: Option<f64>,
     /// Train with each of the seeds 0..N [default: 3]
@@ -110,11 +110,11 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<NonZeroUsize>,
     /// Clip the global gradient norm; 0 for no clipping [default: the data set's own, see --list]
-    #[arg(long, value_name = "NORM")]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
     /// A training loss above it ends a trial as diverged [default: 1000]
-    #[arg(long, value_name = "LOSS")]
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_loss: Option<f64>,
     /// Save every trial after so many updates, for --resume [default: 200]
@@ -253,7 +253,7 @@ mod tests {
         };
         assert_eq!(settings, expected);
         assert_eq!(Settings::parse(&settings.to_toml().unwrap(), &Settings::default()).unwrap(), settings);
-        assert_eq!(settings.given().unwrap(), ["--dataset", "--lr", "--norm", "--opt", "--steps"]);
+        assert_eq!(settings.given().unwrap(), ["--dataset", "--opt", "--lr", "--norm", "--steps"]);
     }
 
     #[test]

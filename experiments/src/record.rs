@@ -310,7 +310,8 @@ impl OutDir {
         match fs::read_dir(path) {
             Ok(mut entries) => {
                 if entries.next().is_some() {
-                    let hint = if path.join("experiment.json").exists() { "; `--resume` goes on with a run" } else { "" };
+                    let hint =
+                        if path.join("experiment.json").exists() { "; `--resume` goes on with a run" } else { "" };
                     bail!("OUT `{}` is not empty, and results are never overwritten{hint}", path.display());
                 }
             }
@@ -355,7 +356,8 @@ impl OutDir {
                 let name = file.file_name();
                 let name = name.to_string_lossy();
                 if name.starts_with(PART) || name.ends_with(".part") {
-                    fs::remove_file(file.path()).with_context(|| format!("cannot remove `{}`", file.path().display()))?;
+                    fs::remove_file(file.path())
+                        .with_context(|| format!("cannot remove `{}`", file.path().display()))?;
                 }
             }
         }

@@ -162,9 +162,10 @@ pub fn expected_best(values: &[f64], minimise: bool, seed: u64) -> Vec<BestOf> {
         sorted.sort_by(f64::total_cmp);
         let n = sorted.len() as f64;
         let of = |k: usize| {
-            let terms = sorted.iter().enumerate().map(|(i, value)| {
-                value * (((i + 1) as f64 / n).powi(k as i32) - (i as f64 / n).powi(k as i32))
-            });
+            let terms = sorted
+                .iter()
+                .enumerate()
+                .map(|(i, value)| value * (((i + 1) as f64 / n).powi(k as i32) - (i as f64 / n).powi(k as i32)));
             terms.sum()
         };
         (1..=sorted.len()).map(of).collect()
@@ -332,7 +333,10 @@ mod tests {
             let best = expected_best(&values, minimise, 1);
             close(&best.iter().map(|best| best.mean).collect::<Vec<_>>(), &expected, "expected best");
             assert_eq!(best.iter().map(|best| best.k).collect::<Vec<_>>(), (1..=values.len()).collect::<Vec<_>>());
-            assert!(best.iter().all(|best| best.ci95[0] <= best.mean + 1e-12 && best.mean <= best.ci95[1] + 1e-12), "{best:?}");
+            assert!(
+                best.iter().all(|best| best.ci95[0] <= best.mean + 1e-12 && best.mean <= best.ci95[1] + 1e-12),
+                "{best:?}"
+            );
             assert_eq!(best, expected_best(&values, minimise, 1));
         }
         assert!(expected_best(&[f64::INFINITY], true, 0).is_empty());

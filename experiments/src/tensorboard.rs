@@ -150,11 +150,7 @@ enum Kind {
 /// When the file cannot be written.
 pub fn write(folder: &Path, record: &TrialRecord, metrics: &[Metric]) -> Result<()> {
     let seconds = record.outcome.as_ref().map_or(0.0, |outcome| outcome.seconds);
-    let mut events = vec![Event {
-        wall_time: 0.0,
-        step: 0,
-        what: Some(What::FileVersion("brain.Event:2".to_owned())),
-    }];
+    let mut events = vec![Event { wall_time: 0.0, step: 0, what: Some(What::FileVersion("brain.Event:2".to_owned())) }];
     let hparams = hparams(record);
     let infos = hparams.iter().map(|(name, value)| HparamInfo {
         name: name.clone(),
@@ -165,15 +161,18 @@ pub fn write(folder: &Path, record: &TrialRecord, metrics: &[Metric]) -> Result<
         },
     });
     let metric = |tag: &str| MetricInfo { name: Some(MetricName { tag: tag.to_owned() }) };
-    let experiment =
-        HparamsExperiment { hparam_infos: infos.collect(), metric_infos: ["eval/loss", "eval/accuracy"].map(metric).into() };
+    let experiment = HparamsExperiment {
+        hparam_infos: infos.collect(),
+        metric_infos: ["eval/loss", "eval/accuracy"].map(metric).into(),
+    };
     let start = SessionStart { hparams, group_name: record.id.clone() };
     events.push(plugin(0.0, "_hparams_/experiment", HparamsData::Experiment(experiment)));
     events.push(plugin(0.0, "_hparams_/session_start_info", HparamsData::SessionStart(start)));
     let mut now = 0.0;
     for metric in metrics {
         let (step, scalars) = scalars(metric, &mut now);
-        let value = |(tag, value): (String, f64)| SummaryValue { tag, simple_value: Some(value as f32), metadata: None };
+        let value =
+            |(tag, value): (String, f64)| SummaryValue { tag, simple_value: Some(value as f32), metadata: None };
         let summary = Summary { value: scalars.into_iter().map(value).collect() };
         events.push(Event { wall_time: now, step: step as i64, what: Some(What::Summary(summary)) });
     }
@@ -204,7 +203,8 @@ fn hparams(record: &TrialRecord) -> BTreeMap<String, Value> {
         ("schedule", &config.schedule),
     ];
     kinds.extend(texts.map(|(key, text)| (key.to_owned(), Kind::Text(text.to_owned()))));
-    let numbers = [("seed", config.seed as f64), ("batch_size", config.batch_size as f64), ("steps", config.steps as f64)];
+    let numbers =
+        [("seed", config.seed as f64), ("batch_size", config.batch_size as f64), ("steps", config.steps as f64)];
     kinds.extend(numbers.map(|(key, number)| (key.to_owned(), Kind::Number(number))));
     if let Ok(rule) = optimizer::parse(&config.optimizer) {
         for (key, value) in optimizer::hyperparameters(&rule) {
@@ -352,7 +352,8 @@ mod tests {
             ("eval/accuracy", 2, 0.5, 0.5f32.to_bits()),
         ];
         assert_eq!(scalars, expected);
-        let [HparamsData::Experiment(experiment), HparamsData::SessionStart(start), HparamsData::SessionEnd(end)] = &plugins[..]
+        let [HparamsData::Experiment(experiment), HparamsData::SessionStart(start), HparamsData::SessionEnd(end)] =
+            &plugins[..]
         else {
             panic!("{plugins:?}")
         };

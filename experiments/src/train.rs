@@ -107,13 +107,14 @@ impl Training<'_> {
         let steps_per_epoch = crate::batches::steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
         let mut clock = Clock::from_seconds(progress.outcome.seconds);
         let mut saved_at = progress.step;
-        let save = |progress: &mut Progress, metrics: &MetricsWriter, prober: &Option<Prober>, optimizer: &AnyOptimizer| {
-            let Some(Saving { path, .. }) = saving else { return Ok(()) };
-            metrics.sync()?;
-            progress.metrics_len = metrics.len();
-            let update = prober.as_ref().and_then(|prober| prober.update().map(<[Tensor]>::to_vec));
-            Checkpoint { progress: progress.clone(), update }.save(path, &parameters, optimizer)
-        };
+        let save =
+            |progress: &mut Progress, metrics: &MetricsWriter, prober: &Option<Prober>, optimizer: &AnyOptimizer| {
+                let Some(Saving { path, .. }) = saving else { return Ok(()) };
+                metrics.sync()?;
+                progress.metrics_len = metrics.len();
+                let update = prober.as_ref().and_then(|prober| prober.update().map(<[Tensor]>::to_vec));
+                Checkpoint { progress: progress.clone(), update }.save(path, &parameters, optimizer)
+            };
         loop {
             let step = progress.step;
             let is_due = step > 0 && (step == config.steps || step % config.evaluate_every == 0);
@@ -188,7 +189,9 @@ impl Training<'_> {
             }
             if diverged {
                 let bound = if loss.is_finite() { format!(", above {}", config.max_loss) } else { String::new() };
-                return Ok(Some(progress.outcome.diverge(format!("the training loss is {loss} at step {step}{bound}"))));
+                return Ok(Some(
+                    progress.outcome.diverge(format!("the training loss is {loss} at step {step}{bound}")),
+                ));
             }
             bar.step(step, loss);
         }

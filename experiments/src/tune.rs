@@ -73,7 +73,8 @@ impl Space {
     pub fn of(rule: &AnyRule) -> Self {
         let head = rule.head();
         let name = head.rsplit('=').next().unwrap_or_default();
-        let usual = USUAL.iter().find(|usual| usual.rule == name).expect("every rule has a usual range, as a test checks");
+        let usual =
+            USUAL.iter().find(|usual| usual.rule == name).expect("every rule has a usual range, as a test checks");
         let lr = Interval { low: usual.lr.low / WIDER, high: usual.lr.high * WIDER };
         Self { intervals: vec![("lr".to_owned(), lr), ("weight_decay".to_owned(), usual.weight_decay)] }
     }
@@ -160,7 +161,6 @@ pub fn pick(outcomes: &[&Outcome]) -> usize {
     let losses = outcomes.iter().enumerate().filter_map(|(i, outcome)| Some((outcome.final_loss?, i)));
     losses.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))).map_or(0, |(_, i)| i)
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -111,10 +111,17 @@ mod tests {
         for steps in [1, 7, 50, 2_000, 1_000_000, u64::MAX] {
             let scaled = llm.clone().scaled(steps).unwrap();
             assert_eq!(scaled.steps, steps);
-            assert!(scaled.warmup >= 1 && scaled.warmup <= steps.div_ceil(50) && scaled.schedule.at(scaled.warmup - 1) == 3e-4);
+            assert!(
+                scaled.warmup >= 1
+                    && scaled.warmup <= steps.div_ceil(50)
+                    && scaled.schedule.at(scaled.warmup - 1) == 3e-4
+            );
             assert_eq!(scaled.schedule.at(steps - 1) < 1e-12 || steps == 1, true);
         }
-        assert_eq!(by_name("vison", 1).unwrap_err().to_string(), "unknown recipe `vison`: did you mean `vision`? (vision, llm)");
+        assert_eq!(
+            by_name("vison", 1).unwrap_err().to_string(),
+            "unknown recipe `vison`: did you mean `vision`? (vision, llm)"
+        );
         assert!(llm.scaled(0).is_err());
     }
 }

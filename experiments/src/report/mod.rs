@@ -1,10 +1,338 @@
-//! x
-use crate::record::Run;
-use anyhow::Result;
-/// x
-#[derive(Default)]
-pub struct Targets {}
-/// x
-pub fn html(_: &[Run], _: &Targets) -> Result<String> { Ok("warmup_cosine adamw".into()) }
-/// x
-pub fn pictures(_: &Run) -> Result<Vec<(String, String)>> { Ok(vec![("learning_curves.svg".into(), "<svg test accuracy adamw".into())]) }
+//! The report: one page that answers a run's question, made from its records alone.
+//!
+//! ```text
+//! records -> subjects (groups of all runs) -> problems (what can be compared) -> facets (what shares a panel) -> figures, tables -> page
+//! ```
+//!
+//! The page holds everything it needs: pictures, style, configs. It loads nothing and runs no script.
+
+pub mod curves;
+mod html;
+mod number;
+mod results;
+mod schedules;
+mod subject;
+mod target;
+mod trials;
+mod tuning;
+mod warmup;
+
+use crate::{plot::Figure, record::Run};
+use anyhow::{Result, bail, ensure};
+use curves::By;
+use maud::{Markup, html};
+use results::Pairs;
+use subject::{Problem, Subject, facets, problems};
+use target::{Profiles, Target};
+
+/// What to measure the time to; what is none here is taken from the options of each run, `target_accuracy` and `target_loss`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Targets {
+    /// A test accuracy, as a share.
+    pub accuracy: Option<f64>,
+    /// A test loss.
+    pub loss: Option<f64>,
+}
+
+impl Targets {
+    /// Checks that they can be reached by any run at all.
+    ///
+    /// # Errors
+    /// When the accuracy is not above 0 and at most 1, or the loss is not a positive finite number.
+    pub fn check(&self) -> Result<()> {
+        if let Some(accuracy) = self.accuracy {
+            ensure!(
+                accuracy > 0.0 && accuracy <= 1.0,
+                "target accuracy {accuracy}: it is a share above 0 and at most 1"
+            );
+        }
+        if let Some(loss) = self.loss {
+            ensure!(loss > 0.0 && loss.is_finite(), "target loss {loss}: it is a positive number");
+        }
+        Ok(())
+    }
+}
+
+/// More facets than this are folded away where they repeat what is seen before.
+const MANY_FACETS: usize = 3;
+
+/// The report on `runs`, a page of its own: on one run, or comparing the groups of several.
+///
+/// # Errors
+/// When there is no run, the records of one contradict each other, or a target is out of range.
+pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
+    options.check()?;
+    if runs.is_empty() {
+        bail!("a report needs a run");
+    }
+    let subjects = Subject::all(runs)?;
+    let problems = problems(&subjects);
+    let profiles = Profiles::of(&problems, options, runs);
+    let title = match (runs, problems.as_slice()) {
+        ([run], [problem]) => format!("{}: {}", run.experiment.experiment, problem.title),
+        ([run], _) => format!("{}: {} problems", run.experiment.experiment, problems.len()),
+        _ => format!("Comparison of {} runs", runs.len()),
+    };
+    let several = problems.len() > 1;
+    let pairs: Vec<Pairs> = problems.iter().map(Pairs::of).collect();
+    let sections = problems.iter().zip(&pairs).enumerate().map(|(i, (problem, pairs))| {
+        anyhow::Ok(html! {
+            h2 id=(format!("problem-{i}")) { (problem.title) }
+            (section(problem, pairs, options, runs, several)?)
+        })
+    });
+    let sections = sections.collect::<Result<Vec<_>>>()?;
+    let body = html! {
+        h1 { (title) }
+        div.answer {
+            @for (problem, pairs) in problems.iter().zip(&pairs) {
+                @if let Some(answer) = warmup::answer(problem, several) { p { (answer) } }
+                p { (results::answer(problem, pairs, several)) }
+            }
+            @if let Some(answer) = profiles.as_ref().and_then(Profiles::answer) { p { (answer) } }
+        }
+        nav aria-label="Contents" { ul {
+            @for (i, problem) in problems.iter().enumerate() { li { a href=(format!("#problem-{i}")) { (problem.title) } } }
+            @if profiles.is_some() { li { a href="#profiles" { "Over all problems" } } }
+            li { a href="#runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } } }
+            li { a href="#trials" { "All trials" } }
+        } }
+        @for section in &sections { (section) }
+        @if let Some(profiles) = &profiles {
+            h2 id="profiles" { "Over all problems" }
+            (html::figure(&profiles.figure(), &profiles.caption())?)
+            (profiles.table())
+        }
+        h2 id="runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } }
+        @for (i, run) in runs.iter().enumerate() {
+            @if runs.len() > 1 { h3 { (subject::run_name(runs, i)) } }
+            (facts(run)?)
+        }
+        h2 id="trials" { "All trials" }
+        p { "Every number above leads here: to the trials that it comes from, and what they were configured with." }
+        @for subject in &subjects { (trials::section(subject)) }
+    };
+    Ok(html::page(&title, &body))
+}
+
+/// The pictures of `run`, as pairs of a file name and its content.
+///
+/// # Errors
+/// When the records contradict each other or a drawing fails.
+pub fn pictures(run: &Run) -> Result<Vec<(String, String)>> {
+    let runs = std::slice::from_ref(run);
+    let subjects = Subject::all(runs)?;
+    let problems = problems(&subjects);
+    let all: Vec<&Subject> = subjects.iter().collect();
+    let facets = facets(&all);
+    let name = &run.experiment.experiment;
+    let mut figures = vec![
+        ("learning_curves", curves::figure(&format!("{name}: learning curves"), &facets, By::Step)),
+        ("learning_curves_by_time", curves::figure(&format!("{name}: learning curves"), &facets, By::Seconds)),
+    ];
+    let tuned = problems.iter().filter(|problem| tuning::is_tuned(problem)).map(tuning::figure);
+    let merged = |title: &str, figures: Vec<Figure>| {
+        let rows: Vec<_> = figures.into_iter().flat_map(|figure| figure.rows).collect();
+        (!rows.is_empty()).then(|| Figure { title: title.to_owned(), rows })
+    };
+    figures.extend(merged("Tuning", tuned.collect()).map(|figure| ("tuning", figure)));
+    if let Some(profiles) = Profiles::of(&problems, &Targets::default(), runs) {
+        figures.push(("profiles", profiles.figure()));
+    }
+    match name.as_str() {
+        "schedules" => {
+            let drawn = facets.iter().map(|facet| {
+                let mut figure = schedules::figure(facet);
+                figure.rows.first_mut().into_iter().for_each(|row| row.title.clone_from(&facet.title));
+                figure
+            });
+            figures.extend(
+                merged("Schedules and the losses that they led to", drawn.collect())
+                    .map(|figure| ("schedules", figure)),
+            );
+        }
+        "warmup" => {
+            figures.push(("warmup", warmup::figure(&facets)));
+            let probed = facets.iter().filter(|facet| warmup::is_probed(facet)).map(|facet| {
+                let mut figure = warmup::inside(facet);
+                figure
+                    .rows
+                    .iter_mut()
+                    .for_each(|row| row.title = format!("{} {}", row.title, facet.title).trim().to_owned());
+                figure
+            });
+            figures.extend(merged("Inside the model", probed.collect()).map(|figure| ("inside", figure)));
+        }
+        _ => {}
+    }
+    figures.into_iter().map(|(name, figure)| Ok((format!("{name}.svg"), figure.svg()?))).collect()
+}
+
+/// All about one problem.
+fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], several: bool) -> Result<Markup> {
+    let facets = facets(&problem.subjects);
+    let is_all = |experiment: &str| problem.subjects.iter().all(|subject| subject.experiment == experiment);
+    let (is_warmup, is_schedules) = (is_all("warmup"), is_all("schedules"));
+    let place = if several { format!(", {}", problem.title) } else { String::new() };
+    let curves = |by: By| {
+        let title = match by {
+            By::Step => format!("Learning curves by step{place}"),
+            By::Seconds => format!("Learning curves by training time{place}"),
+        };
+        let figure = html::figure(&curves::figure(&title, &facets, by), &curves::caption(by))?;
+        // Where there are many, the first thing that a reader sees of each is enough.
+        let is_folded = facets.len() > MANY_FACETS && (by == By::Seconds || is_warmup);
+        anyhow::Ok(if is_folded { folded(&title, false, &figure) } else { figure })
+    };
+    let schedules = if is_schedules {
+        let figures = facets.iter().map(|facet| html::figure(&schedules::figure(facet), schedules::CAPTION));
+        figures.collect::<Result<Vec<_>>>()?
+    } else {
+        Vec::new()
+    };
+    let mut insides = Vec::new();
+    if is_warmup {
+        let settings = warmup::Setting::all(problem);
+        let is_probed = |facet: &&subject::Facet| warmup::is_probed(facet);
+        let is_open = |facet: &subject::Facet| facets.len() == 1 || warmup::is_at_the_limit(&settings, facet);
+        for facet in facets.iter().filter(is_probed) {
+            let figure = warmup::inside(facet);
+            insides.push(folded(
+                &figure.title,
+                is_open(facet),
+                &html::figure(&figure, &warmup::inside_caption(facet))?,
+            ));
+        }
+    }
+    Ok(html! {
+        @if is_warmup { (warmup::tables(problem)) }
+        (results::groups(problem))
+        (results::comparisons(problem, pairs))
+        @for target in Target::of(problem, options, runs) { (target::time_to(problem, target)) }
+        @for figure in &schedules { (figure) }
+        @if is_schedules { (schedules::areas(problem)) }
+        @if is_warmup {
+            (html::figure(&warmup::figure(&facets), warmup::CAPTION)?)
+            @if insides.is_empty() { p { "No trial was probed, so nothing is known of what happened inside the model." } }
+            @for inside in &insides { (inside) }
+        }
+        (curves(By::Step)?)
+        (curves(By::Seconds)?)
+        @if tuning::is_tuned(problem) {
+            (html::figure(&tuning::figure(problem), tuning::CAPTION)?)
+            (tuning::picked(problem))
+        }
+    })
+}
+
+fn folded(title: &str, is_open: bool, content: &Markup) -> Markup {
+    html! { details.drawn open[is_open] { summary { (title) } div { (content) } } }
+}
+
+/// When, where and by what a run was made, and how to make it again.
+fn facts(run: &Run) -> Result<Markup> {
+    let experiment = &run.experiment;
+    let versions = &experiment.versions;
+    let seeds: Vec<String> = experiment.seeds.iter().map(u64::to_string).collect();
+    let processor = versions.processor.as_ref().map(|processor| format!(", {processor}"));
+    let config = config(&experiment.config)?;
+    let commit = experiment.commit.as_deref();
+    Ok(html! {
+        dl.facts {
+            dt { "began" } dd { (experiment.started) }
+            dt { "command" } dd { code { (command_line(&experiment.command_line)) } }
+            dt { "commit" } dd {
+                @match commit {
+                    Some(commit) => { code { (commit) } @if commit.ends_with("-dirty") { " (with changes that were not committed)" } }
+                    None => { "none: the program was built outside a repository" }
+                }
+            }
+            dt { "seeds" } dd { (seeds.join(", ")) }
+            dt { "device" } dd { (experiment.device) }
+            dt { "system" } dd { (versions.os) " on " (versions.arch) @if let Some(processor) = processor { (processor) } }
+            dt { "versions" } dd { "experiments " (versions.experiments) ", candle " (versions.candle) }
+            @for workload in &experiment.workloads {
+                dt { "problem" } dd {
+                    (workload.model) " on " (workload.dataset) ": " (workload.parameters) " parameters, " (workload.classes) " classes, "
+                    (workload.steps) " updates of " (workload.batch_size) " examples, evaluated every " (workload.evaluate_every)
+                    @if let Some(floor) = workload.floor { "; no model's expected loss is below " (number::number(floor)) }
+                }
+            }
+        }
+        p {
+            "To make it again: "
+            @if let Some(commit) = commit { code { "git checkout " (commit.trim_end_matches("-dirty")) } ", then " }
+            "the command above in a new folder. On the same kind of processor a CPU gives the same bits, times excepted, for any number of threads."
+        }
+        details {
+            summary { code { "config.toml" } ": all options" }
+            div { pre { (config) } }
+        }
+    })
+}
+
+/// The options as they are in `config.toml`. What is null was not set, for which TOML has no word.
+fn config(options: &serde_json::Value) -> Result<String> {
+    fn without_null(value: &serde_json::Value) -> serde_json::Value {
+        match value {
+            serde_json::Value::Object(fields) => {
+                let set = fields.iter().filter(|(_, value)| !value.is_null());
+                set.map(|(key, value)| (key.clone(), without_null(value))).collect()
+            }
+            serde_json::Value::Array(items) => items.iter().filter(|item| !item.is_null()).map(without_null).collect(),
+            value => value.clone(),
+        }
+    }
+    match without_null(options) {
+        options @ serde_json::Value::Object(_) => Ok(toml::to_string_pretty(&options)?),
+        other => Ok(serde_json::to_string_pretty(&other)?),
+    }
+}
+
+/// The words of a command as a shell reads them.
+fn command_line(words: &[String]) -> String {
+    let quoted = |word: &String| {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+        if !word.is_empty() && word.chars().all(is_plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_can_be_pasted() {
+        let words = ["shootout", "--opt", "sgd:lr=0.1", "--out", "my run", "it's", ""].map(str::to_owned);
+        assert_eq!(command_line(&words), r"shootout --opt sgd:lr=0.1 --out 'my run' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn options_become_toml_without_what_is_not_set() {
+        let options =
+            serde_json::json!({"seeds": 3, "out": null, "opt": ["sgd", "adam"], "tune": {"trials": 8, "grid": null}});
+        let parsed: toml::Value = toml::from_str(&config(&options).unwrap()).unwrap();
+        assert_eq!(parsed["seeds"].as_integer(), Some(3));
+        assert_eq!(parsed["tune"]["trials"].as_integer(), Some(8));
+        assert!(parsed.get("out").is_none() && parsed["tune"].get("grid").is_none());
+        assert_eq!(config(&serde_json::Value::Null).unwrap(), "null");
+    }
+
+    #[test]
+    fn targets_out_of_reach_are_refused() {
+        assert!(Targets { accuracy: Some(0.95), loss: Some(0.1) }.check().is_ok());
+        for (targets, named) in [
+            (Targets { accuracy: Some(95.0), loss: None }, "target accuracy 95"),
+            (Targets { accuracy: Some(f64::NAN), loss: None }, "target accuracy NaN"),
+            (Targets { accuracy: None, loss: Some(0.0) }, "target loss 0"),
+        ] {
+            let message = targets.check().unwrap_err().to_string();
+            assert!(message.starts_with(named), "{message}");
+        }
+    }
+}

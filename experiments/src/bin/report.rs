@@ -1,0 +1,89 @@
+//! Makes the report on a run again from its records, or compares several runs.
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use experiments::{
+    record::{Run, write_text},
+    report::{self, Targets},
+};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Make OUT/report.html and its pictures again from the records in OUT, or compare several runs in one page
+#[derive(Debug, Parser)]
+#[command(name = "report", version)]
+struct Args {
+    /// Folders of finished runs
+    #[arg(value_name = "OUT")]
+    runs: Vec<PathBuf>,
+    /// Where to write the page [default: OUT/report.html for one run, report.html for several]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Measure the time to this test accuracy, a share such as 0.95
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    target_accuracy: Option<f64>,
+    /// Measure the time to this test loss
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    target_loss: Option<f64>,
+}
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            let message = error.to_string();
+            let line = message.lines().next().unwrap_or_default();
+            return fail(line.trim_start_matches("error: "), 2);
+        }
+    };
+    match make(&args) {
+        Err(error) => fail(&format!("{error:#}"), 2),
+        Ok(files) => match write(&files) {
+            Err(error) => fail(&format!("{error:#}"), 1),
+            Ok(()) => ExitCode::SUCCESS,
+        },
+    }
+}
+
+/// The files with their contents, the page first.
+fn make(args: &Args) -> Result<Vec<(PathBuf, String)>> {
+    if args.runs.is_empty() {
+        bail!("no run given: report OUT [OUT ..]");
+    }
+    let targets = Targets { accuracy: args.target_accuracy, loss: args.target_loss };
+    targets.check()?;
+    let runs = args.runs.iter().map(|out| Run::read(out)).collect::<Result<Vec<_>>>()?;
+    let page = report::html(&runs, &targets)?;
+    match (&args.out, runs.as_slice()) {
+        (Some(file), _) => Ok(vec![(file.clone(), page)]),
+        (None, [run]) => {
+            let pictures = report::pictures(run)?.into_iter().map(|(name, svg)| (run.out.join(name), svg));
+            Ok(std::iter::once((run.out.join("report.html"), page)).chain(pictures).collect())
+        }
+        (None, _) => Ok(vec![(Path::new("report.html").to_owned(), page)]),
+    }
+}
+
+fn write(files: &[(PathBuf, String)]) -> Result<()> {
+    for (path, content) in files {
+        // A bare name has the empty path for its folder, which no system finds.
+        let is_bare = path.parent() == Some(Path::new(""));
+        write_text(&if is_bare { Path::new(".").join(path) } else { path.clone() }, content)?;
+    }
+    let Some((page, _)) = files.first() else { return Ok(()) };
+    match writeln!(io::stdout(), "{}", page.display()) {
+        // A reader such as `head` may close the pipe when it has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn fail(message: &str, status: u8) -> ExitCode {
+    let line = message.lines().next().unwrap_or_default();
+    let _ = writeln!(io::stderr(), "error: {line}");
+    ExitCode::from(status)
+}

@@ -1,0 +1,303 @@
+//! From measurements to curves: smoothed over steps, averaged over seeds.
+
+use super::{
+    html::keys,
+    subject::{Facet, Labelled},
+};
+use crate::{
+    plot::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, Row, Rule, Shape},
+    record::Metric,
+    stats::{Estimate, mean},
+};
+use anyhow::Result;
+use std::collections::BTreeMap;
+
+/// What is noisy is averaged over this many equal parts of the run.
+pub const PARTS: u64 = 60;
+
+/// A loss of this many times the first is beyond the axis.
+const CAP: f64 = 1.5;
+
+/// The horizontal axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Updates.
+    Step,
+    /// Training time.
+    Seconds,
+}
+
+impl By {
+    /// The axis.
+    pub fn axis(self) -> Axis {
+        Axis::linear(match self {
+            Self::Step => "step",
+            Self::Seconds => "training time (s)",
+        })
+    }
+}
+
+/// A value of one trial.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// The same in all trials for values that are averaged.
+    pub key: u64,
+    /// The updates made.
+    pub step: f64,
+    /// The training time.
+    pub seconds: f64,
+    /// The value.
+    pub value: f64,
+}
+
+/// The mean of the samples of one key over the trials that have it, where it is finite, with its 95 % confidence interval as the band.
+/// Its place is the mean of theirs.
+pub fn over_seeds(trials: impl Iterator<Item = Vec<Sample>>, by: By) -> Vec<Point> {
+    let mut by_key: BTreeMap<u64, Vec<Sample>> = BTreeMap::new();
+    for sample in trials.flatten().filter(|sample| sample.value.is_finite()) {
+        by_key.entry(sample.key).or_default().push(sample);
+    }
+    let point = |samples: Vec<Sample>| {
+        let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
+        let places: Vec<f64> =
+            samples.iter().map(|sample| if by == By::Step { sample.step } else { sample.seconds }).collect();
+        let Estimate { mean: y, ci95 } = Estimate::of(&values);
+        Some(Point { x: mean(&places)?, y: y?, band: ci95 })
+    };
+    by_key.into_values().filter_map(point).collect()
+}
+
+/// What `value` takes from each evaluation.
+pub fn evaluations(metrics: &[Metric], value: impl Fn(f64, f64) -> f64) -> Vec<Sample> {
+    let sample = |metric: &Metric| match *metric {
+        Metric::Eval { step, loss, accuracy, seconds } => {
+            Some(Sample { key: step, step: step as f64, seconds, value: value(loss, accuracy) })
+        }
+        Metric::Train { .. } | Metric::Probe { .. } => None,
+    };
+    metrics.iter().filter_map(sample).collect()
+}
+
+/// What `value` takes from each training line.
+pub fn training(metrics: &[Metric], value: impl Fn(&Metric) -> Option<f64>) -> Vec<Sample> {
+    let sample = |metric: &Metric| match *metric {
+        Metric::Train { step, seconds, .. } => {
+            Some(Sample { key: step, step: step as f64, seconds, value: value(metric)? })
+        }
+        Metric::Eval { .. } | Metric::Probe { .. } => None,
+    };
+    metrics.iter().filter_map(sample).collect()
+}
+
+/// Averages `samples` over `parts` equal parts of `steps`. A part with a value that is not finite has none.
+pub fn smoothed(samples: &[Sample], steps: u64, parts: u64) -> Vec<Sample> {
+    let length = steps.div_ceil(parts).max(1);
+    let mut by_part: BTreeMap<u64, Vec<Sample>> = BTreeMap::new();
+    for sample in samples {
+        by_part.entry((sample.step as u64).saturating_sub(1) / length).or_default().push(*sample);
+    }
+    let average = |(key, samples): (u64, Vec<Sample>)| {
+        let of = |field: fn(&Sample) -> f64| samples.iter().map(field).sum::<f64>() / samples.len() as f64;
+        Sample { key, step: of(|s| s.step), seconds: of(|s| s.seconds), value: of(|s| s.value) }
+    };
+    by_part.into_iter().map(average).collect()
+}
+
+/// The training loss of a line.
+pub fn loss(metric: &Metric) -> Option<f64> {
+    if let Metric::Train { loss, .. } = metric { Some(*loss) } else { None }
+}
+
+/// The gradient norm of a line.
+pub fn grad_norm(metric: &Metric) -> Option<f64> {
+    if let Metric::Train { grad_norm, .. } = metric { *grad_norm } else { None }
+}
+
+/// A panel of what `samples` takes from each trial of each group in `facet`, with a cross where a trial diverged.
+pub fn panel(
+    title: &str,
+    y: Axis,
+    by: By,
+    facet: &Facet,
+    samples: impl Fn(&Labelled, &[Metric]) -> Vec<Sample>,
+) -> Panel {
+    let mut panel = Panel { title: title.to_owned(), x: by.axis(), y, ..Panel::default() };
+    for curve in &facet.curves {
+        let finals = &curve.subject.finals;
+        let points = over_seeds(finals.iter().map(|trial| samples(curve, trial.metrics)), by);
+        for outcome in finals.iter().filter_map(|trial| trial.outcome()).filter(|outcome| outcome.diverged) {
+            let x = if by == By::Step { outcome.steps as f64 } else { outcome.seconds };
+            panel.marks.push(Mark { x, y: None, style: curve.style, shape: Shape::Cross });
+        }
+        panel.curves.push(Curve { style: curve.style, points, drawn: Drawn::Line });
+    }
+    panel
+}
+
+/// An axis of losses: what is far above the first loss is beyond it.
+fn loss_axis(facet: &Facet) -> Axis {
+    let first = |curve: &Labelled| {
+        let trials = curve.subject.finals.iter();
+        let guess = curve.subject.workload.map(|workload| (workload.classes as f64).ln());
+        let first = trials.filter_map(|trial| trial.metrics.iter().find_map(loss).filter(|loss| loss.is_finite()));
+        first.chain(guess).fold(0.0, f64::max)
+    };
+    let cap = facet.curves.iter().map(first).fold(0.0, f64::max) * CAP;
+    Axis { cap: (cap > 0.0).then_some(cap), ..Axis::logarithmic("cross entropy") }
+}
+
+/// The least expected loss that any model can reach, where it is known and the same for the whole facet.
+fn floor(facet: &Facet) -> Vec<Rule> {
+    let mut floors = facet.curves.iter().map(|curve| curve.subject.workload.and_then(|workload| workload.floor));
+    let first = floors.next().flatten().filter(|y| *y > 0.0);
+    let same = floors.all(|floor| floor == first);
+    first.filter(|_| same).map(|y| Rule { y, label: "entropy: no model does better".to_owned() }).into_iter().collect()
+}
+
+/// The training loss, averaged over parts of the run.
+pub fn train_loss(facet: &Facet, by: By) -> Panel {
+    let mut panel = panel("training loss", loss_axis(facet), by, facet, |curve, metrics| {
+        smoothed(&training(metrics, loss), curve.subject.steps(), PARTS)
+    });
+    panel.rules = floor(facet);
+    panel
+}
+
+/// The test loss.
+pub fn test_loss(facet: &Facet, by: By) -> Panel {
+    let samples = |_: &Labelled, metrics: &[Metric]| evaluations(metrics, |loss, _| loss);
+    let mut panel = panel("test loss", loss_axis(facet), by, facet, samples);
+    panel.rules = floor(facet);
+    panel
+}
+
+/// The test accuracy in percent.
+pub fn test_accuracy(facet: &Facet, by: By) -> Panel {
+    let samples = |_: &Labelled, metrics: &[Metric]| evaluations(metrics, |_, accuracy| accuracy * 100.0);
+    panel("test accuracy", Axis::linear("%"), by, facet, samples)
+}
+
+/// The norm of the gradient, averaged over parts of the run.
+pub fn gradient_norm(facet: &Facet) -> Panel {
+    panel("gradient norm", Axis::logarithmic("L2 norm before clipping"), By::Step, facet, |curve, metrics| {
+        smoothed(&training(metrics, grad_norm), curve.subject.steps(), PARTS)
+    })
+}
+
+/// The legend of `facet`.
+pub fn legend(facet: &Facet) -> Vec<crate::plot::Key> {
+    keys(facet.curves.iter().map(|curve| (curve.label.as_str(), curve.style)), Drawn::Line)
+}
+
+/// Training loss, test loss and test accuracy, a row per facet.
+pub fn figure(title: &str, facets: &[Facet], by: By) -> Figure {
+    let row = |facet: &Facet| Row {
+        title: facet.title.clone(),
+        panels: vec![train_loss(facet, by), test_loss(facet, by), test_accuracy(facet, by)],
+        legend: legend(facet),
+    };
+    Figure { title: title.to_owned(), rows: facets.iter().map(row).collect() }
+}
+
+/// What the curves of [`figure`] are.
+pub fn caption(by: By) -> String {
+    let place = match by {
+        By::Step => "By update.",
+        By::Seconds => {
+            "By training time without evaluation and saving; a point stands at the mean time of its step over the seeds."
+        }
+    };
+    format!(
+        "{place} Lines are means over the seeds that have the step, bands the 95 % confidence interval of the mean (Student's t; none \
+         for one seed). The training loss is averaged over {PARTS} equal parts of the run, the test loss is not smoothed. A cross at \
+         the top edge marks where a trial diverged, whose curve is in the mean until then; what lies beyond an axis is drawn at \
+         its end. Losses have logarithmic axes."
+    )
+}
+
+/// The measurements of a group: a list per trial.
+#[derive(Clone, Debug)]
+pub struct GroupMetrics {
+    /// Its name in the legend.
+    pub name: String,
+    /// `metrics.jsonl` of each of its trials.
+    pub trials: Vec<Vec<Metric>>,
+}
+
+/// The training loss, test loss and test accuracy of each group by step, as an SVG: the mean over its seeds as a line, its 95 %
+/// confidence interval as a band. Losses have a logarithmic axis.
+///
+/// # Errors
+/// When the drawing fails.
+pub fn learning_curves(title: &str, groups: &[GroupMetrics]) -> Result<String> {
+    let steps = groups.iter().flat_map(|group| group.trials.iter().flatten()).map(|metric| match metric {
+        Metric::Train { step, .. } | Metric::Eval { step, .. } | Metric::Probe { step, .. } => *step,
+    });
+    let steps = steps.max().unwrap_or(0);
+    let panel = |title: &str, y: Axis, samples: &dyn Fn(&[Metric]) -> Vec<Sample>| {
+        let curve = |(style, group): (usize, &GroupMetrics)| {
+            let points = over_seeds(group.trials.iter().map(|trial| samples(trial)), By::Step);
+            Curve { style, points, drawn: Drawn::Line }
+        };
+        let curves = groups.iter().enumerate().map(curve).collect();
+        Panel { title: title.to_owned(), x: By::Step.axis(), y, curves, ..Panel::default() }
+    };
+    let losses = || Axis::logarithmic("cross entropy");
+    let panels = vec![
+        panel("training loss", losses(), &|trial| smoothed(&training(trial, loss), steps, PARTS)),
+        panel("test loss", losses(), &|trial| evaluations(trial, |loss, _| loss)),
+        panel("test accuracy", Axis::linear("%"), &|trial| evaluations(trial, |_, accuracy| accuracy * 100.0)),
+    ];
+    let legend = keys(groups.iter().enumerate().map(|(style, group)| (group.name.as_str(), style)), Drawn::Line);
+    Figure { title: title.to_owned(), rows: vec![Row { title: String::new(), panels, legend }] }.svg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(step: u64, loss: f64) -> Metric {
+        Metric::Train { step, epoch: 0, loss, lr: 0.1, grad_norm: None, seconds: step as f64 / 4.0 }
+    }
+
+    fn eval(step: u64, loss: f64, seconds: f64) -> Metric {
+        Metric::Eval { step, loss, accuracy: 1.0 / (1.0 + loss), seconds }
+    }
+
+    #[test]
+    fn a_curve_is_the_mean_over_the_trials_that_have_the_step() {
+        let trials = [vec![eval(5, 1.0, 1.0), eval(10, 0.5, 2.0)], vec![eval(5, 3.0, 2.0), eval(10, f64::NAN, 4.0)]];
+        let samples = || trials.iter().map(|trial| evaluations(trial, |loss, _| loss));
+        let ci95 = Estimate::of(&[1.0, 3.0]).ci95;
+        assert!(ci95.is_some());
+        let point = |x, y, band| Point { x, y, band };
+        assert_eq!(over_seeds(samples(), By::Step), [point(5.0, 2.0, ci95), point(10.0, 0.5, None)]);
+        assert_eq!(over_seeds(samples(), By::Seconds), [point(1.5, 2.0, ci95), point(2.0, 0.5, None)]);
+    }
+
+    #[test]
+    fn what_is_smoothed_is_averaged_over_equal_parts() {
+        let trial: Vec<Metric> = (1..=PARTS * 10).map(|step| train(step, step as f64)).collect();
+        let parts = smoothed(&training(&trial, loss), PARTS * 10, PARTS);
+        assert_eq!(parts.len() as u64, PARTS);
+        assert_eq!(parts[1], Sample { key: 1, step: 15.5, seconds: 15.5 / 4.0, value: 15.5 });
+        // A trial that ended early has the same parts, and a part that diverged has no finite value.
+        let early = [train(1, 2.0), train(10, 4.0), train(11, f64::NAN)];
+        let parts = smoothed(&training(&early, loss), PARTS * 10, PARTS);
+        assert_eq!(parts[0], Sample { key: 0, step: 5.5, seconds: 5.5 / 4.0, value: 3.0 });
+        assert!(parts[1].key == 1 && parts[1].value.is_nan());
+        assert!(smoothed(&[], 0, PARTS).is_empty());
+    }
+
+    #[test]
+    fn learning_curves_show_every_group() {
+        let trial = vec![train(1, 2.0), train(10, 1.0), eval(10, 0.5, 1.0)];
+        for trials in [vec![], vec![vec![train(1, f64::NAN)]], vec![trial.clone(), trial]] {
+            let groups = [GroupMetrics { name: "one & <two>".to_owned(), trials }];
+            let svg = learning_curves("title", &groups).unwrap();
+            assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+            assert!(svg.contains("one &amp; &lt;two&gt;") && svg.contains("test accuracy"));
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! What a report speaks about: the groups of all its runs with their trials, and how they fall into problems and facets.
+
+use crate::{
+    plot::STYLES,
+    record::{GroupConfig, Metric, Phase, Run, TrialRecord, Workload},
+    summary::GroupSummary,
+    train::Outcome,
+};
+use anyhow::{Context, Result};
+
+/// A group of one of the runs.
+#[derive(Clone, Debug)]
+pub struct Subject<'a> {
+    /// Its name; with the run's where there are several.
+    pub name: String,
+    /// The index of its run.
+    pub run: usize,
+    /// What the run calls its experiment.
+    pub experiment: &'a str,
+    /// The index of the group in its run.
+    pub index: usize,
+    /// What it is.
+    pub config: &'a GroupConfig,
+    /// What came of it.
+    pub summary: &'a GroupSummary,
+    /// What it was trained on.
+    pub workload: Option<&'a Workload>,
+    /// The trials that are compared.
+    pub finals: Vec<Trial<'a>>,
+    /// The trials that its hyperparameters were chosen by.
+    pub tuning: Vec<Trial<'a>>,
+}
+
+/// A trial with the index in its run.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial<'a> {
+    /// The index of its run.
+    pub run: usize,
+    /// The index in its run.
+    pub index: usize,
+    /// Its config and outcome.
+    pub record: &'a TrialRecord,
+    /// Its measurements.
+    pub metrics: &'a [Metric],
+}
+
+impl<'a> Trial<'a> {
+    /// How it ended.
+    pub fn outcome(self) -> Option<&'a Outcome> {
+        self.record.outcome.as_ref()
+    }
+
+    /// The test loss at the end; none where it diverged.
+    pub fn final_loss(self) -> Option<f64> {
+        self.outcome().filter(|outcome| !outcome.diverged)?.final_loss
+    }
+
+    /// Whether it diverged.
+    pub fn diverged(self) -> bool {
+        self.outcome().is_some_and(|outcome| outcome.diverged)
+    }
+
+    /// The link to its part of the page.
+    pub fn href(self) -> String {
+        format!("#{}", self.anchor())
+    }
+
+    /// The id of its part of the page.
+    pub fn anchor(self) -> String {
+        format!("trial-{}-{}", self.run, self.index)
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// The groups of all `runs`, in their order.
+    ///
+    /// # Errors
+    /// When the records of a run contradict each other.
+    pub fn all(runs: &'a [Run]) -> Result<Vec<Self>> {
+        let mut subjects = Vec::new();
+        for (run, records) in runs.iter().enumerate() {
+            let Run { experiment, summary, trials, .. } = records;
+            for (index, group) in summary.groups.iter().enumerate() {
+                let config = experiment.groups.iter().find(|config| config.name == group.name);
+                let config = config.with_context(|| {
+                    let out = records.out.display();
+                    format!("`{out}`: summary.json has the group `{}`, experiment.json has not", group.name)
+                })?;
+                let own = |phase: Phase| -> Vec<Trial> {
+                    let trials = trials
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, (record, _))| record.group == group.name && record.config.phase == phase);
+                    trials.map(|(index, (record, metrics))| Trial { run, index, record, metrics }).collect()
+                };
+                // A group may have left the model to the data set; its summary knows it.
+                let is_own = |workload: &&Workload| {
+                    workload.dataset == group.dataset && [&group.model, &config.model].contains(&&workload.model)
+                };
+                let name = if runs.len() > 1 {
+                    format!("{}: {}", run_name(runs, run), group.name)
+                } else {
+                    group.name.clone()
+                };
+                subjects.push(Self {
+                    name,
+                    run,
+                    experiment: &experiment.experiment,
+                    index,
+                    config,
+                    summary: group,
+                    workload: experiment.workloads.iter().find(is_own),
+                    finals: own(Phase::Final),
+                    tuning: own(Phase::Tune),
+                });
+            }
+        }
+        Ok(subjects)
+    }
+
+    /// The link to its part of the page.
+    pub fn href(&self) -> String {
+        format!("#{}", self.anchor())
+    }
+
+    /// The id of its part of the page.
+    pub fn anchor(&self) -> String {
+        format!("group-{}-{}", self.run, self.index)
+    }
+
+    /// An aspect that it may be compared by, whether its run varies it or not.
+    pub fn factor(&self, name: &str) -> Option<String> {
+        let model_key = |key: &str| option(&self.summary.model, key).map(str::to_owned);
+        self.config.factors.get(name).cloned().or_else(|| match name {
+            "dataset" => Some(self.summary.dataset.clone()),
+            "model" => Some(self.summary.model.clone()),
+            "optimizer" => Some(self.summary.optimizer.clone()),
+            "schedule" => Some(self.summary.schedule.clone()),
+            "peak" => self.summary.hyperparameters.get("lr").map(ToString::to_string),
+            _ => model_key(name),
+        })
+    }
+
+    /// The model without its keys.
+    pub fn family(&self) -> &'a str {
+        self.summary.model.split(':').next().unwrap_or_default()
+    }
+
+    /// The updates that each trial was meant to make.
+    pub fn steps(&self) -> u64 {
+        self.finals.iter().map(|trial| trial.record.config.steps).max().unwrap_or(0)
+    }
+
+    /// The test loss at the end by seed, of the seeds in `seeds`; none where the trial diverged or is missing.
+    pub fn losses(&self, seeds: &[u64]) -> Vec<Option<f64>> {
+        let of = |seed: &u64| self.finals.iter().find(|trial| trial.record.config.seed == *seed)?.final_loss();
+        seeds.iter().map(of).collect()
+    }
+
+    /// The seeds of its trials.
+    pub fn seeds(&self) -> Vec<u64> {
+        let mut seeds: Vec<u64> = self.finals.iter().map(|trial| trial.record.config.seed).collect();
+        seeds.sort_unstable();
+        seeds
+    }
+}
+
+/// A run's name: its folder's, with a number where two have the same.
+pub fn run_name(runs: &[Run], run: usize) -> String {
+    let name = |run: &Run| match run.out.file_name() {
+        Some(name) => name.to_string_lossy().into_owned(),
+        None => run.out.display().to_string(),
+    };
+    let own = name(&runs[run]);
+    let before = runs[..run].iter().filter(|other| name(other) == own).count();
+    if before == 0 { own } else { format!("{own} ({})", before + 1) }
+}
+
+/// The value of a key in text such as `adamw:lr=1e-3,eps=1e-8`.
+pub fn option<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    let (_, options) = text.split_once(':')?;
+    options
+        .split(',')
+        .find_map(|option| option.split_once('=').filter(|(name, _)| *name == key).map(|(_, value)| value))
+}
+
+/// Groups whose end losses can be compared: those of one problem.
+#[derive(Clone, Debug)]
+pub struct Problem<'s, 'a> {
+    /// The data set and the model.
+    pub title: String,
+    /// Its groups.
+    pub subjects: Vec<&'s Subject<'a>>,
+}
+
+/// The problems of `subjects` in the order of their first groups. Where the place of the norms is compared, models that differ
+/// in it are one problem.
+pub fn problems<'s, 'a>(subjects: &'s [Subject<'a>]) -> Vec<Problem<'s, 'a>> {
+    let mut problems: Vec<Problem> = Vec::new();
+    for subject in subjects {
+        let is_norm_compared = subject.config.factors.contains_key("norm");
+        let model = if is_norm_compared { subject.family() } else { &subject.summary.model };
+        let title = format!("{model} on {}", subject.summary.dataset);
+        match problems.iter_mut().find(|problem| problem.title == title) {
+            Some(problem) => problem.subjects.push(subject),
+            None => problems.push(Problem { title, subjects: vec![subject] }),
+        }
+    }
+    problems
+}
+
+/// Groups that are drawn into the same panels.
+#[derive(Clone, Debug)]
+pub struct Facet<'s, 'a> {
+    /// What sets it apart from the other facets; empty where there is one.
+    pub title: String,
+    /// The groups, at most as many as there are styles.
+    pub curves: Vec<Labelled<'s, 'a>>,
+}
+
+/// A group in a facet.
+#[derive(Clone, Debug)]
+pub struct Labelled<'s, 'a> {
+    /// What sets it apart from the other groups in the facet.
+    pub label: String,
+    /// The index of its style.
+    pub style: usize,
+    /// The group.
+    pub subject: &'s Subject<'a>,
+}
+
+/// The aspects that groups in one panel differ in.
+fn curve_factors(experiment: &str) -> &'static [&'static str] {
+    match experiment {
+        "schedules" => &["schedule"],
+        "warmup" => &["warmup"],
+        _ => &[],
+    }
+}
+
+/// Sorts `subjects` into facets: in `schedules` groups of a facet differ in their schedule, in `warmup` in whether they warm up, and
+/// elsewhere in anything but data set and model.
+pub fn facets<'s, 'a>(subjects: &[&'s Subject<'a>]) -> Vec<Facet<'s, 'a>> {
+    let aspects = |subject: &Subject| -> Vec<(String, String)> {
+        let mut aspects = vec![("dataset".to_owned(), subject.summary.dataset.clone())];
+        let norm = subject.config.factors.contains_key("norm");
+        let model = if norm { subject.family() } else { &subject.summary.model };
+        aspects.push(("model".to_owned(), model.to_owned()));
+        aspects.extend(
+            subject.config.factors.clone().into_iter().filter(|(name, _)| name != "dataset" && name != "model"),
+        );
+        aspects
+    };
+    let is_of_curve = |subject: &Subject, name: &str| match curve_factors(subject.experiment) {
+        [] => name != "dataset" && name != "model",
+        factors => factors.contains(&name),
+    };
+    let key = |subject: &Subject| -> Vec<(String, String)> {
+        aspects(subject).into_iter().filter(|(name, _)| !is_of_curve(subject, name)).collect()
+    };
+    let mut sorted: Vec<(Vec<(String, String)>, Vec<&'s Subject<'a>>)> = Vec::new();
+    for &subject in subjects {
+        let key = key(subject);
+        match sorted.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, members)) => members.push(subject),
+            None => sorted.push((key, vec![subject])),
+        }
+    }
+    let mut labels: Vec<String> = Vec::new();
+    let mut facets = Vec::new();
+    for (key, members) in &sorted {
+        // Only what not all facets have in common tells them apart.
+        let telling = key.iter().filter(|aspect| sorted.iter().any(|(other, _)| !other.contains(aspect)));
+        let title = telling.map(|(name, value)| aspect(name, value)).collect::<Vec<_>>().join(", ");
+        let short: Vec<String> = members
+            .iter()
+            .map(|subject| {
+                let own = aspects(subject).into_iter().filter(|(name, _)| is_of_curve(subject, name));
+                own.map(|(name, value)| aspect(&name, &value)).collect::<Vec<_>>().join(", ")
+            })
+            .collect();
+        let is_unique = |label: &String| !label.is_empty() && short.iter().filter(|other| *other == label).count() == 1;
+        let of_one_run = members.iter().all(|subject| subject.name == subject.config.name);
+        let parts = members.len().div_ceil(STYLES);
+        for (part, members) in members.iter().zip(short.iter()).collect::<Vec<_>>().chunks(STYLES).enumerate() {
+            let mut curves: Vec<Labelled> = Vec::new();
+            for &(&subject, short) in members {
+                let label = if of_one_run && is_unique(short) { short.clone() } else { subject.name.clone() };
+                // The same label has the same style in all facets, as far as styles go.
+                let place = labels.iter().position(|other| *other == label).unwrap_or_else(|| {
+                    labels.push(label.clone());
+                    labels.len() - 1
+                });
+                let taken = |style: usize| curves.iter().any(|curve| curve.style == style);
+                let style = (place..place + STYLES).map(|style| style % STYLES).find(|style| !taken(*style));
+                curves.push(Labelled { label, style: style.unwrap_or(place), subject });
+            }
+            let title = match (parts, title.is_empty()) {
+                (1, _) => title.clone(),
+                (_, true) => format!("part {} of {parts}", part + 1),
+                (_, false) => format!("{title}, part {} of {parts}", part + 1),
+            };
+            facets.push(Facet { title, curves });
+        }
+    }
+    facets
+}
+
+/// An aspect and its value in a few words.
+pub fn aspect(name: &str, value: &str) -> String {
+    match (name, value) {
+        ("warmup", "yes") => "with warmup".to_owned(),
+        ("warmup", "no") => "without warmup".to_owned(),
+        ("norm", value) => format!("{value}-norm"),
+        ("optimizer" | "schedule" | "model" | "dataset", value) => value.to_owned(),
+        (name, value) => format!("{name} {value}"),
+    }
+}

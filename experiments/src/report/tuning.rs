@@ -1,0 +1,162 @@
+//! How hyperparameters were chosen: the loss by learning rate, and what a smaller budget would have found.
+
+use super::{
+    html::{Cell, keys, table},
+    number,
+    subject::{Facet, Problem, Subject, Trial, facets, option},
+};
+use crate::{
+    plot::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, Row, Shape},
+    stats::{self, BestOf},
+};
+use maud::Markup;
+use std::collections::BTreeMap;
+
+/// The seed of the bootstrap: the report is a function of the records.
+const SEED: u64 = 0;
+
+/// Whether any group of `problem` was tuned.
+pub fn is_tuned(problem: &Problem) -> bool {
+    problem.subjects.iter().any(|subject| !subject.tuning.is_empty())
+}
+
+/// The sensitivity to the learning rate beside the expected best of k trials.
+pub fn figure(problem: &Problem) -> Figure {
+    let tuned: Vec<&Subject> = problem.subjects.iter().copied().filter(|subject| !subject.tuning.is_empty()).collect();
+    let row = |facet: &Facet| {
+        let (sensitivity, legend) = sensitivity(facet);
+        Row { title: facet.title.clone(), panels: vec![sensitivity, best_of(facet)], legend }
+    };
+    Figure { title: format!("Tuning, {}", problem.title), rows: facets(&tuned).iter().map(row).collect() }
+}
+
+/// What [`figure`] shows.
+pub const CAPTION: &str = "Left: the validation loss at the end of each tuning trial by its peak learning rate; trials that differ in \
+    nothing else are joined (by the mean where there are several at a rate). A cross at the top edge is a trial that diverged; a \
+    ring is what was picked. Right: the expected best validation loss of k trials drawn at random with replacement from those made, \
+    with a 95 % band (percentile bootstrap of 2,000 resamples); a diverged trial counts as the worst that ended. Who leads at small k is \
+    easy to tune.";
+
+fn learning_rate(trial: Trial) -> Option<f64> {
+    option(&trial.record.config.optimizer, "lr")?.parse().ok()
+}
+
+fn sensitivity(facet: &Facet) -> (Panel, Vec<Key>) {
+    let mut panel = Panel {
+        title: "validation loss by learning rate".to_owned(),
+        x: Axis::logarithmic("learning rate"),
+        y: Axis::logarithmic("cross entropy"),
+        ..Panel::default()
+    };
+    let mut legend = Vec::new();
+    for curve in &facet.curves {
+        let mut by_rate: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for trial in &curve.subject.tuning {
+            let Some(x) = learning_rate(*trial).filter(|x| *x > 0.0) else { continue };
+            match trial.final_loss().filter(|y| y.is_finite()) {
+                Some(y) => {
+                    // A positive f64 sorts as its bits do.
+                    by_rate.entry(x.to_bits()).or_default().push(y);
+                    if is_picked(*trial, curve.subject) {
+                        panel.marks.push(Mark { x, y: Some(y), style: curve.style, shape: Shape::Ring });
+                    }
+                }
+                None => panel.marks.push(Mark { x, y: None, style: curve.style, shape: Shape::Cross }),
+            }
+        }
+        let points: Vec<Point> = by_rate
+            .iter()
+            .flat_map(|(x, ys)| ys.iter().map(|&y| Point { x: f64::from_bits(*x), y, band: None }))
+            .collect();
+        let is_joined = varied(curve.subject).iter().all(|key| key == "lr");
+        if is_joined {
+            let mean =
+                |(x, ys): (&u64, &Vec<f64>)| Some(Point { x: f64::from_bits(*x), y: stats::mean(ys)?, band: None });
+            let means = by_rate.iter().filter_map(mean).collect();
+            panel.curves.push(Curve { style: curve.style, points: means, drawn: Drawn::Line });
+        }
+        panel.curves.push(Curve { style: curve.style, points, drawn: Drawn::Markers });
+        legend.extend(keys([(curve.label.as_str(), curve.style)].into_iter(), Drawn::Line));
+    }
+    (panel, legend)
+}
+
+fn best_of(facet: &Facet) -> Panel {
+    let curve = |curve: &super::subject::Labelled| {
+        let losses = curve.subject.tuning.iter().map(|trial| trial.final_loss().unwrap_or(f64::INFINITY));
+        let point = |best: BestOf| Point { x: best.k as f64, y: best.mean, band: Some(best.ci95) };
+        let points = stats::expected_best(&losses.collect::<Vec<_>>(), true, SEED).into_iter().map(point).collect();
+        Curve { style: curve.style, points, drawn: Drawn::Line }
+    };
+    Panel {
+        title: "expected best of k trials".to_owned(),
+        x: Axis::linear("k"),
+        y: Axis::logarithmic("cross entropy"),
+        curves: facet.curves.iter().map(curve).collect(),
+        ..Panel::default()
+    }
+}
+
+/// The hyperparameters that differ between the tuning trials.
+fn varied(subject: &Subject) -> Vec<String> {
+    let keys = subject.summary.hyperparameters.keys();
+    let is_varied = |key: &&String| {
+        let mut values = subject.tuning.iter().map(|trial| option(&trial.record.config.optimizer, key));
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    };
+    keys.filter(is_varied).cloned().collect()
+}
+
+/// Whether `trial` has the hyperparameters that its group was then trained with.
+fn is_picked(trial: Trial, subject: &Subject) -> bool {
+    varied(subject).iter().all(|key| {
+        let (Some(tried), Some(picked)) =
+            (option(&trial.record.config.optimizer, key), subject.summary.hyperparameters.get(key))
+        else {
+            return false;
+        };
+        match picked.as_f64() {
+            Some(picked) => tried.parse() == Ok(picked),
+            None => picked.as_str().map_or(picked.to_string(), str::to_owned) == tried,
+        }
+    })
+}
+
+/// What was picked.
+pub fn picked(problem: &Problem) -> Markup {
+    let row = |subject: &&&Subject| {
+        let keys = varied(subject);
+        let value = |value: &serde_json::Value| match (value.as_f64(), value.as_str()) {
+            (Some(number), _) => number::setting(number),
+            (None, Some(text)) => text.to_owned(),
+            (None, None) => value.to_string(),
+        };
+        let picked =
+            keys.iter().filter_map(|key| Some(format!("{key}={}", value(subject.summary.hyperparameters.get(key)?))));
+        let picked: Vec<String> = picked.collect();
+        let losses = subject.tuning.iter().filter_map(|trial| Some((trial.final_loss()?, trial)));
+        let best = match losses.min_by(|(a, _), (b, _)| a.total_cmp(b)) {
+            Some((loss, trial)) => Cell::new(number::number(loss)).to(trial.href()),
+            None => Cell::new(number::NONE),
+        };
+        let diverged = subject.tuning.iter().filter(|trial| trial.diverged()).count();
+        vec![
+            Cell::new(&subject.name).to(subject.href()),
+            Cell::new(&subject.config.optimizer),
+            Cell::new(if picked.is_empty() { number::NONE.to_owned() } else { picked.join(", ") }).to(subject.href()),
+            Cell::new(subject.tuning.len().to_string()).to(subject.href()),
+            Cell::new(diverged.to_string()).to(subject.href()),
+            best,
+        ]
+    };
+    let rows: Vec<_> = problem.subjects.iter().filter(|subject| !subject.tuning.is_empty()).collect();
+    let rows: Vec<_> = rows.iter().map(row).collect();
+    table(
+        &format!("Picked by tuning, {}", problem.title),
+        &["group", "before", "picked", ">trials", ">diverged", ">best validation loss"],
+        &rows,
+        "What tuning varied and what the final trials were trained with. Tuning trials train on a part of the training data and are judged by \
+         the rest; the test data has no part in it.",
+    )
+}

@@ -1,0 +1,682 @@
+//! The report on runs of all three experiments: its numbers, its structure, and the program `report` as a user runs it.
+//!
+//! The records are made up, so that what the report must say is known; the pages are left in the target folder, to be looked at.
+
+use experiments::{
+    GroupConfig,
+    record::{
+        ExperimentRecord, LayerProbe, Metric, MetricsWriter, Phase, Run, TrialConfig, TrialRecord, Versions, Workload,
+        write_json,
+    },
+    report::{self, Targets},
+    stats::Estimate,
+    summary::{GroupSummary, Summary, TrialSummary},
+    train::Outcome,
+};
+use scraper::{Html, Selector};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const CLASSES: usize = 10;
+const STEPS: u64 = 200;
+
+/// What a trial comes to.
+#[derive(Clone, Copy)]
+enum End {
+    /// The test loss at the end.
+    Loss(f64),
+    /// The updates until it diverges.
+    Diverges(u64),
+}
+use End::{Diverges, Loss};
+
+/// A group that is made up.
+struct Group {
+    name: &'static str,
+    dataset: &'static str,
+    model: &'static str,
+    optimizer: String,
+    schedule: &'static str,
+    factors: Vec<(&'static str, &'static str)>,
+    /// By seed.
+    ends: Vec<End>,
+    /// Learning rates with their ends.
+    tuning: Vec<(f64, End)>,
+    lr: f64,
+    warmup: u64,
+    probed: bool,
+}
+
+impl Group {
+    fn new(name: &'static str, ends: &[End]) -> Self {
+        Self {
+            name,
+            dataset: "digits",
+            model: "mlp",
+            optimizer: "adamw:lr=0.001".to_owned(),
+            schedule: "constant",
+            factors: vec![("optimizer", name)],
+            ends: ends.to_vec(),
+            tuning: Vec::new(),
+            lr: 1e-3,
+            warmup: 0,
+            probed: false,
+        }
+    }
+
+    fn trial(&self, phase: Phase, seed: u64, lr: f64, end: End) -> (TrialRecord, Vec<Metric>) {
+        let config = TrialConfig {
+            phase,
+            dataset: self.dataset.to_owned(),
+            text_sha256: None,
+            model: self.model.to_owned(),
+            optimizer: format!("{}:lr={lr},beta1=0.9", self.optimizer.split(':').next().unwrap()),
+            schedule: self.schedule.to_owned(),
+            clip: None,
+            decay_matrices_only: false,
+            batch_size: 32,
+            steps: STEPS,
+            evaluate_every: 20,
+            augment: false,
+            max_loss: 100.0,
+            probe: self.probed,
+            device: "cpu".to_owned(),
+            seed,
+        };
+        let (metrics, outcome) = measurements(self, seed, lr, end);
+        let record = TrialRecord {
+            id: format!("{}-{}", self.name.len(), config.id()),
+            group: self.name.to_owned(),
+            config,
+            outcome: Some(outcome),
+        };
+        (record, metrics)
+    }
+}
+
+/// A loss that falls from that of a guess to its end, or leaves the finite numbers.
+fn measurements(group: &Group, seed: u64, lr: f64, end: End) -> (Vec<Metric>, Outcome) {
+    let guess = (CLASSES as f64).ln();
+    let (last, level) = match end {
+        Loss(loss) => (STEPS, loss),
+        Diverges(step) => (step, 0.5),
+    };
+    let at = |step: u64| {
+        let fall = (-6.0 * step as f64 / STEPS as f64).exp() - (-6.0f64).exp();
+        level + (guess - level) * fall
+    };
+    let mut metrics = Vec::new();
+    let mut best: Option<(f64, f64)> = None;
+    for step in 1..=last {
+        let wave = 0.05 * ((step * (seed + 2)) as f64 * 0.7).sin();
+        let seconds = step as f64 * 0.01 * (1.0 + seed as f64 * 0.1);
+        let blown = matches!(end, Diverges(_)) && step + 5 > last;
+        let rate = lr * if step <= group.warmup { step as f64 / group.warmup as f64 } else { 1.0 };
+        let rate = if group.schedule.starts_with("cosine") {
+            rate * (1.0 + (step as f64 / STEPS as f64 * 3.14).cos()) / 2.0
+        } else {
+            rate
+        };
+        if step == 1 || step % 10 == 0 || step == last {
+            let loss = if blown { f64::NAN } else { at(step) * (1.0 + wave) };
+            metrics.push(Metric::Train {
+                step,
+                epoch: step / 50,
+                loss,
+                lr: rate,
+                grad_norm: Some((1.0 + wave) * 2.0 * at(step)),
+                seconds,
+            });
+        }
+        if group.probed {
+            let layer = |i: usize| LayerProbe {
+                layer: format!("blocks.{i}"),
+                grad_norm: Some((1.0 + wave) * at(step) / (i + 1) as f64),
+                update_ratio: Some(rate * (1.0 + i as f64) * (1.0 + wave)),
+                activation_max: Some(3.0 + i as f64 + wave),
+                attention_logit_max: (i > 0).then_some(5.0 + step as f64 * rate),
+            };
+            let update_angle = (step > 1).then_some(60.0 + 400.0 * wave);
+            metrics.push(Metric::Probe {
+                step,
+                update_ratio: rate * (1.0 + wave),
+                update_angle,
+                layers: (0..10).map(layer).collect(),
+            });
+        }
+        if step % 20 == 0 && !blown {
+            let (loss, accuracy) = (at(step), 1.0 - at(step) / 3.0);
+            metrics.push(Metric::Eval { step, loss, accuracy, seconds });
+            best = Some(best.map_or((loss, accuracy), |(l, a)| (l.min(loss), a.max(accuracy))));
+        }
+    }
+    let diverged = matches!(end, Diverges(_));
+    let outcome = Outcome {
+        final_loss: (!diverged).then_some(level),
+        best_loss: best.map(|(loss, _)| loss),
+        final_accuracy: (!diverged).then_some(1.0 - level / 3.0),
+        best_accuracy: best.map(|(_, accuracy)| accuracy),
+        steps: last,
+        seconds: last as f64 * 0.01,
+        diverged,
+        cause: diverged.then(|| format!("the loss was not finite at step {last} <NaN>")),
+    };
+    (metrics, outcome)
+}
+
+fn run(experiment: &str, out: &str, config: Value, groups: Vec<Group>) -> Run {
+    let mut workloads: Vec<Workload> = Vec::new();
+    for group in &groups {
+        if !workloads.iter().any(|workload| workload.dataset == group.dataset && workload.model == group.model) {
+            workloads.push(Workload {
+                dataset: group.dataset.to_owned(),
+                model: group.model.to_owned(),
+                classes: CLASSES,
+                parameters: 12_345,
+                batch_size: 32,
+                steps: STEPS,
+                steps_per_epoch: 50,
+                evaluate_every: 20,
+                floor: (group.dataset == "language").then_some(0.25),
+            });
+        }
+    }
+    let final_trials = groups.iter().flat_map(|group| {
+        group.ends.iter().enumerate().map(|(seed, end)| group.trial(Phase::Final, seed as u64, group.lr, *end))
+    });
+    let tuning_trials =
+        groups.iter().flat_map(|group| group.tuning.iter().map(|(lr, end)| group.trial(Phase::Tune, 100, *lr, *end)));
+    let (finals, tuning): (Vec<_>, Vec<_>) = (final_trials.collect(), tuning_trials.collect());
+    let summaries = |trials: &[(TrialRecord, Vec<Metric>)]| -> Vec<TrialSummary> {
+        let summary = |(record, _): &(TrialRecord, Vec<Metric>)| {
+            let TrialRecord { id, group, config, outcome } = record.clone();
+            TrialSummary::new(id, group, config.seed, &outcome.unwrap())
+        };
+        trials.iter().map(summary).collect()
+    };
+    let trials = summaries(&finals);
+    let none = Estimate::of(&[]);
+    let summary = |group: &Group| {
+        GroupSummary {
+            name: group.name.to_owned(),
+            dataset: group.dataset.to_owned(),
+            model: group.model.to_owned(),
+            optimizer: group.optimizer.split(':').next().unwrap().to_owned(),
+            schedule: group.schedule.to_owned(),
+            hyperparameters: json!({"lr": group.lr, "beta1": 0.9}).as_object().unwrap().clone(),
+            n: 0,
+            loss: none,
+            accuracy: none,
+            seconds: none,
+            diverged: 0,
+        }
+        .measure(&trials)
+    };
+    let summary = Summary {
+        experiment: experiment.to_owned(),
+        dataset: groups[0].dataset.to_owned(),
+        model: groups[0].model.to_owned(),
+        groups: groups.iter().map(summary).collect(),
+        tuning: summaries(&tuning),
+        trials: trials.clone(),
+    };
+    let group = |group: &Group| GroupConfig {
+        name: group.name.to_owned(),
+        dataset: group.dataset.to_owned(),
+        model: group.model.to_owned(),
+        optimizer: group.optimizer.clone(),
+        schedule: group.schedule.to_owned(),
+        factors: group.factors.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+    };
+    let experiment = ExperimentRecord {
+        experiment: experiment.to_owned(),
+        command_line: [experiment, "--out", "my <runs>"].map(str::to_owned).into(),
+        started: "2026-01-02T03:04:05+00:00[UTC]".to_owned(),
+        config,
+        workloads,
+        groups: groups.iter().map(group).collect(),
+        seeds: (0..groups.iter().map(|group| group.ends.len() as u64).max().unwrap()).collect(),
+        device: "cpu".to_owned(),
+        versions: Versions {
+            experiments: "0.1.0".to_owned(),
+            candle: "0.11.1".to_owned(),
+            os: "linux".to_owned(),
+            arch: "x86_64".to_owned(),
+            processor: Some("A & B \"fast\" processor".to_owned()),
+        },
+        commit: Some("0123456789abcdef-dirty".to_owned()),
+    };
+    Run { out: PathBuf::from(out), experiment, summary, trials: finals.into_iter().chain(tuning).collect() }
+}
+
+/// Names that would break a page if they were not escaped.
+const ODD: &str = "sgd <b>\"&amp;'";
+
+fn shootout() -> Run {
+    let lr = |end: f64| vec![(1e-4, Loss(end + 1.0)), (1e-3, Loss(end)), (1e-2, Loss(end + 0.2)), (1e-1, Diverges(40))];
+    let tuned = |group: Group, end: f64| Group { tuning: lr(end), ..group };
+    let problem = |dataset: &'static str, model: &'static str, groups: Vec<Group>| {
+        groups.into_iter().map(move |group| Group { dataset, model, ..group })
+    };
+    let mut groups: Vec<Group> = problem(
+        "digits",
+        "mlp",
+        vec![
+            tuned(Group::new("adamw", &[Loss(0.1), Loss(0.2), Loss(0.3)]), 0.15),
+            tuned(Group::new(ODD, &[Loss(0.2), Loss(0.4), Loss(0.6)]), 0.3),
+            Group::new("lion", &[Loss(0.05), Diverges(120), Loss(0.06)]),
+            Group::new("rmsprop", &[Diverges(3), Diverges(30), Diverges(60)]),
+        ],
+    )
+    .collect();
+    groups.extend(problem(
+        "language",
+        "gpt",
+        vec![
+            Group {
+                factors: vec![("optimizer", "adamw")],
+                ..Group::new("adamw on gpt", &[Loss(0.5), Loss(0.52), Loss(0.51)])
+            },
+            Group {
+                factors: vec![("optimizer", ODD)],
+                ..Group::new("sgd on gpt", &[Loss(0.9), Loss(0.92), Loss(0.91)])
+            },
+        ],
+    ));
+    run("shootout", "runs/one", json!({"target_accuracy": 0.8, "seeds": 3, "out": null}), groups)
+}
+
+fn schedules() -> Run {
+    let group = |name, schedule, ends: &[End]| Group {
+        schedule,
+        factors: vec![("schedule", schedule)],
+        ..Group::new(name, ends)
+    };
+    let groups = vec![
+        group("constant", "constant", &[Loss(0.4), Loss(0.41), Loss(0.42)]),
+        group("cosine", "cosine:steps=200", &[Loss(0.2), Loss(0.22), Loss(0.21)]),
+        Group {
+            warmup: 40,
+            ..group("cosine, warm", "cosine:steps=200,warmup=40", &[Loss(0.26), Loss(0.21), Loss(0.22)])
+        },
+    ];
+    run("schedules", "runs/two", Value::Null, groups)
+}
+
+/// The best recovers 2 of ln(10), so a mean of up to ln(10) - 1.6 = 0.7026 is stable.
+fn warmup() -> Run {
+    let mut groups = Vec::new();
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    let mut names = names.into_iter();
+    let best = (CLASSES as f64).ln() - 2.0;
+    for (norm, model, ends) in [
+        ("pre", "gpt:norm=pre", [[0.69, 0.71, 0.71], [0.6, 0.6, 0.6]]),
+        ("post", "gpt:norm=post", [[0.5, 0.9, f64::NAN], [best, 0.7, f64::NAN]]),
+    ] {
+        for (warmup, ends) in [("no", ends[0]), ("yes", ends[1])] {
+            for (peak, end) in [("0.0001", ends[0]), ("0.001", ends[1]), ("0.01", ends[2])] {
+                let seed = |shift: f64| {
+                    if end.is_nan() && shift > 0.0 {
+                        Diverges(20)
+                    } else if end.is_nan() {
+                        Loss(0.6)
+                    } else {
+                        Loss(end + shift)
+                    }
+                };
+                groups.push(Group {
+                    model,
+                    factors: vec![("norm", norm), ("warmup", warmup), ("peak", peak), ("optimizer", "adamw")],
+                    warmup: if warmup == "yes" { 40 } else { 0 },
+                    lr: peak.parse().unwrap(),
+                    probed: true,
+                    ..Group::new(names.next().unwrap(), &[seed(-0.002), seed(0.0), seed(0.002)])
+                });
+            }
+        }
+    }
+    run("warmup", "runs/three", json!({"target_loss": 1.0}), groups)
+}
+
+/// The page for `runs`, well-formed and complete; a copy is left to be looked at.
+fn page(name: &str, runs: &[Run], targets: Targets) -> Html {
+    let html = report::html(runs, &targets).unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(format!("{name}.html")), &html).unwrap();
+    check(&html)
+}
+
+fn check(html: &str) -> Html {
+    let page = Html::parse_document(html);
+    assert!(page.errors.is_empty(), "{:?}", &page.errors[..page.errors.len().min(5)]);
+    let mut ids = BTreeSet::new();
+    for element in page.select(&Selector::parse("[id]").unwrap()) {
+        let id = element.value().attr("id").unwrap();
+        assert!(ids.insert(id.to_owned()), "`{id}` is there twice");
+    }
+    let links: Vec<_> = page.select(&Selector::parse("[href]").unwrap()).collect();
+    assert!(!links.is_empty());
+    for link in links {
+        let href = link.value().attr("href").unwrap();
+        let id = href.strip_prefix('#').unwrap_or_else(|| panic!("`{href}` leads out of the page"));
+        assert!(ids.contains(id), "`{href}` leads nowhere");
+    }
+    let outside = html.replace("http://www.w3.org/2000/svg", "");
+    for word in ["http:", "https:", "//fonts", "@import", "url(", "<script", " src=", "<link", "NaN\"", ">NaN", ">inf"]
+    {
+        assert!(!outside.contains(word), "`{word}` in the page");
+    }
+    let pictures = Selector::parse("svg[role=img]").unwrap();
+    assert!(page.select(&pictures).all(|svg| svg.value().attr("aria-label").is_some_and(|label| !label.is_empty())));
+    page
+}
+
+fn text(page: &Html, selector: &str) -> String {
+    page.select(&Selector::parse(selector).unwrap()).map(|element| element.text().collect::<String>() + "\n").collect()
+}
+
+/// What the pictures of the page are called.
+fn labels(page: &Html) -> Vec<String> {
+    let pictures = Selector::parse("svg[role=img]").unwrap();
+    page.select(&pictures).map(|svg| svg.attr("aria-label").unwrap().to_owned()).collect()
+}
+
+/// The cells of the table whose caption begins with `title`, by row.
+fn table(page: &Html, title: &str) -> BTreeMap<String, Vec<String>> {
+    let (figure, caption, row, cell) = ("figure", "figcaption strong", "tbody tr", "th, td");
+    let select = |selector: &str| Selector::parse(selector).unwrap();
+    let figure = page.select(&select(figure)).find(|figure| {
+        figure.select(&select(caption)).any(|caption| caption.text().collect::<String>().starts_with(title))
+            && figure.select(&select("table")).next().is_some()
+    });
+    let figure = figure.unwrap_or_else(|| panic!("no table `{title}`"));
+    let cells = |row: scraper::ElementRef| -> Vec<String> {
+        row.select(&select(cell)).map(|cell| cell.text().collect::<Vec<_>>().join("|")).collect()
+    };
+    figure.select(&select(row)).map(cells).map(|mut cells| (cells.remove(0), cells)).collect()
+}
+
+#[test]
+fn shootout_says_who_won_and_how_sure_that_is() {
+    let page = page("shootout", &[shootout()], Targets::default());
+    let answer = text(&page, ".answer");
+    // By hand: mean 0.2, s 0.1, t(0.975, 2) 4.302653: 0.2 +- 0.248414. Differences -0.1, -0.2, -0.3: t = -3.4641 and
+    // p = 1 - 3.4641 / sqrt(14) = 0.0742; the other two pairs have one seed less or nothing to tell, and Holm multiplies the least by
+    // their count.
+    assert!(
+        answer.contains(
+            "On mlp on digits, adamw reached the lowest test loss, 0.2000 (95 % CI −0.0484 to 0.4484, 3 seeds)"
+        ),
+        "{answer}"
+    );
+    assert!(answer.contains(&format!("its lead over {ODD} (0.4000) is not significant (p = ")), "{answer}");
+    assert!(answer.contains("1 of 3 trials of lion") && answer.contains("3 of 3 trials of rmsprop"), "{answer}");
+    assert!(answer.contains("On gpt on language, adamw on gpt reached the lowest test loss, 0.5100"), "{answer}");
+    assert!(answer.contains("its lead over sgd on gpt (0.9100) is significant (p < 0.001)"), "{answer}");
+    assert!(answer.contains("Over the 2 problems, adamw is soonest"), "{answer}");
+
+    let rows = table(&page, "Results, mlp on digits");
+    assert_eq!(rows["adamw"][..2], ["3", "0.2000|−0.0484 to 0.4484"]);
+    assert_eq!(rows["adamw"][2], "0.1000|seed 0");
+    // Wilson by hand: 3 of 3 is 1 / (1 + 1.96^2 / 3) = 43.85 % to 100 %.
+    assert_eq!(rows["rmsprop"][6], "3 of 3|44 % to 100 %");
+    assert_eq!(rows["rmsprop"][1], "–");
+    assert_eq!(rows[ODD][1].split('|').next(), Some("0.4000"));
+
+    let rows = table(&page, "Comparisons, mlp on digits");
+    let cell = &rows["adamw"][1];
+    assert!(cell.starts_with("−0.2000|p = 0."), "{cell}");
+    assert_eq!(rows[ODD][0].replace('+', "−"), *cell, "the same comparison from the other side");
+    let adjusted: f64 = cell.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((0.074..=0.223).contains(&adjusted), "{adjusted}: Holm of 0.0742 among three");
+
+    // 0.8 is a loss of at most 0.6, which the curve of adamw reaches first at step 60 or 80 of every seed.
+    let rows = table(&page, "Time to a test accuracy of 80.00 %, mlp on digits");
+    assert_eq!(rows["adamw"][0], "3 of 3");
+    assert!(["60", "80"].contains(&rows["adamw"][1].split('|').next().unwrap()), "{:?}", rows["adamw"]);
+    assert_eq!(rows["rmsprop"][1], "not reached");
+
+    assert!(text(&page, "svg text").contains("entropy: no model does better"));
+    let details = text(&page, "#group-0-3");
+    assert!(
+        details.contains("the loss was not finite at step 3 <NaN>") && details.contains("\"batch_size\": 32"),
+        "{details}"
+    );
+    assert!(text(&page, "pre").contains("target_accuracy = 0.8"));
+    assert!(text(&page, ".facts").contains("0123456789abcdef-dirty (with changes that were not committed)"));
+    assert!(text(&page, ".facts").contains("shootout --out 'my <runs>'"));
+}
+
+#[test]
+fn tuning_shows_what_was_tried_and_picked() {
+    let page = page("tuning", &[shootout()], Targets::default());
+    let rows = table(&page, "Picked by tuning, mlp on digits");
+    assert_eq!(rows.len(), 2, "only what was tuned");
+    assert_eq!(rows["adamw"], ["adamw:lr=0.001", "lr=0.001", "4", "1", "0.1500"]);
+    let labels = labels(&page);
+    for title in ["validation loss by learning rate: Tuning", "expected best of k trials: Tuning"] {
+        assert!(labels.iter().any(|label| label.starts_with(title)), "{labels:?}");
+    }
+    // A ring around what was picked.
+    let svg =
+        page.select(&Selector::parse("svg[aria-label^='validation loss by learning rate']").unwrap()).next().unwrap();
+    assert_eq!(svg.select(&Selector::parse("circle[fill=none]").unwrap()).count(), 2);
+}
+
+#[test]
+fn problems_are_compared_by_profiles() {
+    let page = page("profiles", &[shootout()], Targets { accuracy: None, loss: Some(1.0) });
+    let rows = table(&page, "Performance scores");
+    let score = |name: &str| rows[name][0].parse::<f64>().unwrap();
+    // A loss of 1 is reached at the same evaluation or an earlier one by adamw on both problems, and by rmsprop never.
+    assert_eq!((score("adamw"), score("rmsprop")), (1.0, 0.0));
+    assert!(score(ODD) < 1.0 && score(ODD) > 0.0, "{}", score(ODD));
+    assert!(!text(&page, "figcaption").contains("No target was set"));
+}
+
+#[test]
+fn schedules_stand_above_their_losses() {
+    let page = page("schedules", &[schedules()], Targets::default());
+    let answer = text(&page, ".answer");
+    assert!(answer.contains("cosine reached the lowest test loss, 0.2100"), "{answer}");
+    assert!(!answer.contains("On mlp"), "the only problem needs no name: {answer}");
+    let labels: Vec<String> = labels(&page).into_iter().filter(|label| label.contains("Schedules and")).collect();
+    assert_eq!(labels.len(), 3, "{labels:?}");
+    assert!(labels[0].starts_with("learning rate") && labels[2].starts_with("test loss"), "{labels:?}");
+    // The curve of an end of 0.41 by trapezoids over its ten evaluations.
+    let at = |step: f64, end: f64| end + (10f64.ln() - end) * ((-6.0 * step / 200.0).exp() - (-6.0f64).exp());
+    let mean = |end: f64| {
+        (1..10).map(|i| (at(20.0 * i as f64, end) + at(20.0 * (i + 1) as f64, end)) / 2.0).sum::<f64>() / 9.0
+    };
+    let expected = format!("{:.4}", mean(0.41));
+    let rows = table(&page, "End and course of the loss");
+    assert_eq!(rows["constant"][2].split('|').next(), Some(expected.as_str()));
+    let rows = table(&page, "Time to a test loss of 0.2300");
+    assert_eq!((rows["cosine"][0].as_str(), rows["constant"][0].as_str()), ("3 of 3", "0 of 3"));
+    assert!(text(&page, "figcaption").contains("No target was set"));
+}
+
+#[test]
+fn warmup_tells_the_largest_stable_learning_rates() {
+    let page = page("warmup", &[warmup()], Targets::default());
+    let rows = table(&page, "Largest stable learning rate, gpt on digits");
+    assert_eq!(rows["pre-norm, adamw"], ["0.0001|loss 0.6900", "≥ 0.01|loss 0.6000", "100 ×"]);
+    assert_eq!(rows["post-norm, adamw"], ["0.0001|loss 0.5000", "0.001|loss 0.7000", "10 ×"]);
+    let answer = text(&page, ".answer");
+    assert!(answer.contains("Warmup raised the largest stable learning rate in 2 of 2 settings: pre-norm, adamw from 0.0001 to 0.01; post-norm"), "{answer}");
+    let rows = table(&page, "Every peak that was tried");
+    assert_eq!(rows["pre-norm, adamw, without warmup"], ["0.6900|stable", "0.7100|not stable", "0.7100|not stable"]);
+    assert!(rows["post-norm, adamw, with warmup"][2].ends_with("|1 of 3 diverged"), "{rows:?}");
+    assert!(text(&page, "figcaption").contains("at least 80 % of the drop"));
+    // Pairs that differ in warmup alone: six, of which those with a diverged seed have two seeds left.
+    assert_eq!(table(&page, "Comparisons, gpt on digits").len(), 6);
+
+    let labels = labels(&page);
+    let inside = |title: &str| {
+        labels.iter().filter(|label| label.starts_with(title) && label.contains("Inside the model")).count()
+    };
+    for (title, panels) in [
+        ("gradient norm, with warmup", 6),
+        ("gradient norm, without warmup", 6),
+        ("update ratio, with", 12),
+        ("angle between updates", 6),
+        ("largest activation", 6),
+        ("largest attention logit", 6),
+    ] {
+        assert_eq!(inside(title), panels, "{title}");
+    }
+    assert_eq!(labels.iter().filter(|label| label.starts_with("gradient norm: Losses")).count(), 6);
+    assert!(text(&page, "figcaption").contains("Of 10 layers 8 are drawn"));
+    let open = text(&page, "details.drawn[open] > summary");
+    assert_eq!(open, "Inside the model, pre-norm, peak 0.01\nInside the model, post-norm, peak 0.001\n");
+}
+
+#[test]
+fn one_seed_is_no_interval_and_nothing_but_divergence_no_result() {
+    let one = run(
+        "shootout",
+        "runs/single",
+        json!({}),
+        vec![Group::new("adam", &[Loss(0.3)]), Group::new("sgd", &[Loss(0.4)])],
+    );
+    let page_of_one = page("single", &[one], Targets::default());
+    let answer = text(&page_of_one, ".answer");
+    assert!(answer.contains("adam reached the lowest test loss, 0.3000 (1 seed); its lead over sgd (0.4000) cannot be tested with one seed."), "{answer}");
+    assert!(text(&page_of_one, "p").contains("train with more seeds"));
+
+    let none = run("shootout", "runs/none", json!({}), vec![Group::new("adam", &[Diverges(1), Diverges(6)])]);
+    let page_of_none = page("none", &[none], Targets::default());
+    assert!(text(&page_of_none, ".answer").contains("All 2 trials of every group diverged: there is no result."));
+}
+
+#[test]
+fn many_groups_are_compared_with_the_best_and_drawn_in_parts() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let groups = names.iter().enumerate().map(|(i, name)| {
+        let loss = |seed: f64| Loss(0.2 + 0.01 * i as f64 + 0.003 * seed * (i as f64 + 1.0));
+        Group::new(name, &[loss(0.0), loss(1.0), loss(2.0)])
+    });
+    let page = page("many", &[run("shootout", "runs/many", json!({}), groups.collect())], Targets::default());
+    let rows = page
+        .select(&Selector::parse("figure").unwrap())
+        .find(|figure| figure.text().any(|text| text == "Comparisons, mlp on digits."));
+    assert_eq!(rows.unwrap().select(&Selector::parse("tbody tr").unwrap()).count(), 9);
+    assert!(text(&page, ".row-title").contains("part 1 of 2") && text(&page, ".row-title").contains("part 2 of 2"));
+}
+
+#[test]
+fn several_runs_are_one_comparison() {
+    let page = page("several", &[shootout(), schedules()], Targets::default());
+    assert!(text(&page, "h1").contains("Comparison of 2 runs"));
+    let rows = table(&page, "Results, mlp on digits");
+    assert!(rows.contains_key("one: adamw") && rows.contains_key("two: cosine"), "{:?}", rows.keys());
+    assert_eq!(text(&page, "#runs ~ h3").lines().take(2).collect::<Vec<_>>(), ["one", "two"]);
+}
+
+#[test]
+fn records_that_contradict_each_other_are_an_error() {
+    let mut broken = schedules();
+    broken.experiment.groups.pop();
+    let message = report::html(&[broken], &Targets::default()).unwrap_err().to_string();
+    assert_eq!(message, "`runs/two`: summary.json has the group `cosine, warm`, experiment.json has not");
+    assert!(report::html(&[], &Targets::default()).is_err());
+}
+
+#[test]
+fn pictures_stand_for_themselves() {
+    let names = |run: &Run| -> Vec<String> {
+        let pictures = report::pictures(run).unwrap();
+        for (name, svg) in &pictures {
+            let parsed = Html::parse_fragment(svg);
+            assert!(parsed.errors.is_empty(), "{name}: {:?}", parsed.errors);
+            assert!(svg.starts_with("<svg ") && svg.contains("xmlns=") && svg.contains("<text"), "{name}");
+            assert!(!svg.contains("NaN") && !svg.contains("<b>"), "{name}");
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(format!("{}-{name}", run.experiment.experiment)), svg).unwrap();
+        }
+        pictures.into_iter().map(|(name, _)| name).collect()
+    };
+    let common = ["learning_curves.svg", "learning_curves_by_time.svg"];
+    assert_eq!(names(&shootout()), [&common[..], &["tuning.svg", "profiles.svg"]].concat());
+    assert_eq!(names(&schedules()), [&common[..], &["schedules.svg"]].concat());
+    assert_eq!(names(&warmup()), [&common[..], &["warmup.svg", "inside.svg"]].concat());
+}
+
+/// Writes the records of `run` into `folder`.
+fn write(run: &Run, folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    write_json(&folder.join("experiment.json"), &run.experiment).unwrap();
+    write_json(&folder.join("summary.json"), &run.summary).unwrap();
+    for (record, metrics) in &run.trials {
+        let trial = folder.join("trials").join(&record.id);
+        fs::create_dir_all(&trial).unwrap();
+        write_json(&trial.join("trial.json"), record).unwrap();
+        let mut writer = MetricsWriter::open(trial.join("metrics.jsonl")).unwrap();
+        metrics.iter().for_each(|metric| writer.write(metric).unwrap());
+    }
+}
+
+fn report(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_report")).args(args).current_dir(folder).output().unwrap()
+}
+
+#[test]
+fn the_program_makes_the_report_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = shootout();
+    write(&run, &folder.path().join("one"));
+    let output = report(folder.path(), &["one"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "one/report.html\n");
+    let page = fs::read_to_string(folder.path().join("one/report.html")).unwrap();
+    run.out = PathBuf::from("one");
+    assert!(page == report::html(&[run], &Targets::default()).unwrap(), "the records on disk are all that it needs");
+    for picture in ["learning_curves.svg", "learning_curves_by_time.svg", "tuning.svg", "profiles.svg"] {
+        assert!(fs::read_to_string(folder.path().join("one").join(picture)).unwrap().starts_with("<svg"), "{picture}");
+    }
+
+    write(&schedules(), &folder.path().join("two"));
+    let output = report(folder.path(), &["one", "two", "--target-loss", "0.5"]);
+    assert!(output.status.success(), "{output:?}");
+    let page = check(&fs::read_to_string(folder.path().join("report.html")).unwrap());
+    assert!(table(&page, "Time to a test loss of 0.5000, mlp on digits").contains_key("two: cosine"));
+    let output = report(folder.path(), &["two", "--out", "page.html"]);
+    assert!(output.status.success() && folder.path().join("page.html").exists(), "{output:?}");
+    assert!(!folder.path().join("two/report.html").exists());
+}
+
+#[test]
+fn wrong_input_is_one_line_and_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&schedules(), &folder.path().join("run"));
+    let trial = fs::read_dir(folder.path().join("run/trials")).unwrap().next().unwrap().unwrap().path();
+    for (args, named) in [
+        (&[][..], "no run given"),
+        (&["nowhere"], "`nowhere` has no summary.json"),
+        (&["run", "--target-accuracy", "95"], "target accuracy 95"),
+        (&["run", "--target-loss", "low"], "'low'"),
+        (&["run", "--target-loss", "-1"], "target loss -1"),
+        (&["run", "--colour"], "--colour"),
+    ] {
+        let output = report(folder.path(), args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(
+            stderr.starts_with("error: ") && stderr.lines().count() == 1 && stderr.contains(named),
+            "{args:?}: {stderr}"
+        );
+        assert!(!folder.path().join("run/report.html").exists() && output.stdout.is_empty());
+    }
+    fs::write(trial.join("metrics.jsonl"), "{\"kind\":").unwrap();
+    let output = report(folder.path(), &["run"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && stderr.contains("metrics.jsonl`, line 1"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
