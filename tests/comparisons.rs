@@ -90,7 +90,7 @@ fn warmup_watches_every_step_of_a_transformer() {
             let squares: f64 =
                 layers.iter().filter_map(|layer| layer["grad_norm"].as_f64()).map(|norm| norm * norm).sum();
             let norm = train["grad_norm"].as_f64().unwrap();
-            assert!((squares.sqrt() / norm - 1.0).abs() < 1e-6, "layers make up the whole");
+            assert!((squares.sqrt() / norm - 1.0).abs() < 1e-5, "layers make up the whole");
             let blocks: Vec<&Value> = layers.iter().filter(|layer| layer["attention_logit_max"].is_number()).collect();
             assert_eq!(blocks.len(), 2);
             assert!(blocks.iter().all(|block| block["activation_max"].as_f64().unwrap() > 0.0));

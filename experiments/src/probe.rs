@@ -23,6 +23,11 @@ fn squared_norm(tensor: &Tensor) -> Result<f64> {
     Ok(f64::from(tensor.sqr()?.sum_all()?.to_scalar::<f32>()?))
 }
 
+/// To seven significant digits, the precision of what is measured: a probe has a line per step.
+fn rounded(x: f64) -> f64 {
+    format!("{x:.6e}").parse().unwrap_or(x)
+}
+
 impl Prober {
     /// Watches `parameters`.
     pub fn new(parameters: Vec<(String, Var)>) -> Self {
@@ -82,9 +87,11 @@ impl Prober {
         }
         let ratio = |[moved, weight]: [f64; 2]| (moved / weight).sqrt();
         let layers = layers.into_iter().map(|(layer, sums)| LayerProbe {
-            grad_norm: layer.grad_norm.map(f64::sqrt),
-            update_ratio: (sums[1] > 0.0).then(|| ratio(sums)),
-            ..layer
+            grad_norm: layer.grad_norm.map(|squared| rounded(squared.sqrt())),
+            update_ratio: (sums[1] > 0.0).then(|| rounded(ratio(sums))),
+            activation_max: layer.activation_max.map(rounded),
+            attention_logit_max: layer.attention_logit_max.map(rounded),
+            layer: layer.layer,
         });
         let layers = layers.collect();
         let update_angle = match &self.update {
@@ -97,11 +104,11 @@ impl Prober {
                     squared_last += squared_norm(last)?;
                 }
                 let cosine = dot / (squared_update * squared_last).sqrt();
-                cosine.is_finite().then(|| cosine.clamp(-1.0, 1.0).acos().to_degrees())
+                cosine.is_finite().then(|| rounded(cosine.clamp(-1.0, 1.0).acos().to_degrees()))
             }
         };
         self.update = Some(update);
-        let update_ratio = ratio([squared_update, squared_weight]);
+        let update_ratio = rounded(ratio([squared_update, squared_weight]));
         Ok((Metric::Probe { step, update_ratio, update_angle, layers }, squared_grad.sqrt()))
     }
 }
@@ -125,10 +132,10 @@ mod tests {
         let (metric, norm) = prober.after(1, watch, &Probe::default()).unwrap();
         assert!((norm - 10f64.sqrt()).abs() < 1e-12);
         let Metric::Probe { step: 1, update_ratio, update_angle: None, layers } = metric else { panic!("{metric:?}") };
-        assert!((update_ratio - 1.0 / 13.0).abs() < 1e-12);
+        assert_eq!(update_ratio, 0.07692308);
         let of = |layer: &LayerProbe| (layer.layer.clone(), layer.grad_norm.unwrap(), layer.update_ratio.unwrap());
-        assert_eq!(of(&layers[0]), ("a".to_owned(), 8f64.sqrt(), 0.2));
-        assert_eq!(of(&layers[1]), ("b".to_owned(), 2f64.sqrt(), 0.0));
+        assert_eq!(of(&layers[0]), ("a".to_owned(), 2.828427, 0.2));
+        assert_eq!(of(&layers[1]), ("b".to_owned(), 1.414214, 0.0));
 
         let watch = prober.before(&grads).unwrap();
         set(&a, &[4.0, 5.0]);

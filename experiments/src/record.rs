@@ -63,6 +63,7 @@ pub enum Metric {
         /// The updates made, this one included.
         step: u64,
         /// The norm of the update over the norm of the parameters before it.
+        #[serde(deserialize_with = "null_is_nan")]
         update_ratio: f64,
         /// The angle between this update and the one before, in degrees; none for the first.
         update_angle: Option<f64>,
@@ -552,6 +553,11 @@ mod tests {
         let read = read_metrics(&path).unwrap();
         assert_eq!(read[0], train);
         assert!(matches!(read[1], Metric::Eval { loss, accuracy: 0.5, .. } if loss.is_nan()));
+
+        let layer = LayerProbe { layer: "a".to_owned(), grad_norm: Some(f64::INFINITY), ..LayerProbe::default() };
+        writer.write(&Metric::Probe { step: 2, update_ratio: f64::NAN, update_angle: None, layers: vec![layer] }).unwrap();
+        let read = read_metrics(&path).unwrap();
+        assert!(matches!(&read[2], Metric::Probe { update_ratio, layers, .. } if update_ratio.is_nan() && layers[0].grad_norm.is_none()));
     }
 
     #[test]
