@@ -2,7 +2,7 @@
 
     cargo bench --bench optimizers --no-run
     pip install torch==2.15.0
-    python benches/optimizers.py [--rounds 5] [--threads 2] [--seconds 1]
+    python benches/optimizers.py [--rounds 9] [--threads 2] [--seconds 1]
 
 Each figure is the median over the rounds of a round's median step; a ratio is the median of the rounds' ratios, so that
 a machine whose speed drifts changes both sides.
@@ -45,7 +45,7 @@ def processor():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0)
     options = parser.parse_args()

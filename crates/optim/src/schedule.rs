@@ -38,7 +38,7 @@
 
 use crate::error::{Error, Result, suggestion};
 use serde::{Deserialize, Serialize};
-use std::{f64::consts::PI, fmt, str::FromStr};
+use std::{f64::consts::PI, fmt, str::FromStr, sync::Once};
 
 /// A value for every update: one piece, or several, one after another.
 ///
@@ -264,7 +264,7 @@ schedules! {
         }
         Cosine at |t| blend(*lr, *min_lr, cosine(share(t, *steps)));
 
-        /// A linear warmup to `lr` at its last update, then half a cosine to `min_lr` at update `steps - 1`, where it stays.
+        /// A linear warmup to `lr` at its last update, then half a cosine to `min_lr` at update `steps - 1`, where it stays. One update without a warmup is at `min_lr`, which is warned of once.
         warmup_cosine = "s = t + 1; s < warmup: lr s / warmup; else min_lr + (lr - min_lr) (1 + cos(pi p)) / 2, p = (s - warmup) / (steps - warmup) up to 1" {
             lr: f64 where NON_NEGATIVE, "the optimizer's lr" => |run| run.lr;
             warmup: u64 where WHOLE, "10 % of steps, at least 1" => |run| run.steps.map(|n| percent(n, 10));
@@ -464,6 +464,16 @@ impl Schedule {
 
 impl From<Piece> for Schedule {
     fn from(piece: Piece) -> Schedule {
+        if let Piece::WarmupCosine { warmup: 0, steps: 1, lr, min_lr } = &piece {
+            static ONCE: Once = Once::new();
+            ONCE.call_once(|| {
+                tracing::warn!(
+                    lr,
+                    min_lr,
+                    "warmup_cosine with steps=1 and warmup=0: its one update is at min_lr, not at lr"
+                );
+            });
+        }
         Schedule { pieces: vec![(0, piece)] }
     }
 }

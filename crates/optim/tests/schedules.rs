@@ -394,3 +394,49 @@ fn errors_name_the_thing_the_value_and_what_is_allowed() {
     assert!(Schedule::cosine(f64::INFINITY, 0.0, 1).is_err());
     assert!(Schedule::multi_step(0.1, 0.1, vec![]).is_err());
 }
+
+/// Counts the warnings of this thread.
+struct Warnings(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn a_run_of_one_update_without_warmup_is_warned_of_once() {
+    // The process warns once, so the warning must not have gone before: this test runs in a process of its own.
+    const CHILD: &str = "OPTIM_TEST_WARNED_ONCE";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "a_run_of_one_update_without_warmup_is_warned_of_once";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let warnings = std::sync::Arc::default();
+    let count = |texts: &[&str]| {
+        tracing::subscriber::with_default(Warnings(std::sync::Arc::clone(&warnings)), || {
+            texts.iter().for_each(|text| drop(schedule(text)));
+        });
+        warnings.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    assert_eq!(
+        count(&["warmup_cosine:lr=1,warmup=1,min_lr=0,steps=1", "warmup_cosine:lr=1,warmup=0,min_lr=0,steps=2"]),
+        0
+    );
+    let corner = "warmup_cosine:lr=1,warmup=0,min_lr=0.5,steps=1";
+    assert_eq!(count(&[corner, corner]), 1);
+    assert_eq!(schedule(corner).at(0), 0.5);
+}
