@@ -118,7 +118,7 @@ fn measurements(group: &Group, seed: u64, lr: f64, end: End) -> (Vec<Metric>, Ou
         let blown = matches!(end, Diverges(_)) && step + 5 > last;
         let rate = lr * if step <= group.warmup { step as f64 / group.warmup as f64 } else { 1.0 };
         let rate = if group.schedule.starts_with("cosine") {
-            rate * (1.0 + (step as f64 / STEPS as f64 * 3.14).cos()) / 2.0
+            rate * (1.0 + (step as f64 / STEPS as f64 * 3.0).cos()) / 2.0
         } else {
             rate
         };
@@ -506,10 +506,10 @@ fn schedules_stand_above_their_losses() {
 fn warmup_tells_the_largest_stable_learning_rates() {
     let page = page("warmup", &[warmup()], Targets::default());
     let rows = table(&page, "Largest stable learning rate, gpt on digits");
-    assert_eq!(rows["pre-norm, adamw"], ["0.0001|loss 0.6900", "≥ 0.01|loss 0.6000", "100 ×"]);
-    assert_eq!(rows["post-norm, adamw"], ["0.0001|loss 0.5000", "0.001|loss 0.7000", "10 ×"]);
+    assert_eq!(rows["pre-norm, adamw"], ["1e-4|loss 0.6900", "≥ 0.01|loss 0.6000", "100 ×"]);
+    assert_eq!(rows["post-norm, adamw"], ["1e-4|loss 0.5000", "0.001|loss 0.7000", "10 ×"]);
     let answer = text(&page, ".answer");
-    assert!(answer.contains("Warmup raised the largest stable learning rate in 2 of 2 settings: pre-norm, adamw from 0.0001 to 0.01; post-norm"), "{answer}");
+    assert!(answer.contains("Warmup raised the largest stable learning rate in 2 of 2 settings: pre-norm, adamw from 1e-4 to 0.01; post-norm"), "{answer}");
     let rows = table(&page, "Every peak that was tried");
     assert_eq!(rows["pre-norm, adamw, without warmup"], ["0.6900|stable", "0.7100|not stable", "0.7100|not stable"]);
     assert!(rows["post-norm, adamw, with warmup"][2].ends_with("|1 of 3 diverged"), "{rows:?}");

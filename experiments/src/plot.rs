@@ -447,6 +447,9 @@ struct Span {
     ticks: Vec<f64>,
 }
 
+/// From a value to where it stands on an axis, or back.
+type Scale = fn(f64) -> f64;
+
 impl Span {
     /// The span of `values`, and of `bands` as far as they do not take most of the room. An axis that is `tight` ends with its
     /// values, and begins at zero where that is near.
@@ -455,8 +458,7 @@ impl Span {
         let logarithmic = axis.logarithmic
             && axis.range.is_none_or(|[low, _]| low > 0.0)
             && values.iter().filter(finite).any(|x| *x > 0.0);
-        let (forward, back): (fn(f64) -> f64, fn(f64) -> f64) =
-            if logarithmic { (f64::ln, f64::exp) } else { (|x| x, |x| x) };
+        let (forward, back): (Scale, Scale) = if logarithmic { (f64::ln, f64::exp) } else { (|x| x, |x| x) };
         if let Some([low, high]) = axis.range {
             return Self::between(low, high, logarithmic);
         }

@@ -555,9 +555,13 @@ mod tests {
         assert!(matches!(read[1], Metric::Eval { loss, accuracy: 0.5, .. } if loss.is_nan()));
 
         let layer = LayerProbe { layer: "a".to_owned(), grad_norm: Some(f64::INFINITY), ..LayerProbe::default() };
-        writer.write(&Metric::Probe { step: 2, update_ratio: f64::NAN, update_angle: None, layers: vec![layer] }).unwrap();
+        writer
+            .write(&Metric::Probe { step: 2, update_ratio: f64::NAN, update_angle: None, layers: vec![layer] })
+            .unwrap();
         let read = read_metrics(&path).unwrap();
-        assert!(matches!(&read[2], Metric::Probe { update_ratio, layers, .. } if update_ratio.is_nan() && layers[0].grad_norm.is_none()));
+        assert!(
+            matches!(&read[2], Metric::Probe { update_ratio, layers, .. } if update_ratio.is_nan() && layers[0].grad_norm.is_none())
+        );
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn parse_interval(text: &str, pair: &str) -> Result<(String, Interval)> {
         let (low, high) = bounds.split_once("..").unwrap_or((bounds, bounds));
         let (low, high): (f64, f64) = (low.parse().ok()?, high.parse().ok()?);
         let is_point = low == high && low >= 0.0;
-        (key.len() > 0 && high.is_finite() && (is_point || (low > 0.0 && low < high)))
+        (!key.is_empty() && high.is_finite() && (is_point || (low > 0.0 && low < high)))
             .then(|| (key.to_owned(), Interval { low, high }))
     });
     let Some(parsed) = parsed else {

@@ -8,6 +8,9 @@ use crate::{
 };
 use anyhow::{Context, Result};
 
+/// Names and values of what sets a group apart.
+type Aspects = Vec<(String, String)>;
+
 /// A group of one of the runs.
 #[derive(Clone, Debug)]
 pub struct Subject<'a> {
@@ -255,10 +258,10 @@ pub fn facets<'s, 'a>(subjects: &[&'s Subject<'a>]) -> Vec<Facet<'s, 'a>> {
         [] => name != "dataset" && name != "model",
         factors => factors.contains(&name),
     };
-    let key = |subject: &Subject| -> Vec<(String, String)> {
+    let key = |subject: &Subject| -> Aspects {
         aspects(subject).into_iter().filter(|(name, _)| !is_of_curve(subject, name)).collect()
     };
-    let mut sorted: Vec<(Vec<(String, String)>, Vec<&'s Subject<'a>>)> = Vec::new();
+    let mut sorted: Vec<(Aspects, Vec<&'s Subject<'a>>)> = Vec::new();
     for &subject in subjects {
         let key = key(subject);
         match sorted.iter_mut().find(|(other, _)| *other == key) {
