@@ -351,8 +351,9 @@ impl OutDir {
             bail!("OUT `{}` holds no run to go on with: it has no experiment.json", path.display());
         }
         let lock = lock(path).with_context(|| format!("OUT `{}`", path.display()))?;
-        let trials = fs::read_dir(path.join("trials")).into_iter().flatten().flatten().map(|trial| trial.path());
-        for folder in trials.chain([path.to_owned()]) {
+        let below =
+            |name: &str| fs::read_dir(path.join(name)).into_iter().flatten().flatten().map(|entry| entry.path());
+        for folder in below("trials").chain(below("tensorboard")).chain([path.to_owned()]) {
             for file in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let name = file.file_name();
                 let name = name.to_string_lossy();

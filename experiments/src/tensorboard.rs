@@ -1,366 +1,451 @@
-//! The measurements of a trial as an event file of TensorBoard, made from the records once the trial has ended.
+//! A trial's measurements as TensorBoard reads them: an event file, with what the HPARAMS tab needs.
 //!
-//! An event file is a sequence of records (length, its checksum, data, its checksum; checksums are CRC-32C, rotated and offset),
-//! each holding an `Event` in protobuf. Scalars are `simple_value`s; hyperparameters are written for the HPARAMS tab. The fields
-//! below are those of `event.proto`, `summary.proto` and the hparams plugin's `plugin_data.proto` that are needed.
+//! An event file is a sequence of records. Each is the length of its data (u64, little endian), the masked CRC-32C of those
+//! eight bytes, the data, and the masked CRC-32C of the data (both u32, little endian); the data is an `Event` in protobuf. The
+//! messages stand in `proto`; their fields and numbers are those of TensorBoard's
+//! [`event.proto`](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/compat/proto/event.proto) and
+//! [`plugin_data.proto`](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/plugins/hparams/plugin_data.proto).
 
 use crate::{
     optimizer,
-    record::{self, Metric, TrialRecord},
+    record::{self, Metric, Phase, TrialRecord},
 };
-use anyhow::Result;
-use prost::{Message, Oneof};
+use anyhow::{Context, Result};
+use optim::Rule;
+use prost::Message;
+use proto::{
+    Event, HParamsPluginData, PluginData, Status, Summary, SummaryMetadata, Tensor, Value, event, hparams, summary,
+};
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// The name of the event file.
-pub const FILE: &str = "events.out.tfevents.0.descent";
+/// The name of an event file; TensorBoard takes a file for one that has `tfevents` in its name.
+pub const FILE_NAME: &str = "events.out.tfevents.0.descent";
 
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    /// Seconds; here since the trial began.
-    #[prost(double, tag = "1")]
-    wall_time: f64,
-    #[prost(int64, tag = "2")]
-    step: i64,
-    #[prost(oneof = "What", tags = "3, 5")]
-    what: Option<What>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum What {
-    #[prost(string, tag = "3")]
-    FileVersion(String),
-    #[prost(message, tag = "5")]
-    Summary(Summary),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Summary {
-    #[prost(message, repeated, tag = "1")]
-    value: Vec<SummaryValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SummaryValue {
-    #[prost(string, tag = "1")]
-    tag: String,
-    #[prost(float, optional, tag = "2")]
-    simple_value: Option<f32>,
-    #[prost(message, optional, tag = "9")]
-    metadata: Option<Metadata>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Metadata {
-    #[prost(message, optional, tag = "1")]
-    plugin_data: Option<PluginData>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PluginData {
-    #[prost(string, tag = "1")]
-    plugin_name: String,
-    #[prost(bytes = "vec", tag = "2")]
-    content: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Hparams {
-    #[prost(oneof = "HparamsData", tags = "2, 3, 4")]
-    data: Option<HparamsData>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum HparamsData {
-    #[prost(message, tag = "2")]
-    Experiment(HparamsExperiment),
-    #[prost(message, tag = "3")]
-    SessionStart(SessionStart),
-    #[prost(message, tag = "4")]
-    SessionEnd(SessionEnd),
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct HparamsExperiment {
-    #[prost(message, repeated, tag = "4")]
-    hparam_infos: Vec<HparamInfo>,
-    #[prost(message, repeated, tag = "5")]
-    metric_infos: Vec<MetricInfo>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct HparamInfo {
-    #[prost(string, tag = "1")]
-    name: String,
-    /// 1 a string, 2 a flag, 3 a number.
-    #[prost(int32, tag = "4")]
-    data_type: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MetricInfo {
-    #[prost(message, optional, tag = "1")]
-    name: Option<MetricName>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MetricName {
-    #[prost(string, tag = "2")]
-    tag: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SessionStart {
-    #[prost(btree_map = "string, message", tag = "1")]
-    hparams: BTreeMap<String, Value>,
-    #[prost(string, tag = "4")]
-    group_name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct SessionEnd {
-    /// 1 success, 2 failure.
-    #[prost(int32, tag = "1")]
-    status: i32,
-    #[prost(double, tag = "2")]
-    end_time_secs: f64,
-}
-
-/// `google.protobuf.Value`.
-#[derive(Clone, PartialEq, Message)]
-struct Value {
-    #[prost(oneof = "Kind", tags = "2, 3, 4")]
-    kind: Option<Kind>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum Kind {
-    #[prost(double, tag = "2")]
-    Number(f64),
-    #[prost(string, tag = "3")]
-    Text(String),
-    #[prost(bool, tag = "4")]
-    Flag(bool),
-}
-
-/// Writes the event file of a trial that has ended to `folder`, which is created. Numbers are rounded to f32, as TensorBoard
-/// keeps them; a train or eval loss that is not finite is written as it is.
+/// Writes the event file of a trial into `folder`, which is made where it is missing, whole or not at all: a function of
+/// `record` and `metrics`.
+///
+/// | tag | of |
+/// | --- | --- |
+/// | `train/loss`, `train/lr`, `train/grad_norm` | [`Metric::Train`] |
+/// | `eval/loss`, `eval/accuracy` | [`Metric::Eval`] |
+/// | `probe/update_ratio`, `probe/update_angle` (degrees) | [`Metric::Probe`] |
+/// | `layers/<layer>/grad_norm`, `../update_ratio`, `../activation_max`, `../attention_logit_max` | its layers |
+///
+/// Values are rounded to f32, as TensorBoard's are. Wall time is the training time in seconds, from 0 and so from 1970: the
+/// axis RELATIVE is right. A probe has the time of the metric before it.
+///
+/// The trial is a session of its own in the HPARAMS tab, with its group, workload, optimizer, all hyperparameters, schedule and
+/// seed. There is no experiment summary, so that the tab shows the union of what all trials have: TensorBoard looks at one
+/// summary only, and no trial knows the hyperparameters of another's optimizer.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// When the optimizer in `record` is not one, or the file cannot be written.
 pub fn write(folder: &Path, record: &TrialRecord, metrics: &[Metric]) -> Result<()> {
-    let seconds = record.outcome.as_ref().map_or(0.0, |outcome| outcome.seconds);
-    let mut events = vec![Event { wall_time: 0.0, step: 0, what: Some(What::FileVersion("brain.Event:2".to_owned())) }];
-    let hparams = hparams(record);
-    let infos = hparams.iter().map(|(name, value)| HparamInfo {
-        name: name.clone(),
-        data_type: match value.kind {
-            Some(Kind::Number(_)) => 3,
-            Some(Kind::Flag(_)) => 2,
-            _ => 1,
-        },
+    let bytes = encode(record, metrics)?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    record::write_bytes(&folder.join(FILE_NAME), &bytes)
+}
+
+fn encode(record: &TrialRecord, metrics: &[Metric]) -> Result<Vec<u8>> {
+    let version = event::What::FileVersion("brain.Event:2".to_owned());
+    let mut events = vec![Event { wall_time: 0.0, step: 0, what: Some(version) }];
+    let start = hparams::Data::SessionStartInfo(proto::SessionStartInfo {
+        hparams: hyperparameters(record).with_context(|| format!("trial `{}`", record.id))?,
+        group_name: record.id.clone(),
+        start_time_secs: 0.0,
     });
-    let metric = |tag: &str| MetricInfo { name: Some(MetricName { tag: tag.to_owned() }) };
-    let experiment = HparamsExperiment {
-        hparam_infos: infos.collect(),
-        metric_infos: ["eval/loss", "eval/accuracy"].map(metric).into(),
-    };
-    let start = SessionStart { hparams, group_name: record.id.clone() };
-    events.push(plugin(0.0, "_hparams_/experiment", HparamsData::Experiment(experiment)));
-    events.push(plugin(0.0, "_hparams_/session_start_info", HparamsData::SessionStart(start)));
+    events.push(Event::new(0.0, 0, vec![session("_hparams_/session_start_info", start)]));
     let mut now = 0.0;
     for metric in metrics {
-        let (step, scalars) = scalars(metric, &mut now);
-        let value =
-            |(tag, value): (String, f64)| SummaryValue { tag, simple_value: Some(value as f32), metadata: None };
-        let summary = Summary { value: scalars.into_iter().map(value).collect() };
-        events.push(Event { wall_time: now, step: step as i64, what: Some(What::Summary(summary)) });
-    }
-    let status = if record.outcome.as_ref().is_some_and(|outcome| outcome.diverged) { 2 } else { 1 };
-    let end = SessionEnd { status, end_time_secs: seconds };
-    events.push(plugin(seconds, "_hparams_/session_end_info", HparamsData::SessionEnd(end)));
-
-    fs::create_dir_all(folder)?;
-    record::write_bytes(&folder.join(FILE), &events.iter().flat_map(framed).collect::<Vec<u8>>())
-}
-
-fn plugin(wall_time: f64, tag: &str, data: HparamsData) -> Event {
-    let content = Hparams { data: Some(data) }.encode_to_vec();
-    let plugin_data = Some(PluginData { plugin_name: "hparams".to_owned(), content });
-    let value = SummaryValue { tag: tag.to_owned(), simple_value: None, metadata: Some(Metadata { plugin_data }) };
-    Event { wall_time, step: 0, what: Some(What::Summary(Summary { value: vec![value] })) }
-}
-
-/// What sets the trial apart, and every hyperparameter of its optimizer.
-fn hparams(record: &TrialRecord) -> BTreeMap<String, Value> {
-    let config = &record.config;
-    let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
-    let texts = [
-        ("group", record.group.as_str()),
-        ("dataset", &config.dataset),
-        ("model", &config.model),
-        ("optimizer", config.optimizer.split(':').next().unwrap_or_default()),
-        ("schedule", &config.schedule),
-    ];
-    kinds.extend(texts.map(|(key, text)| (key.to_owned(), Kind::Text(text.to_owned()))));
-    let numbers =
-        [("seed", config.seed as f64), ("batch_size", config.batch_size as f64), ("steps", config.steps as f64)];
-    kinds.extend(numbers.map(|(key, number)| (key.to_owned(), Kind::Number(number))));
-    if let Ok(rule) = optimizer::parse(&config.optimizer) {
-        for (key, value) in optimizer::hyperparameters(&rule) {
-            let kind = match value {
-                serde_json::Value::Bool(flag) => Kind::Flag(flag),
-                value => Kind::Number(value.as_f64().unwrap_or(f64::NAN)),
-            };
-            kinds.insert(key, kind);
+        let (step, values) = scalars(metric);
+        if let Metric::Train { seconds, .. } | Metric::Eval { seconds, .. } = metric {
+            now = *seconds;
         }
+        let values = values.into_iter().filter_map(|(tag, value)| Some(scalar(tag, value?)));
+        events.push(Event::new(now, step, values.collect()));
     }
-    kinds.into_iter().map(|(key, kind)| (key, Value { kind: Some(kind) })).collect()
+    if let Some(outcome) = &record.outcome {
+        let status = if outcome.diverged { Status::Failure } else { Status::Success };
+        let end = proto::SessionEndInfo { status: status.into(), end_time_secs: outcome.seconds };
+        let end = session("_hparams_/session_end_info", hparams::Data::SessionEndInfo(end));
+        events.push(Event::new(outcome.seconds, outcome.steps, vec![end]));
+    }
+    let mut bytes = Vec::new();
+    events.iter().for_each(|event| frame(&event.encode_to_vec(), &mut bytes));
+    Ok(bytes)
 }
 
-/// The step and the scalars of a line. A probe has no time of its own, and keeps that of the train line before it.
-fn scalars(metric: &Metric, now: &mut f64) -> (u64, Vec<(String, f64)>) {
-    let named = |values: &[(&str, Option<f64>)]| -> Vec<(String, f64)> {
-        values.iter().filter_map(|(tag, value)| Some(((*tag).to_owned(), (*value)?))).collect()
+/// Appends a record.
+fn frame(data: &[u8], bytes: &mut Vec<u8>) {
+    let length = (data.len() as u64).to_le_bytes();
+    for part in [&length[..], data] {
+        bytes.extend(part);
+        bytes.extend(masked_crc(part).to_le_bytes());
+    }
+}
+
+/// A CRC-32C that can stand beside what it is of without being a CRC of a CRC.
+fn masked_crc(data: &[u8]) -> u32 {
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// The step of a metric, and its values by tag.
+fn scalars(metric: &Metric) -> (u64, Vec<(String, Option<f64>)>) {
+    let named = |group: &str, values: &[(&str, Option<f64>)]| -> Vec<(String, Option<f64>)> {
+        values.iter().map(|(name, value)| (format!("{group}/{name}"), *value)).collect()
     };
     match metric {
-        Metric::Train { step, loss, lr, grad_norm, seconds, .. } => {
-            *now = *seconds;
-            let values = [("train/loss", Some(*loss)), ("train/lr", Some(*lr)), ("train/grad_norm", *grad_norm)];
-            (*step, named(&values))
+        Metric::Train { step, loss, lr, grad_norm, .. } => {
+            (*step, named("train", &[("loss", Some(*loss)), ("lr", Some(*lr)), ("grad_norm", *grad_norm)]))
         }
-        Metric::Eval { step, loss, accuracy, seconds } => {
-            *now = *seconds;
-            (*step, named(&[("eval/loss", Some(*loss)), ("eval/accuracy", Some(*accuracy))]))
+        Metric::Eval { step, loss, accuracy, .. } => {
+            (*step, named("eval", &[("loss", Some(*loss)), ("accuracy", Some(*accuracy))]))
         }
         Metric::Probe { step, update_ratio, update_angle, layers } => {
-            let mut all = named(&[("probe/update_ratio", Some(*update_ratio)), ("probe/update_angle", *update_angle)]);
-            for layer in layers {
+            let own = [("update_ratio", Some(*update_ratio)), ("update_angle", *update_angle)];
+            let of_layers = layers.iter().flat_map(|layer| {
                 let values = [
                     ("grad_norm", layer.grad_norm),
                     ("update_ratio", layer.update_ratio),
                     ("activation_max", layer.activation_max),
                     ("attention_logit_max", layer.attention_logit_max),
                 ];
-                let values = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
-                all.extend(values.map(|(name, value)| (format!("layers/{}/{name}", layer.layer), value)));
-            }
-            (*step, all)
+                named(&format!("layers/{}", layer.layer), &values)
+            });
+            (*step, named("probe", &own).into_iter().chain(of_layers).collect())
         }
     }
 }
 
-/// An event as a record of the file.
-fn framed(event: &Event) -> Vec<u8> {
-    let data = event.encode_to_vec();
-    let length = (data.len() as u64).to_le_bytes();
-    [&length[..], &masked_crc(&length), &data, &masked_crc(&data)].concat()
+/// All that a trial may differ in from others, by name.
+fn hyperparameters(record: &TrialRecord) -> Result<BTreeMap<String, Value>> {
+    let config = &record.config;
+    let rule = optimizer::parse(&config.optimizer)?;
+    let of_rule = optimizer::hyperparameters(&rule);
+    let of_rule = of_rule.into_iter().filter_map(|(key, value)| match value {
+        serde_json::Value::Bool(flag) => Some((key, Value::from(flag))),
+        value => Some((key, Value::from(value.as_f64()?))),
+    });
+    let phase = match config.phase {
+        Phase::Tune => "tune",
+        Phase::Final => "final",
+    };
+    let of_trial = [
+        ("group", record.group.as_str().into()),
+        ("phase", phase.into()),
+        ("dataset", config.dataset.as_str().into()),
+        ("model", config.model.as_str().into()),
+        ("optimizer", rule.head().as_str().into()),
+        ("schedule", config.schedule.as_str().into()),
+        ("seed", (config.seed as f64).into()),
+        ("batch_size", (config.batch_size as f64).into()),
+        ("steps", (config.steps as f64).into()),
+        ("augment", config.augment.into()),
+        ("decay_matrices_only", config.decay_matrices_only.into()),
+    ];
+    let clip = config.clip.map(|clip| ("clip", clip.into()));
+    let of_trial = of_trial.into_iter().chain(clip).map(|(key, value): (&str, Value)| (key.to_owned(), value));
+    Ok(of_rule.chain(of_trial).collect())
 }
 
-fn masked_crc(bytes: &[u8]) -> [u8; 4] {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+fn scalar(tag: String, value: f64) -> summary::Value {
+    summary::Value { tag, value: Some(summary::Kind::SimpleValue(value as f32)), metadata: None }
+}
+
+/// A value that carries `data` to the HPARAMS tab.
+fn session(tag: &str, data: hparams::Data) -> summary::Value {
+    let content = HParamsPluginData { version: 0, data: Some(data) }.encode_to_vec();
+    let plugin_data = PluginData { plugin_name: "hparams".to_owned(), content };
+    summary::Value {
+        tag: tag.to_owned(),
+        value: Some(summary::Kind::Tensor(Tensor::empty())),
+        metadata: Some(SummaryMetadata { plugin_data: Some(plugin_data) }),
+    }
+}
+
+impl Event {
+    fn new(wall_time: f64, step: u64, value: Vec<summary::Value>) -> Self {
+        Self { wall_time, step: step as i64, what: Some(event::What::Summary(Summary { value })) }
+    }
+}
+
+/// The messages, as far as they are written here.
+mod proto {
+    use std::collections::BTreeMap;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Event {
+        #[prost(double, tag = "1")]
+        pub wall_time: f64,
+        #[prost(int64, tag = "2")]
+        pub step: i64,
+        #[prost(oneof = "event::What", tags = "3, 5")]
+        pub what: Option<event::What>,
+    }
+
+    pub mod event {
+        #[derive(Clone, PartialEq, prost::Oneof)]
+        pub enum What {
+            #[prost(string, tag = "3")]
+            FileVersion(String),
+            #[prost(message, tag = "5")]
+            Summary(super::Summary),
+        }
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Summary {
+        #[prost(message, repeated, tag = "1")]
+        pub value: Vec<summary::Value>,
+    }
+
+    pub mod summary {
+        #[derive(Clone, PartialEq, prost::Message)]
+        pub struct Value {
+            #[prost(string, tag = "1")]
+            pub tag: String,
+            #[prost(oneof = "Kind", tags = "2, 8")]
+            pub value: Option<Kind>,
+            #[prost(message, optional, tag = "9")]
+            pub metadata: Option<super::SummaryMetadata>,
+        }
+
+        #[derive(Clone, PartialEq, prost::Oneof)]
+        pub enum Kind {
+            #[prost(float, tag = "2")]
+            SimpleValue(f32),
+            #[prost(message, tag = "8")]
+            Tensor(super::Tensor),
+        }
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct SummaryMetadata {
+        #[prost(message, optional, tag = "1")]
+        pub plugin_data: Option<PluginData>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct PluginData {
+        #[prost(string, tag = "1")]
+        pub plugin_name: String,
+        #[prost(bytes = "vec", tag = "2")]
+        pub content: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Tensor {
+        #[prost(int32, tag = "1")]
+        pub dtype: i32,
+        #[prost(message, optional, tag = "2")]
+        pub shape: Option<Shape>,
+    }
+
+    impl Tensor {
+        /// An f32 vector of length 0, for values that are all metadata.
+        pub fn empty() -> Self {
+            const FLOAT: i32 = 1;
+            Self { dtype: FLOAT, shape: Some(Shape { dim: vec![Dimension { size: 0 }] }) }
+        }
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Shape {
+        #[prost(message, repeated, tag = "2")]
+        pub dim: Vec<Dimension>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Dimension {
+        #[prost(int64, tag = "1")]
+        pub size: i64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct HParamsPluginData {
+        #[prost(int32, tag = "1")]
+        pub version: i32,
+        #[prost(oneof = "hparams::Data", tags = "3, 4")]
+        pub data: Option<hparams::Data>,
+    }
+
+    pub mod hparams {
+        #[derive(Clone, PartialEq, prost::Oneof)]
+        pub enum Data {
+            #[prost(message, tag = "3")]
+            SessionStartInfo(super::SessionStartInfo),
+            #[prost(message, tag = "4")]
+            SessionEndInfo(super::SessionEndInfo),
+        }
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct SessionStartInfo {
+        #[prost(btree_map = "string, message", tag = "1")]
+        pub hparams: BTreeMap<String, Value>,
+        #[prost(string, tag = "4")]
+        pub group_name: String,
+        #[prost(double, tag = "5")]
+        pub start_time_secs: f64,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct SessionEndInfo {
+        #[prost(enumeration = "Status", tag = "1")]
+        pub status: i32,
+        #[prost(double, tag = "2")]
+        pub end_time_secs: f64,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+    pub enum Status {
+        Unknown = 0,
+        Success = 1,
+        Failure = 2,
+        Running = 3,
+    }
+
+    /// `google.protobuf.Value`.
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Value {
+        #[prost(oneof = "value::Kind", tags = "2, 3, 4")]
+        pub kind: Option<value::Kind>,
+    }
+
+    pub mod value {
+        #[derive(Clone, PartialEq, prost::Oneof)]
+        pub enum Kind {
+            #[prost(double, tag = "2")]
+            Number(f64),
+            #[prost(string, tag = "3")]
+            Text(String),
+            #[prost(bool, tag = "4")]
+            Flag(bool),
+        }
+    }
+
+    impl From<f64> for Value {
+        fn from(number: f64) -> Self {
+            Self { kind: Some(value::Kind::Number(number)) }
+        }
+    }
+
+    impl From<&str> for Value {
+        fn from(text: &str) -> Self {
+            Self { kind: Some(value::Kind::Text(text.to_owned())) }
+        }
+    }
+
+    impl From<bool> for Value {
+        fn from(flag: bool) -> Self {
+            Self { kind: Some(value::Kind::Flag(flag)) }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        record::{LayerProbe, Phase, TrialConfig},
-        train::Outcome,
-    };
+    use serde::Deserialize;
 
-    /// The events of a file, its checksums checked.
-    fn read(path: &Path) -> Vec<Event> {
-        let bytes = fs::read(path).unwrap();
-        let mut rest = &bytes[..];
-        let mut events = Vec::new();
-        while !rest.is_empty() {
-            let (length, after) = rest.split_at(8);
-            let n = u64::from_le_bytes(length.try_into().unwrap()) as usize;
-            assert_eq!(after[..4], masked_crc(length));
-            let data = &after[4..4 + n];
-            assert_eq!(after[4 + n..8 + n], masked_crc(data));
-            events.push(Event::decode(data).unwrap());
-            rest = &after[8 + n..];
-        }
-        events
+    /// A trial, and its event file as made by TensorBoard's own messages and record writer.
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        trial: TrialRecord,
+        metrics: Vec<Metric>,
+        /// Each record in hexadecimal digits.
+        records: Vec<String>,
     }
 
-    #[test]
-    fn the_checksum_is_that_of_the_format() {
-        // CRC-32C of 32 zero bytes is 8a9136aa (RFC 3720, B.4).
-        assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
-        // Rotated right by 15 bits, plus a282ead8.
-        assert_eq!(masked_crc(&[0; 32]), 0x0fd7_fffau32.to_le_bytes());
+    fn cases() -> Vec<Case> {
+        let cases: Vec<Case> = serde_json::from_str(include_str!("../tests/fixtures/tensorboard.json")).unwrap();
+        assert!(cases.len() >= 3);
+        cases
     }
 
-    #[test]
-    fn what_is_measured_is_in_the_file() {
-        let config = TrialConfig {
-            phase: Phase::Final,
-            dataset: "digits".to_owned(),
-            text_sha256: None,
-            model: "mlp".to_owned(),
-            optimizer: "sgd:lr=0.5,nesterov=true,momentum=0.9".to_owned(),
-            schedule: "constant:lr=0.5".to_owned(),
-            clip: None,
-            decay_matrices_only: false,
-            batch_size: 32,
-            steps: 2,
-            evaluate_every: 2,
-            augment: false,
-            max_loss: 1e3,
-            probe: true,
-            device: "cpu".to_owned(),
-            seed: 7,
+    /// The data of each record of an event file; checks lengths and CRCs.
+    fn records(bytes: &[u8]) -> Vec<&[u8]> {
+        let mut rest = bytes;
+        let mut take = |n: usize| {
+            let (taken, left) = rest.split_at(n);
+            rest = left;
+            taken
         };
-        let outcome = Outcome { seconds: 0.5, diverged: true, ..Outcome::default() };
-        let record = TrialRecord { id: config.id(), group: "sgd".to_owned(), config, outcome: Some(outcome) };
-        let layer = LayerProbe { layer: "blocks.0".to_owned(), grad_norm: Some(0.75), ..LayerProbe::default() };
-        let metrics = [
-            Metric::Train { step: 1, epoch: 0, loss: 2.5, lr: 0.5, grad_norm: None, seconds: 0.25 },
-            Metric::Probe { step: 1, update_ratio: 0.125, update_angle: None, layers: vec![layer] },
-            Metric::Eval { step: 2, loss: f64::NAN, accuracy: 0.5, seconds: 0.5 },
-        ];
+        let mut left = bytes.len();
+        let mut records = Vec::new();
+        while left > 0 {
+            let length = take(8);
+            let size = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+            let crc_of_length = u32::from_le_bytes(take(4).try_into().unwrap());
+            let data = take(size);
+            let crc = u32::from_le_bytes(take(4).try_into().unwrap());
+            assert_eq!((crc_of_length, crc), (masked_crc(length), masked_crc(data)));
+            records.push(data);
+            left -= 16 + size;
+        }
+        records
+    }
+
+    #[test]
+    fn a_file_is_what_tensorboard_itself_would_write() {
+        for case in cases() {
+            let bytes = encode(&case.trial, &case.metrics).unwrap();
+            let mut rest = bytes.as_slice();
+            for (i, expected) in case.records.iter().enumerate() {
+                let (found, left) = rest.split_at_checked(expected.len() / 2).unwrap_or((rest, &[]));
+                let found: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+                assert_eq!(found, *expected, "{}, record {i}", case.name);
+                rest = left;
+            }
+            assert!(rest.is_empty(), "{}: {} bytes more than expected", case.name, rest.len());
+        }
+    }
+
+    #[test]
+    fn what_was_written_can_be_read() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().join("tensorboard/id");
-        write(&folder, &record, &metrics).unwrap();
-        let events = read(&folder.join(FILE));
-        assert_eq!(events[0].what, Some(What::FileVersion("brain.Event:2".to_owned())));
+        let folder = folder.path().join("tensorboard/adamw-seed0");
+        let Case { trial, metrics, .. } = cases().remove(0);
+        write(&folder, &trial, &metrics[..1]).unwrap();
+        write(&folder, &trial, &metrics).unwrap();
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "the second write replaces the first");
+        let bytes = fs::read(folder.join(FILE_NAME)).unwrap();
+        let events: Vec<Event> = records(&bytes).into_iter().map(|data| Event::decode(data).unwrap()).collect();
+        assert_eq!(events[0].what, Some(event::What::FileVersion("brain.Event:2".to_owned())));
+
         let mut scalars = Vec::new();
-        let mut plugins = Vec::new();
         for event in &events[1..] {
-            let Some(What::Summary(summary)) = &event.what else { panic!("{event:?}") };
+            let Some(event::What::Summary(summary)) = &event.what else { panic!("{event:?} is no summary") };
             for value in &summary.value {
-                match (&value.metadata, value.simple_value) {
-                    (None, Some(x)) => scalars.push((value.tag.as_str(), event.step, event.wall_time, x.to_bits())),
-                    (Some(metadata), None) => {
-                        let plugin = metadata.plugin_data.as_ref().unwrap();
-                        assert_eq!(plugin.plugin_name, "hparams");
-                        plugins.push(Hparams::decode(&plugin.content[..]).unwrap().data.unwrap());
-                    }
-                    _ => panic!("{value:?}"),
+                if let Some(summary::Kind::SimpleValue(number)) = value.value {
+                    scalars.push((value.tag.as_str(), event.step, event.wall_time, number));
                 }
             }
         }
-        let expected = [
-            ("train/loss", 1, 0.25, 2.5f32.to_bits()),
-            ("train/lr", 1, 0.25, 0.5f32.to_bits()),
-            ("probe/update_ratio", 1, 0.25, 0.125f32.to_bits()),
-            ("layers/blocks.0/grad_norm", 1, 0.25, 0.75f32.to_bits()),
-            ("eval/loss", 2, 0.5, f32::NAN.to_bits()),
-            ("eval/accuracy", 2, 0.5, 0.5f32.to_bits()),
-        ];
-        assert_eq!(scalars, expected);
-        let [HparamsData::Experiment(experiment), HparamsData::SessionStart(start), HparamsData::SessionEnd(end)] =
-            &plugins[..]
-        else {
-            panic!("{plugins:?}")
+        let tag = |tag: &str| -> Vec<_> {
+            scalars
+                .iter()
+                .filter(|scalar| scalar.0 == tag)
+                .map(|(_, step, time, value)| (*step, *time, *value))
+                .collect()
         };
-        let kind = |key: &str| start.hparams[key].kind.clone().unwrap();
-        assert_eq!((kind("lr"), kind("seed")), (Kind::Number(0.5), Kind::Number(7.0)));
-        assert_eq!((kind("nesterov"), kind("optimizer")), (Kind::Flag(true), Kind::Text("sgd".to_owned())));
-        assert_eq!(experiment.hparam_infos.len(), start.hparams.len());
-        assert_eq!((end.status, end.end_time_secs), (2, 0.5));
+        assert_eq!(tag("train/loss"), [(1, 0.25, 2.5), (10, 1.5, 0.1)]);
+        assert_eq!(tag("train/lr"), [(1, 0.25, 1e-3), (10, 1.5, 5e-4)]);
+        assert_eq!(tag("train/grad_norm"), [(10, 1.5, 0.75)]);
+        assert_eq!(tag("eval/accuracy"), [(10, 1.5, 0.0)]);
+        assert_eq!(tag("probe/update_angle"), [(10, 1.5, 90.0)]);
+        assert_eq!(tag("layers/blocks.0/attention_logit_max"), [(1, 0.25, 7.5)]);
+        assert_eq!(scalars.iter().filter(|scalar| scalar.0.starts_with("layers/")).count(), 6);
+    }
+
+    #[test]
+    fn an_optimizer_that_is_none_is_named() {
+        let Case { mut trial, metrics, .. } = cases().remove(0);
+        trial.config.optimizer = "adamx:lr=1".to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        let message = format!("{:#}", write(folder.path(), &trial, &metrics).unwrap_err());
+        assert!(message.contains(&trial.id) && message.contains("adamx"), "{message}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -1,0 +1,146 @@
+//! Whether groups differ.
+
+use super::{Estimate, mean, standard_deviation};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+
+/// Two groups compared over the seeds that they share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// The mean of the differences by seed, the first group's value minus the second's.
+    pub difference: Estimate,
+    /// The seeds compared.
+    pub n: usize,
+    /// `mean / (s / sqrt(n))`; infinite where all differences are the same and not 0.
+    pub t: f64,
+    /// The probability that means of `n` differences are as far from 0 or farther, where the groups do not differ:
+    /// two-sided, after Student's t with n - 1 degrees of freedom.
+    pub p: f64,
+}
+
+/// The paired t-test of `a` against `b`, values by seed in the same order, none (or not finite) where a trial diverged. Seeds
+/// that lack either are left out; none of fewer than two pairs.
+///
+/// A seed gives both groups the same initial values and the same order of examples, so a difference by seed is free of what
+/// these two change. It says nothing of the trials that diverged: see [`share_interval`].
+pub fn paired_t(a: &[Option<f64>], b: &[Option<f64>]) -> Option<Comparison> {
+    let both = a.iter().zip(b).filter_map(|(a, b)| (*a).zip(*b));
+    let differences: Vec<f64> = both.map(|(a, b)| a - b).filter(|difference| difference.is_finite()).collect();
+    let n = differences.len();
+    let (mean, s) = mean(&differences).zip(standard_deviation(&differences))?;
+    let first = differences[0];
+    // The mean of equal numbers may be rounded, which would leave them a standard deviation.
+    if differences.iter().all(|difference| *difference == first) {
+        let (t, p) = if first == 0.0 { (0.0, 1.0) } else { (f64::INFINITY.copysign(first), 0.0) };
+        return Some(Comparison { difference: Estimate { mean: Some(first), ci95: Some([first; 2]) }, n, t, p });
+    }
+    let t = mean / (s / (n as f64).sqrt());
+    let distribution = StudentsT::new(0.0, 1.0, (n - 1) as f64).expect("at least one degree of freedom");
+    Some(Comparison { difference: Estimate::of(&differences), n, t, p: 2.0 * distribution.sf(t.abs()) })
+}
+
+/// The p values of several tests, adjusted after Holm-Bonferroni (Holm 1979) and in the order given: to reject where they are
+/// at most alpha is to reject any true hypothesis among all with probability alpha at most.
+///
+/// Of `m` in ascending order, the `i`-th from 1 becomes `max over j <= i of min(1, (m - j + 1) p_j)`.
+pub fn holm(p: &[f64]) -> Vec<f64> {
+    let mut ascending: Vec<usize> = (0..p.len()).collect();
+    ascending.sort_by(|a, b| p[*a].total_cmp(&p[*b]));
+    let mut adjusted = vec![0.0; p.len()];
+    let mut greatest: f64 = 0.0;
+    for (rank, index) in ascending.into_iter().enumerate() {
+        greatest = greatest.max((p.len() - rank) as f64 * p[index]).min(1.0);
+        adjusted[index] = greatest;
+    }
+    adjusted
+}
+
+/// The 95 % interval of a share of which `k` of `n` were seen, after Wilson (1927): all shares `q` with
+/// `|k / n - q| <= z sqrt(q (1 - q) / n)`, z = 1.96. Of nothing seen, all shares.
+pub fn share_interval(k: usize, n: usize) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let z = Normal::standard().inverse_cdf(0.975);
+    let (share, n_f64) = (k as f64 / n as f64, n as f64);
+    let scale = 1.0 + z * z / n_f64;
+    let centre = (share + z * z / (2.0 * n_f64)) / scale;
+    let half = z / scale * (share * (1.0 - share) / n_f64 + (z / (2.0 * n_f64)).powi(2)).sqrt();
+    // At both ends the interval ends there too, but for rounding.
+    let low = if k == 0 { 0.0 } else { centre - half };
+    let high = if k == n { 1.0 } else { centre + half };
+    [low, high]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{assert_near, assert_within, cases};
+    use super::*;
+    use serde::Deserialize;
+
+    #[test]
+    fn a_paired_test_agrees_with_scipy() {
+        #[derive(Deserialize)]
+        struct Case {
+            a: Vec<Option<f64>>,
+            b: Vec<Option<f64>>,
+            n: usize,
+            mean: f64,
+            ci95: [f64; 2],
+            t: f64,
+            p: f64,
+        }
+        for Case { a, b, n, mean, ci95, t, p } in cases("paired_t") {
+            let found = paired_t(&a, &b).unwrap();
+            let (width, [low, high]) = (ci95[1] - ci95[0], found.difference.ci95.unwrap());
+            assert_eq!(found.n, n);
+            assert_within(found.difference.mean.unwrap(), mean, width);
+            assert_within(low, ci95[0], width);
+            assert_within(high, ci95[1], width);
+            assert_within(found.t, t, t.abs().max(1.0));
+            assert_near(found.p, p);
+        }
+    }
+
+    #[test]
+    fn a_paired_test_knows_what_has_no_spread_or_no_pairs() {
+        let some = |values: [f64; 3]| values.map(Some);
+        let same = paired_t(&some([0.1, 0.2, 0.3]), &some([0.1, 0.2, 0.3])).unwrap();
+        assert_eq!((same.difference.mean, same.t, same.p), (Some(0.0), 0.0, 1.0));
+        // The mean of three times 0.1 is not 0.1 in floating point.
+        let shifted = paired_t(&some([0.0; 3]), &some([0.1; 3])).unwrap();
+        assert_eq!((shifted.difference.ci95, shifted.t, shifted.p), (Some([-0.1; 2]), f64::NEG_INFINITY, 0.0));
+        let lone = [Some(1.0), None, Some(f64::NAN)];
+        assert_eq!(paired_t(&lone, &some([2.0; 3])), None);
+        assert_eq!(paired_t(&[], &[]), None);
+    }
+
+    #[test]
+    fn adjusted_p_values_agree_with_statsmodels() {
+        #[derive(Deserialize)]
+        struct Case {
+            p: Vec<f64>,
+            adjusted: Vec<f64>,
+        }
+        for Case { p, adjusted } in cases("holm") {
+            let found = holm(&p);
+            assert_eq!(found.len(), adjusted.len());
+            found.iter().zip(adjusted).for_each(|(found, expected)| assert_near(*found, expected));
+        }
+    }
+
+    #[test]
+    fn the_interval_of_a_share_agrees_with_scipy() {
+        #[derive(Deserialize)]
+        struct Case {
+            k: usize,
+            n: usize,
+            ci95: [f64; 2],
+        }
+        for Case { k, n, ci95 } in cases("share_interval") {
+            let found = share_interval(k, n);
+            assert_near(found[0], ci95[0]);
+            assert_near(found[1], ci95[1]);
+        }
+        assert_eq!(share_interval(0, 0), [0.0, 1.0]);
+    }
+}
