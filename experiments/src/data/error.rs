@@ -1,19 +1,13 @@
 use super::Dataset;
+use crate::names;
 use std::{fmt::Display, path::Path};
 
 /// Why a data set cannot be had. Every message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// No data set has this name.
-    #[error("unknown data set {name:?}: expected {known}{hint}")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// The names there are.
-        known: String,
-        /// The name that was probably meant, in words, or nothing.
-        hint: String,
-    },
+    /// No data set has this name; the text names the nearest one.
+    #[error("{0}")]
+    Unknown(String),
     /// A file is missing or is not what it should be.
     #[error("{file}: expected {expected}, found {found}")]
     File {
@@ -42,13 +36,7 @@ pub enum DataError {
 impl DataError {
     pub(super) fn unknown(name: &str) -> Self {
         let known = Dataset::ALL.map(|dataset| dataset.spec().name);
-        let hint = known
-            .into_iter()
-            .map(|known| (strsim::normalized_damerau_levenshtein(known, name), known))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .filter(|(similarity, _)| *similarity >= 0.5)
-            .map_or(String::new(), |(_, known)| format!("; did you mean {known}?"));
-        Self::Unknown { name: name.into(), known: known.join(" or "), hint }
+        Self::Unknown(names::unknown("data set", name, known).to_string())
     }
 
     pub(super) fn file(path: &Path, expected: impl Display, found: impl Display) -> Self {

@@ -38,16 +38,16 @@ fn a_data_set_is_found_by_its_name_only() {
         let name = serde_json::to_string(&dataset).unwrap();
         assert_eq!(name, format!("\"{dataset}\""));
     }
-    let known = "expected digits or fashion-mnist or cifar10 or language or tinyshakespeare or text";
+    let known = "(known: digits, fashion-mnist, cifar10, language, tinyshakespeare, text)";
     for (name, hint) in [
-        ("cifar-10", "; did you mean cifar10?"),
-        ("fashion_mnist", "; did you mean fashion-mnist?"),
-        ("digit", "; did you mean digits?"),
+        ("cifar-10", ": did you mean `cifar10`?"),
+        ("fashion_mnist", ": did you mean `fashion-mnist`?"),
+        ("digit", ": did you mean `digits`?"),
         ("imagenet", ""),
         ("", ""),
     ] {
         let error = name.parse::<Dataset>().unwrap_err().to_string();
-        assert_eq!(error, format!("unknown data set {name:?}: {known}{hint}"));
+        assert_eq!(error, format!("unknown data set `{name}`{hint} {known}"));
     }
 }
 
