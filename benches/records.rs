@@ -9,6 +9,7 @@ use clap::Parser;
 use experiments::{
     console::Console,
     data::Dataset,
+    experiment::{CHECKPOINT_EVERY, CHECKPOINTS_APART},
     models, optimizer,
     record::{MetricsWriter, Phase, TrialConfig, TrialRecord, read_metrics},
     tensorboard,
@@ -66,7 +67,8 @@ fn main() -> Result<()> {
             let start = Instant::now();
             let path = folder.path().join("metrics.jsonl");
             let mut metrics = if with_records { MetricsWriter::open(path.clone())? } else { MetricsWriter::nowhere() };
-            let saving = Saving { path: folder.path().join("checkpoint.safetensors"), every: 200 };
+            let (every, apart) = (CHECKPOINT_EVERY, CHECKPOINTS_APART);
+            let saving = Saving { path: folder.path().join("checkpoint.safetensors"), every, apart };
             let stop = AtomicBool::new(false);
             let saving = with_records.then_some(&saving);
             let outcome = training.run(&Device::Cpu, &mut metrics, saving, &console.trial("bench", steps), &stop)?;

@@ -32,6 +32,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread,
+    time::Duration,
 };
 
 /// What a binary compares.
@@ -453,6 +454,7 @@ impl Experiment {
         let saving = Saving {
             path: file("checkpoint.safetensors"),
             every: self.settings.checkpoint_every.map_or(CHECKPOINT_EVERY, NonZeroU64::get),
+            apart: if self.settings.checkpoint_every.is_some() { Duration::ZERO } else { CHECKPOINTS_APART },
         };
         let name = match config.phase {
             Phase::Tune => format!("{group}, tuning"),
@@ -550,7 +552,9 @@ impl Experiment {
 /// A training loss above it counts as diverged.
 const MAX_LOSS: f64 = 1_000.0;
 /// Updates between two checkpoints of a trial.
-const CHECKPOINT_EVERY: u64 = 200;
+pub const CHECKPOINT_EVERY: u64 = 200;
+/// The least time between two, where nothing else is asked for.
+pub const CHECKPOINTS_APART: Duration = Duration::from_secs(5);
 
 struct Trial {
     /// The index of its group.
@@ -586,7 +590,6 @@ fn resolve(comparison: &Comparison, mut settings: Settings) -> Result<Settings> 
     settings.seeds = settings.seeds.or(NonZeroUsize::new(3));
     settings.device = settings.device.or(Some("cpu".to_owned()));
     settings.max_loss = settings.max_loss.or(Some(MAX_LOSS));
-    settings.checkpoint_every = settings.checkpoint_every.or(NonZeroU64::new(CHECKPOINT_EVERY));
     Ok(settings)
 }
 

@@ -117,7 +117,7 @@ pub struct Settings {
     #[arg(long, value_name = "LOSS", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_loss: Option<f64>,
-    /// Save every trial after so many updates, for --resume [default: 200]
+    /// Save every trial after so many updates, for --resume [default: 200, but 5 seconds apart]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<NonZeroU64>,

@@ -49,6 +49,8 @@ pub struct Saving {
     pub path: PathBuf,
     /// Updates between two savings.
     pub every: u64,
+    /// The least time between two: where updates are quick, saving must not cost as much as training.
+    pub apart: Duration,
 }
 
 /// How a training run ended.
@@ -107,6 +109,7 @@ impl Training<'_> {
         let steps_per_epoch = crate::batches::steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
         let mut clock = Clock::from_seconds(progress.outcome.seconds);
         let mut saved_at = progress.step;
+        let mut saved = Instant::now();
         let save =
             |progress: &mut Progress, metrics: &MetricsWriter, prober: &Option<Prober>, optimizer: &AnyOptimizer| {
                 let Some(Saving { path, .. }) = saving else { return Ok(()) };
@@ -139,9 +142,10 @@ impl Training<'_> {
                 save(&mut progress, metrics, &prober, &optimizer)?;
                 return Ok(None);
             }
-            if saving.is_some_and(|saving| step % saving.every == 0) && step > saved_at {
+            let is_due = |saving: &Saving| step % saving.every == 0 && saved.elapsed() >= saving.apart;
+            if saving.is_some_and(is_due) && step > saved_at {
                 save(&mut progress, metrics, &prober, &optimizer)?;
-                saved_at = step;
+                (saved_at, saved) = (step, Instant::now());
             }
 
             clock.start();

@@ -116,7 +116,7 @@ mod tests {
                     && scaled.warmup <= steps.div_ceil(50)
                     && scaled.schedule.at(scaled.warmup - 1) == 3e-4
             );
-            assert_eq!(scaled.schedule.at(steps - 1) < 1e-12 || steps == 1, true);
+            assert!(scaled.schedule.at(steps - 1) < 1e-12 || steps == 1);
         }
         assert_eq!(
             by_name("vison", 1).unwrap_err().to_string(),
