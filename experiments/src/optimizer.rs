@@ -69,7 +69,7 @@ pub fn list() -> String {
         }
         text += &format!("      best for {}\n", spec.best_for);
         if let Ok(rule) = optim::by_name(spec.name) {
-            text += &format!("      --tune searches {}\n", tune::Space::of(&rule));
+            text += &format!("      usually {}; --tune searches {}\n", tune::usual_of(&rule), tune::Space::of(&rule));
         }
     }
     text += "\nSchedules of the learning rate (--schedule NAME:KEY=VALUE,..)\n";

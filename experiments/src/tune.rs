@@ -62,6 +62,13 @@ pub const USUAL: &[Usual] = &[
     usual("lamb", [1e-3, 1e-2], [1e-2, 1e-2]),
 ];
 
+/// What is usual for `rule`, or for the base of a SAM.
+pub fn usual_of(rule: &AnyRule) -> &'static Usual {
+    let head = rule.head();
+    let name = head.rsplit('=').next().unwrap_or_default();
+    USUAL.iter().find(|usual| usual.rule == name).expect("every rule has a usual range, as a test checks")
+}
+
 /// What is searched for a group: intervals of hyperparameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Space {
@@ -71,10 +78,7 @@ pub struct Space {
 impl Space {
     /// The default space of `rule`: its usual learning rates, a factor of ten wider to either side, and its usual weight decays.
     pub fn of(rule: &AnyRule) -> Self {
-        let head = rule.head();
-        let name = head.rsplit('=').next().unwrap_or_default();
-        let usual =
-            USUAL.iter().find(|usual| usual.rule == name).expect("every rule has a usual range, as a test checks");
+        let usual = usual_of(rule);
         let lr = Interval { low: usual.lr.low / WIDER, high: usual.lr.high * WIDER };
         Self { intervals: vec![("lr".to_owned(), lr), ("weight_decay".to_owned(), usual.weight_decay)] }
     }
@@ -129,6 +133,13 @@ impl Space {
         let lr = rule.field("lr").map_or(f64::NAN, f64::from);
         let width = interval.high.ln() - interval.low.ln();
         width > 0.0 && !(0.05..0.95).contains(&((lr.ln() - interval.low.ln()) / width))
+    }
+}
+
+impl std::fmt::Display for Usual {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let intervals = vec![("lr".to_owned(), self.lr), ("weight_decay".to_owned(), self.weight_decay)];
+        Space { intervals }.fmt(f)
     }
 }
 
