@@ -14,7 +14,7 @@ font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.75rem;line-height:1.2;margin:.5rem 0 .8rem}
 h2{font-size:1.35rem;line-height:1.25;margin:2.6rem 0 .6rem;padding-top:.8rem;border-top:1px solid var(--line)}
 h3{font-size:1.08rem;margin:1.6rem 0 .4rem}
-h1,h2,h3,td,th,code,summary,figcaption,a{overflow-wrap:anywhere}
+h1,h2,h3,p,td,th,code,summary,figcaption,a{overflow-wrap:anywhere}
 p,dl,ul{max-width:76ch;margin:.5rem 0}
 a{color:var(--link)}
 .answer{font-size:1.12rem;border-left:4px solid var(--link);padding:.1rem 0 .1rem .9rem;margin:1rem 0}
