@@ -184,6 +184,8 @@ fn wrong_input_is_one_line_and_status_2() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("bad.toml"), "optimizer = [\"adam\"]\n").unwrap();
     fs::write(folder.path().join("latin.txt"), [b'a', 0xff]).unwrap();
+    // A tenth of it has room for a window of 16, and a tenth of the rest has not.
+    fs::write(folder.path().join("short.txt"), "abcdefghij".repeat(17)).unwrap();
     for (name, args, parts) in [
         (SHOOTOUT, &["--lr", "0.1"][..], &["`--lr`", "shootout"][..]),
         (WARMUP, &["--tune", "3"], &["`--tune`", "warmup"]),
@@ -202,6 +204,21 @@ fn wrong_input_is_one_line_and_status_2() {
         (SHOOTOUT, &["--space", "adam:lr=1..2"], &["--space", "--tune"]),
         (SHOOTOUT, &["--tune", "2", "--opt", "adam", "--opt", "adam:lr=1"], &["the same once tuned"]),
         (SHOOTOUT, &["--tune", "2", "--space", "adamm:lr=1..2"], &["`adamm`", "did you mean `adam`?"]),
+        (SHOOTOUT, &["--tune", "70000"], &["--tune 70000", "65536"]),
+        (
+            SHOOTOUT,
+            &[
+                "--text",
+                "short.txt",
+                "--model",
+                "gpt:layers=1,heads=1,width=4,context=16",
+                "--tune",
+                "2",
+                "--batch-size",
+                "1",
+            ],
+            &["context = 16", "too large"],
+        ),
         (SHOOTOUT, &["--clip", "-1"], &["--clip -1"]),
         (SHOOTOUT, &["--target-accuracy", "90"], &["--target-accuracy 90", "[0, 1]"]),
         (SHOOTOUT, &["--dataset", "digits", "--dataset", "digits"], &["`digits`", "twice"]),

@@ -118,7 +118,6 @@ struct Group {
     /// The index of what it is compared on.
     ground: usize,
     rule: AnyRule,
-    schedule: Schedule,
     /// What is searched for it, with `--tune`.
     space: Space,
 }
@@ -243,6 +242,9 @@ impl Experiment {
                 bail!("{name} {value}: it must be {allowed}");
             }
         }
+        if let Some(tune) = settings.tune.filter(|tune| tune.get() > tune::MOST) {
+            bail!("--tune {tune}: it must be at most {}", tune::MOST);
+        }
         if let Some(lr) = settings.lr.iter().find(|lr| !(**lr > 0.0 && lr.is_finite())) {
             bail!("--lr {lr}: it must be a number > 0");
         }
@@ -289,7 +291,7 @@ impl Experiment {
         let finals = self.final_trials(&picked)?;
         let Some(outcomes) = self.run_all(&finals, stop)? else { return Ok(End::Interrupted) };
 
-        let summary = self.summarise(&picked, (&tuning, &tuned), (&finals, &outcomes));
+        let summary = self.summarise(&picked, (&tuning, &tuned), (&finals, &outcomes))?;
         record::write_json(&file("summary.json"), &summary)?;
         self.write_report(&Run::read(self.out.path())?)?;
         tracing::info!("ended");
@@ -480,7 +482,12 @@ impl Experiment {
         Ok(Some(outcome))
     }
 
-    fn summarise(&self, rules: &[AnyRule], tuning: (&[Trial], &[Outcome]), finals: (&[Trial], &[Outcome])) -> Summary {
+    fn summarise(
+        &self,
+        rules: &[AnyRule],
+        tuning: (&[Trial], &[Outcome]),
+        finals: (&[Trial], &[Outcome]),
+    ) -> Result<Summary> {
         let summaries = |(trials, outcomes): (&[Trial], &[Outcome])| -> Vec<TrialSummary> {
             let summary = |(trial, outcome): (&Trial, &Outcome)| {
                 let TrialRecord { id, group, config, .. } = &trial.record;
@@ -492,21 +499,21 @@ impl Experiment {
         let none = Estimate::of(&[]);
         let group = |(group, rule): (&Group, &AnyRule)| {
             let workload = &self.grounds[group.ground].record;
-            let schedule = optimizer::parse_schedule(&group.config.schedule, rule, workload.steps);
-            GroupSummary {
+            let schedule = optimizer::parse_schedule(&group.config.schedule, rule, workload.steps)?;
+            let summary = GroupSummary {
                 name: group.config.name.clone(),
                 dataset: workload.dataset.clone(),
                 model: workload.model.clone(),
                 optimizer: rule.spec().name.to_owned(),
-                schedule: schedule.unwrap_or_else(|_| group.schedule.clone()).to_string(),
+                schedule: schedule.to_string(),
                 hyperparameters: optimizer::hyperparameters(rule),
                 n: 0,
                 loss: none,
                 accuracy: none,
                 seconds: none,
                 diverged: 0,
-            }
-            .measure(&trials)
+            };
+            Ok(summary.measure(&trials))
         };
         let names = |of: fn(&Workload) -> &str| {
             let mut names: Vec<&str> = Vec::new();
@@ -517,14 +524,14 @@ impl Experiment {
             }
             names.join(", ")
         };
-        Summary {
+        Ok(Summary {
             experiment: self.comparison.name.to_owned(),
             dataset: names(|workload| &workload.dataset),
             model: names(|workload| &workload.model),
-            groups: self.groups.iter().zip(rules).map(group).collect(),
+            groups: self.groups.iter().zip(rules).map(group).collect::<Result<_>>()?,
             tuning: summaries(tuning),
             trials,
-        }
+        })
     }
 
     fn record(&self) -> Result<ExperimentRecord> {
@@ -652,7 +659,7 @@ fn lay_out(
             });
             let rule = optimizer::parse(&config.optimizer)?;
             let steps = grounds[at].record.steps;
-            let schedule = optimizer::parse_schedule(&config.schedule, &rule, steps)?;
+            optimizer::parse_schedule(&config.schedule, &rule, steps)?;
             let space = Space::choose(&rule, &settings.space)?;
             if settings.tune.is_some() && schedule_fixes_lr(&config.schedule, &rule, steps)? {
                 bail!(
@@ -660,7 +667,7 @@ fn lay_out(
                     config.schedule
                 );
             }
-            groups.push(Group { config, ground: at, rule, schedule, space });
+            groups.push(Group { config, ground: at, rule, space });
         }
     }
     for (i, group) in groups.iter().enumerate() {
@@ -696,6 +703,10 @@ fn schedule_fixes_lr(text: &str, rule: &AnyRule, steps: u64) -> Result<bool> {
 fn ground(dataset: Dataset, model: &str, data: &Data, settings: &Settings) -> Result<Ground> {
     let model = models::parse(model)?;
     let shape = model.shape(data)?;
+    if let (Data::Text(text), Some(_)) = (data, settings.tune) {
+        // The parts that tuning makes of the training text are shorter.
+        model.shape(&Data::Text(text.split_for_tuning()))?;
+    }
     let defaults = defaults(dataset);
     let batch_size = settings.batch_size.map_or(defaults.batch_size, NonZeroUsize::get);
     let steps_per_epoch = steps_per_epoch(data, &shape, batch_size);

@@ -4,8 +4,6 @@
 //! panels by the width at hand, [`Panel::svg`] and [`Key::svg`] make the parts. Colours are plain attributes, so that a style sheet
 //! such as [`DARK`] can put others in their place.
 
-pub use crate::report::curves::{GroupMetrics, learning_curves};
-
 use anyhow::{Result, anyhow};
 use plotters::{
     coord::{

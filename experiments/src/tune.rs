@@ -12,6 +12,9 @@ use optim::{AnyRule, Rule};
 /// The seed of all tuning trials: far from the seeds 0, 1, .. of the final ones.
 pub const SEED: u64 = 1 << 32;
 
+/// The most tuning trials of a group: the points of the sequence.
+pub const MOST: usize = 1 << 16;
+
 /// How far beyond the usual learning rates the search goes, to either side.
 const WIDER: f64 = 10.0;
 
@@ -43,7 +46,6 @@ pub struct Usual {
 }
 
 const fn usual(rule: &'static str, lr: [f64; 2], weight_decay: [f64; 2]) -> Usual {
-    let [lr, weight_decay] = [lr, weight_decay];
     Usual {
         rule,
         lr: Interval { low: lr[0], high: lr[1] },
@@ -122,7 +124,8 @@ impl Space {
             let share = f64::from(sobol_burley::sample(index as u32, dimension as u32, 0));
             // Three digits are as good, and can be read and typed again.
             let value: f64 = format!("{:.2e}", interval.at(share)).parse().expect("a number prints as a number");
-            rule.set(key, value.into())?;
+            // Rounding may pass the end of the interval, where the rule may not accept the value.
+            rule.set(key, value.clamp(interval.low, interval.high).into())?;
         }
         Ok(rule)
     }
@@ -224,6 +227,8 @@ mod tests {
         assert_eq!(Space::choose(&rule("lion"), &given).unwrap(), Space::of(&rule("lion")));
         let sgd = Space::choose(&rule("sgd"), &given).unwrap();
         assert_eq!(f64::from(sgd.point(&rule("sgd"), 5).unwrap().get("lr").unwrap()), 1.0);
+        let near_one = Space::choose(&rule("adam"), &["adam:beta2=0.9998..0.9999".to_owned()]).unwrap();
+        assert_eq!(f64::from(near_one.point(&rule("adam"), MOST - 1).unwrap().get("beta2").unwrap()), 0.9999);
         assert!(space.at_edge(&rule("adam:lr=1.1e-3")) && !space.at_edge(&rule("adam:lr=1e-2")));
         for (text, parts) in [
             ("adam", &["adam", "KEY=LOW..HIGH"][..]),

@@ -9,7 +9,6 @@ use crate::{
     record::Metric,
     stats::{Estimate, mean},
 };
-use anyhow::Result;
 use std::collections::BTreeMap;
 
 /// What is noisy is averaged over this many equal parts of the run.
@@ -215,43 +214,6 @@ pub fn caption(by: By) -> String {
     )
 }
 
-/// The measurements of a group: a list per trial.
-#[derive(Clone, Debug)]
-pub struct GroupMetrics {
-    /// Its name in the legend.
-    pub name: String,
-    /// `metrics.jsonl` of each of its trials.
-    pub trials: Vec<Vec<Metric>>,
-}
-
-/// The training loss, test loss and test accuracy of each group by step, as an SVG: the mean over its seeds as a line, its 95 %
-/// confidence interval as a band. Losses have a logarithmic axis.
-///
-/// # Errors
-/// When the drawing fails.
-pub fn learning_curves(title: &str, groups: &[GroupMetrics]) -> Result<String> {
-    let steps = groups.iter().flat_map(|group| group.trials.iter().flatten()).map(|metric| match metric {
-        Metric::Train { step, .. } | Metric::Eval { step, .. } | Metric::Probe { step, .. } => *step,
-    });
-    let steps = steps.max().unwrap_or(0);
-    let panel = |title: &str, y: Axis, samples: &dyn Fn(&[Metric]) -> Vec<Sample>| {
-        let curve = |(style, group): (usize, &GroupMetrics)| {
-            let points = over_seeds(group.trials.iter().map(|trial| samples(trial)), By::Step);
-            Curve { style, points, drawn: Drawn::Line }
-        };
-        let curves = groups.iter().enumerate().map(curve).collect();
-        Panel { title: title.to_owned(), x: By::Step.axis(), y, curves, ..Panel::default() }
-    };
-    let losses = || Axis::logarithmic("cross entropy");
-    let panels = vec![
-        panel("training loss", losses(), &|trial| smoothed(&training(trial, loss), steps, PARTS)),
-        panel("test loss", losses(), &|trial| evaluations(trial, |loss, _| loss)),
-        panel("test accuracy", Axis::linear("%"), &|trial| evaluations(trial, |_, accuracy| accuracy * 100.0)),
-    ];
-    let legend = keys(groups.iter().enumerate().map(|(style, group)| (group.name.as_str(), style)), Drawn::Line);
-    Figure { title: title.to_owned(), rows: vec![Row { title: String::new(), panels, legend }] }.svg()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,17 +249,5 @@ mod tests {
         assert_eq!(parts[0], Sample { key: 0, step: 5.5, seconds: 5.5 / 4.0, value: 3.0 });
         assert!(parts[1].key == 1 && parts[1].value.is_nan());
         assert!(smoothed(&[], 0, PARTS).is_empty());
-    }
-
-    #[test]
-    fn learning_curves_show_every_group() {
-        let trial = vec![train(1, 2.0), train(10, 1.0), eval(10, 0.5, 1.0)];
-        for trials in [vec![], vec![vec![train(1, f64::NAN)]], vec![trial.clone(), trial]] {
-            let groups = [GroupMetrics { name: "one & <two>".to_owned(), trials }];
-            let svg = learning_curves("title", &groups).unwrap();
-            assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-            assert!(svg.contains("one &amp; &lt;two&gt;") && svg.contains("test accuracy"));
-            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-        }
     }
 }

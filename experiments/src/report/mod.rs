@@ -6,7 +6,7 @@
 //!
 //! The page holds everything it needs: pictures, style, configs. It loads nothing and runs no script.
 
-pub mod curves;
+mod curves;
 mod html;
 mod number;
 mod results;

@@ -163,10 +163,11 @@ pub fn comparisons(problem: &Problem, pairs: &Pairs) -> Markup {
                  train with more seeds for that." }
         };
     }
+    let family = if tested == 1 { "one comparison".to_owned() } else { format!("{tested} comparisons") };
     let method = format!(
         "Differences of the mean test loss at the end, with the p value of a two-sided paired t-test: groups are paired by seed, which gives \
          them the same initial parameters and order of the data where models agree; seeds of which either diverged are left out. \
-         p values are adjusted by Holm's method for the {tested} comparisons made here; a difference is set off where p < {SIGNIFICANT}."
+         p values are adjusted by Holm's method for the {family} made here; a difference is set off where p < {SIGNIFICANT}."
     );
     if let Pairs::All(_) = pairs {
         let ranked = ranking(problem);

@@ -122,6 +122,7 @@ pub fn answer(problem: &Problem, name_problem: bool) -> Option<String> {
         many => format!("{}; and {} more", many[..4].join("; "), many.len() - 4),
     };
     let mut text = match raised.len() {
+        0 if all == 1 => format!("{place} did not raise the largest stable learning rate."),
         0 => format!("{place} raised the largest stable learning rate in none of {settings}."),
         n => {
             let of = if all == 1 { settings } else { format!("{n} of {settings}") };
