@@ -124,12 +124,49 @@ fn update<T: Elementwise, R: Real + PartialOrd>(
     let pass = *pass;
     let n = param.len();
     let grad = &grad[..n];
-    T::State::<R>::update_each(slots, n, |i, state| {
+    let whole = n - n % LINE;
+    for at in (0..whole).step_by(LINE) {
+        prefetch(param, at + AHEAD);
+        prefetch(grad, at + AHEAD);
+        for slot in &slots[..T::State::<R>::LEN] {
+            prefetch(slot, at + AHEAD);
+        }
+        let g: [R; LINE] = std::array::from_fn(|i| grad[at..at + LINE][i]);
+        let mut p: [R; LINE] = std::array::from_fn(|i| param[at..at + LINE][i]);
+        T::State::<R>::update_block::<LINE>(slots, at, |i, state| {
+            let (u, state) = T::direction(scalars, prepare::<T, R>(&pass, g[i], p[i]), p[i], state);
+            p[i] = p[i] - pass.lr * decayed::<T, R>(&pass, u, p[i]);
+            state
+        });
+        param[at..at + LINE].copy_from_slice(&p);
+    }
+    let (param, grad) = (&mut param[whole..], &grad[whole..]);
+    let mut rest = slots.each_mut().map(|slot| if slot.is_empty() { &mut [][..] } else { &mut slot[whole..] });
+    T::State::<R>::update_each(&mut rest, param.len(), |i, state| {
         let p = param[i];
         let (u, state) = T::direction(scalars, prepare::<T, R>(&pass, grad[i], p), p, state);
         param[i] = p - pass.lr * decayed::<T, R>(&pass, u, p);
         state
     });
+}
+
+/// Elements updated between two prefetches: a line of the cache for f32.
+const LINE: usize = 16;
+/// How many elements ahead of the update memory is fetched.
+const AHEAD: usize = 128;
+
+/// Asks for the cache line of element `at`, which may lie behind the end.
+#[inline(always)]
+fn prefetch<R>(values: &[R], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint to the processor, which reads nothing that the program could see and ignores addresses that
+        // are not mapped; the pointer is not dereferenced.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
 }
 
 /// The state's update alone; the direction with decoupled decay goes to `out`.
