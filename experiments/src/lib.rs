@@ -41,6 +41,12 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+/// The system's allocator gives the large blocks of activations back at once, and to get them anew costs a page fault per 4 KiB.
+/// `.cargo/config.toml` says how this one is set.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Set by the first Ctrl-C or SIGTERM.
 static STOP: AtomicBool = AtomicBool::new(false);
 

@@ -1,7 +1,7 @@
 //! Batch normalisation in training.
 
 use crate::{
-    channel::{Affine, Channels, moments},
+    channel::{Affine, Channels, Moments},
     host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
     scale_shift::{check, scale_shift},
 };
@@ -33,7 +33,7 @@ pub struct Normalized {
 /// # Errors
 /// When the shapes or dtypes do not fit each other, or there is no pixel to take a mean of.
 pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bool) -> Result<Normalized> {
-    check("batch_norm", x, [("weight", weight), ("bias", bias)])?;
+    check("batch_norm", (x.shape(), x.dtype()), [("weight", weight), ("bias", bias)])?;
     if x.elem_count() == 0 {
         fail!("batch_norm: x {:?} has no pixel to take a mean of", x.shape());
     }
@@ -43,12 +43,17 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bo
     let statistics = Arc::new(OnceLock::new());
     let op = BatchNorm { eps, relu, statistics: statistics.clone() };
     let output = x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?;
-    let statistics: &Vec<Statistics> = statistics.get().expect("the forward pass has set them");
-    let per_channel = |value: fn(&Statistics) -> f64| {
-        let values: Vec<f64> = statistics.iter().map(value).collect();
-        Tensor::new(values, x.device())?.to_dtype(x.dtype())
-    };
-    Ok(Normalized { output, mean: per_channel(|s| s.mean)?, variance: per_channel(|s| s.variance)? })
+    Normalized::new(output, statistics.get().expect("the forward pass has set them"))
+}
+
+impl Normalized {
+    pub(crate) fn new(output: Tensor, statistics: &[Statistics]) -> Result<Self> {
+        let per_channel = |value: fn(&Statistics) -> f64| {
+            let values: Vec<f64> = statistics.iter().map(value).collect();
+            Tensor::new(values, output.device())?.to_dtype(output.dtype())
+        };
+        Ok(Self { mean: per_channel(|s| s.mean)?, variance: per_channel(|s| s.variance)?, output })
+    }
 }
 
 /// The same by candle's operations, for other devices and dtypes.
@@ -65,9 +70,26 @@ fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bool) ->
 
 /// Of a channel of the batch.
 #[derive(Clone, Copy)]
-struct Statistics {
+pub(crate) struct Statistics {
     mean: f64,
     variance: f64,
+}
+
+impl Statistics {
+    pub fn inverse_deviation(&self, eps: f64) -> f64 {
+        1.0 / (self.variance + eps).sqrt()
+    }
+
+    pub fn affine<T: Float>(&self, eps: f64, weight: T, bias: T) -> Affine<T> {
+        let scale = T::narrow(weight.wide() * self.inverse_deviation(eps));
+        Affine { center: T::narrow(self.mean), scale, shift: bias }
+    }
+}
+
+impl From<Moments> for Statistics {
+    fn from(moments: Moments) -> Self {
+        Self { mean: moments.mean, variance: moments.variance() }
+    }
 }
 
 struct BatchNorm {
@@ -75,17 +97,6 @@ struct BatchNorm {
     relu: bool,
     /// Set by the forward pass, for the backward pass and the caller.
     statistics: Arc<OnceLock<Vec<Statistics>>>,
-}
-
-impl BatchNorm {
-    fn inverse_deviation(&self, statistics: &Statistics) -> f64 {
-        1.0 / (statistics.variance + self.eps).sqrt()
-    }
-
-    fn affine<T: Float>(&self, statistics: &Statistics, weight: T, bias: T) -> Affine<T> {
-        let scale = T::narrow(weight.wide() * self.inverse_deviation(statistics));
-        Affine { center: T::narrow(statistics.mean), scale, shift: bias }
-    }
 }
 
 impl CustomOp3 for BatchNorm {
@@ -107,9 +118,9 @@ impl CustomOp3 for BatchNorm {
             let (x, weight, bias) = (slice::<T>(x, xl)?, slice::<T>(weight, wl)?, slice::<T>(bias, bl)?);
             let normalize = |channel: usize, output: Vec<&mut [MaybeUninit<T>]>| {
                 let planes = channels.planes(x, channel);
-                let (mean, variance) = moments(planes.clone());
-                let statistics = Statistics { mean, variance };
-                let affine = self.affine(&statistics, weight[channel], bias[channel]);
+                let moments = planes.clone().map(Moments::of).reduce(Moments::and).unwrap_or_default();
+                let statistics = Statistics::from(moments);
+                let affine = statistics.affine(self.eps, weight[channel], bias[channel]);
                 planes.zip(output).for_each(|(x, y)| affine.apply(self.relu, x, y));
                 statistics
             };
@@ -138,8 +149,8 @@ impl CustomOp3 for BatchNorm {
             let (weights, biases) = (weight_read.slice::<T>()?, bias_read.slice::<T>()?);
             let pixels = (xs.len() / channels.channels) as f64;
             let differentiate = |channel: usize, dx: Vec<&mut [MaybeUninit<T>]>| {
-                let affine = self.affine(&statistics[channel], weights[channel], biases[channel]);
-                let inverse = self.inverse_deviation(&statistics[channel]);
+                let affine = statistics[channel].affine(self.eps, weights[channel], biases[channel]);
+                let inverse = statistics[channel].inverse_deviation(self.eps);
                 let planes = channels.planes(xs, channel).zip(channels.planes(dys, channel));
                 let [sum, product] = affine.sums(self.relu, planes.clone());
                 let means = [T::narrow(sum / pixels), T::narrow(product * inverse * inverse / pixels)];

@@ -104,6 +104,22 @@ impl<T: Float> Affine<T> {
         }
     }
 
+    /// `y = (x - center) scale + shift + residual`, rectified if `relu`.
+    pub fn apply_and_add(self, relu: bool, x: &[T], residual: &[T], y: &mut [MaybeUninit<T>]) {
+        match relu {
+            true => apply_and_add::<T, true>(self, x, residual, y),
+            false => apply_and_add::<T, false>(self, x, residual, y),
+        }
+    }
+
+    /// `dx = scale (g - mean - slope (x - center))`, where g is `dy`, or 0 where the rectified `y` is if `relu`.
+    pub fn centered_gradient(self, relu: bool, [mean, slope]: [T; 2], x: &[T], y: &[T], dy: &[T], dx: &mut [T]) {
+        match relu {
+            true => centered_gradient::<T, true>(self, [mean, slope], x, y, dy, dx),
+            false => centered_gradient::<T, false>(self, [mean, slope], x, y, dy, dx),
+        }
+    }
+
     /// The gradient that passes the rectifier. PyTorch's convention: none at 0, and NaN does not stop it.
     #[inline(always)]
     fn through<const RELU: bool>(self, x: T, dy: T) -> T {
@@ -111,19 +127,41 @@ impl<T: Float> Affine<T> {
     }
 }
 
-/// Mean and biased variance of the planes. Summed in f64 and from the first pixel on, so that a mean far from 0 does not
-/// cancel the variance.
-pub(crate) fn moments<'a, T: Float>(planes: impl Iterator<Item = &'a [T]> + Clone) -> (f64, f64) {
-    let Some(&first) = planes.clone().flatten().next() else { return (f64::NAN, f64::NAN) };
-    let (mut sums, mut count) = ([[0.0; LANES]; 2], 0);
-    for plane in planes {
-        add_moments(first.wide(), plane, &mut sums);
-        count += plane.len();
+/// The first two moments of numbers: how many, their mean, and the sum of the squared distances from it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Moments {
+    count: f64,
+    pub mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// Of a plane. Summed in f64 and from the first pixel on, so that a mean far from 0 does not cancel the variance.
+    pub fn of<T: Float>(plane: &[T]) -> Self {
+        let Some(first) = plane.first().map(|first| first.wide()) else { return Self::default() };
+        let mut sums = [[0.0; LANES]; 2];
+        add_moments(first, plane, &mut sums);
+        let [sum, squares] = sums.map(|lanes| lanes.iter().sum::<f64>());
+        let count = plane.len() as f64;
+        Self { count, mean: first + sum / count, squares: squares - sum * (sum / count) }
     }
-    let [sum, squares] = sums.map(|lanes| lanes.iter().sum::<f64>());
-    let (count, mean) = (count as f64, sum / count as f64);
-    let variance = squares / count - mean * mean;
-    (first.wide() + mean, variance.rectified())
+
+    /// Of both together (Chan, Golub & LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample
+    /// variances).
+    pub fn and(self, other: Self) -> Self {
+        let (count, distance) = (self.count + other.count, other.mean - self.mean);
+        let share = other.count / count;
+        Self {
+            count,
+            mean: self.mean + distance * share,
+            squares: self.squares + other.squares + distance * distance * self.count * share,
+        }
+    }
+
+    /// The biased variance.
+    pub fn variance(&self) -> f64 {
+        (self.squares / self.count).rectified()
+    }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
@@ -179,5 +217,77 @@ fn gradient<T: Float, const RELU: bool, const NORMALIZED: bool>(
         let g = affine.through::<RELU>(x, dy);
         let g = if NORMALIZED { g - mean - (x - affine.center) * slope } else { g };
         dx.write(affine.scale * g);
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn apply_and_add<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], residual: &[T], y: &mut [MaybeUninit<T>]) {
+    let Affine { center, scale, shift } = affine;
+    for ((y, &x), &residual) in y.iter_mut().zip(x).zip(residual) {
+        let value = (x - center) * scale + shift + residual;
+        y.write(if RELU { value.rectified() } else { value });
+    }
+}
+
+/// `dy`, and 0 where the rectified `y` is.
+#[inline(always)]
+fn through<T: Float, const RELU: bool>(y: T, dy: T) -> T {
+    if RELU && y <= T::zero() { T::zero() } else { dy }
+}
+
+/// The sums of `g` and of `g (x - center)`, where g is `dy`, or 0 where the rectified `y` is if `relu`.
+pub(crate) fn masked_sums<T: Float>(relu: bool, center: T, x: &[T], y: &[T], dy: &[T]) -> [f64; 2] {
+    match relu {
+        true => add_masked_sums::<T, true>(center, x, y, dy),
+        false => add_masked_sums::<T, false>(center, x, y, dy),
+    }
+}
+
+/// `passed = g`, as in [`masked_sums`].
+pub(crate) fn masked<T: Float>(relu: bool, y: &[T], dy: &[T], passed: &mut [MaybeUninit<T>]) {
+    match relu {
+        true => pass::<T, true>(y, dy, passed),
+        false => pass::<T, false>(y, dy, passed),
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn add_masked_sums<T: Float, const RELU: bool>(center: T, x: &[T], y: &[T], dy: &[T]) -> [f64; 2] {
+    let (mut sum, mut product) = ([0.0; LANES], [0.0; LANES]);
+    let mut add = |lane: usize, x: T, y: T, dy: T| {
+        let g = through::<T, RELU>(y, dy).wide();
+        sum[lane] += g;
+        product[lane] += g * (x - center).wide();
+    };
+    let (xs, ys, dys) = (x.chunks_exact(LANES), y.chunks_exact(LANES), dy.chunks_exact(LANES));
+    let rest = xs.remainder().iter().zip(ys.remainder()).zip(dys.remainder());
+    rest.enumerate().for_each(|(lane, ((&x, &y), &dy))| add(lane, x, y, dy));
+    for ((x, y), dy) in xs.zip(ys).zip(dys) {
+        for lane in 0..LANES {
+            add(lane, x[lane], y[lane], dy[lane]);
+        }
+    }
+    [sum.iter().sum(), product.iter().sum()]
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn pass<T: Float, const RELU: bool>(y: &[T], dy: &[T], passed: &mut [MaybeUninit<T>]) {
+    for ((passed, &y), &dy) in passed.iter_mut().zip(y).zip(dy) {
+        passed.write(through::<T, RELU>(y, dy));
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn centered_gradient<T: Float, const RELU: bool>(
+    affine: Affine<T>,
+    [mean, slope]: [T; 2],
+    x: &[T],
+    y: &[T],
+    dy: &[T],
+    dx: &mut [T],
+) {
+    for (((dx, &x), &y), &dy) in dx.iter_mut().zip(x).zip(y).zip(dy) {
+        let g = through::<T, RELU>(y, dy);
+        *dx = affine.scale * (g - mean - (x - affine.center) * slope);
     }
 }

@@ -2,12 +2,15 @@
 
 mod direct;
 mod geometry;
+mod gradient;
 mod im2col;
 mod tile;
 
 use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, backend::BackendStorage};
-use geometry::Geometry;
+
+pub(crate) use geometry::Geometry;
+pub(crate) use gradient::{Gradients, OutputGradient, Wanted};
 
 /// The convolution (in the sense of neural networks: a cross-correlation) of images `x` (n, c, h, w) with the kernels
 /// `weight` (o, c, kh, kw): with `p` the padding and zeros around the image,
@@ -52,7 +55,7 @@ impl CustomOp2 for Conv2d {
     fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, weight: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
         let geometry = self.geometry(xl.shape(), wl.shape())?;
         with_float!(self.name(), x.dtype(), T => {
-            let y = T::forward(&geometry, slice(x, xl)?, slice(weight, wl)?);
+            let (y, _) = T::forward(&geometry, slice(x, xl)?, slice(weight, wl)?, |_| ());
             Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), geometry.output_shape()))
         })
     }
@@ -62,54 +65,98 @@ impl CustomOp2 for Conv2d {
         let dy = dy.contiguous()?;
         with_float!(self.name(), dy.dtype(), T => {
             let (x_read, weight_read, dy) = (Reading::new(x), Reading::new(weight), Reading::new(&dy));
-            let tensor = |values: Vec<T>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
-            let dx = x.track_op().then(|| {
-                tensor(T::input_gradient(&geometry, weight_read.slice()?, dy.slice()?), x)
-            });
-            let dw = weight.track_op().then(|| {
-                tensor(T::weight_gradient(&geometry, x_read.slice()?, dy.slice()?), weight)
-            });
-            Ok((dx.transpose()?, dw.transpose()?))
+            let wanted = Wanted { input: x.track_op(), weight: weight.track_op() };
+            let dy = OutputGradient::Given(dy.slice()?);
+            let gradients: Gradients<T> = T::backward(&geometry, x_read.slice()?, weight_read.slice()?, &dy, wanted);
+            let tensor = |values: Option<Vec<T>>, like: &Tensor| {
+                values.map(|values| Tensor::from_vec(values, like.shape(), like.device())).transpose()
+            };
+            Ok((tensor(gradients.input, x)?, tensor(gradients.weight, weight)?))
         })
     }
 }
 
-/// The three passes of a convolution, by the method that suits the number type and the shape.
-trait Convolve: Float {
-    fn forward(geometry: &Geometry, x: &[Self], weight: &[Self]) -> Vec<Self>;
-    fn input_gradient(geometry: &Geometry, weight: &[Self], dy: &[Self]) -> Vec<Self>;
-    fn weight_gradient(geometry: &Geometry, x: &[Self], dy: &[Self]) -> Vec<Self>;
+/// The passes of a convolution, by the method that suits the number type and the shape.
+pub(crate) trait Convolve: Float {
+    /// The output, and what `seen` returns for each image of it, in order.
+    fn forward<R: Send>(
+        geometry: &Geometry,
+        x: &[Self],
+        weight: &[Self],
+        seen: impl Fn(&[Self]) -> R + Sync,
+    ) -> (Vec<Self>, Vec<R>);
+
+    fn backward(
+        geometry: &Geometry,
+        x: &[Self],
+        weight: &[Self],
+        dy: &OutputGradient<Self>,
+        wanted: Wanted,
+    ) -> Gradients<Self>;
 }
 
 impl Convolve for f64 {
-    fn forward(geometry: &Geometry, x: &[f64], weight: &[f64]) -> Vec<f64> {
-        im2col::forward(geometry, x, weight)
+    fn forward<R: Send>(
+        g: &Geometry,
+        x: &[f64],
+        weight: &[f64],
+        seen: impl Fn(&[f64]) -> R + Sync,
+    ) -> (Vec<f64>, Vec<R>) {
+        im2col::forward(g, x, weight, seen)
     }
-    fn input_gradient(geometry: &Geometry, weight: &[f64], dy: &[f64]) -> Vec<f64> {
-        im2col::input_gradient(geometry, weight, dy)
-    }
-    fn weight_gradient(geometry: &Geometry, x: &[f64], dy: &[f64]) -> Vec<f64> {
-        im2col::weight_gradient(geometry, x, dy)
+
+    fn backward(g: &Geometry, x: &[f64], weight: &[f64], dy: &OutputGradient<f64>, wanted: Wanted) -> Gradients<f64> {
+        im2col::backward(g, x, weight, dy, wanted)
     }
 }
 
 impl Convolve for f32 {
-    fn forward(geometry: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
-        match geometry.is_product() {
-            true => im2col::forward(geometry, x, weight),
-            false => direct::forward(geometry, x, weight),
+    fn forward<R: Send>(
+        g: &Geometry,
+        x: &[f32],
+        weight: &[f32],
+        seen: impl Fn(&[f32]) -> R + Sync,
+    ) -> (Vec<f32>, Vec<R>) {
+        match g.is_product() {
+            true => im2col::forward(g, x, weight, seen),
+            false => direct::forward(g, x, weight, seen),
         }
     }
-    fn input_gradient(geometry: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
-        match geometry.is_product() {
-            true => im2col::input_gradient(geometry, weight, dy),
-            false => direct::input_gradient(geometry, weight, dy),
+
+    fn backward(g: &Geometry, x: &[f32], weight: &[f32], dy: &OutputGradient<f32>, wanted: Wanted) -> Gradients<f32> {
+        match g.is_product() {
+            true => im2col::backward(g, x, weight, dy, wanted),
+            false => direct::backward(g, x, weight, dy, wanted),
         }
     }
-    fn weight_gradient(geometry: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
-        match geometry.is_product() {
-            true => im2col::weight_gradient(geometry, x, dy),
-            false => direct::weight_gradient(geometry, x, dy),
-        }
+}
+
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub struct Timed {
+    g: Geometry,
+    x: Tensor,
+    w: Tensor,
+}
+#[allow(missing_docs)]
+impl Timed {
+    pub fn new(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Self {
+        Self { g: Geometry::new(x.shape(), w.shape(), stride, padding).unwrap(), x: x.clone(), w: w.clone() }
+    }
+    fn run(&self, dy: &Tensor, wanted: Wanted) {
+        let (x, w, dy) = (Reading::new(&self.x), Reading::new(&self.w), Reading::new(dy));
+        std::hint::black_box(f32::backward(
+            &self.g,
+            x.slice().unwrap(),
+            w.slice().unwrap(),
+            &OutputGradient::Given(dy.slice().unwrap()),
+            wanted,
+        ));
+    }
+    pub fn dx(&self, dy: &Tensor) {
+        self.run(dy, Wanted { input: true, weight: false })
+    }
+    pub fn dw(&self, dy: &Tensor) {
+        self.run(dy, Wanted { input: false, weight: true })
     }
 }

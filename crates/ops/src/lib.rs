@@ -31,6 +31,7 @@
 mod batch_norm;
 mod channel;
 mod conv2d;
+mod conv2d_batch_norm;
 mod cross_entropy;
 mod host;
 mod max_pool2;
@@ -38,7 +39,8 @@ mod relu;
 mod scale_shift;
 
 pub use batch_norm::{Normalized, batch_norm};
-pub use conv2d::conv2d;
+pub use conv2d::{Timed, conv2d};
+pub use conv2d_batch_norm::{ConvNorm, conv2d_batch_norm};
 pub use cross_entropy::cross_entropy;
 pub use max_pool2::max_pool2;
 pub use relu::{add_relu, relu};

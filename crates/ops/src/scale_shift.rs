@@ -4,7 +4,7 @@ use crate::{
     channel::{Affine, Channels},
     host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
 };
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use std::mem::MaybeUninit;
 
 /// `y = x scale + shift` per channel of images `x` (n, c, h, w), and 0 where that is negative if `relu`; NaN stays NaN. It is
@@ -14,7 +14,7 @@ use std::mem::MaybeUninit;
 /// # Errors
 /// When the shapes or dtypes do not fit each other.
 pub fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Result<Tensor> {
-    check("scale_shift", x, [("scale", scale), ("shift", shift)])?;
+    check("scale_shift", (x.shape(), x.dtype()), [("scale", scale), ("shift", shift)])?;
     if !is_ours(x) {
         let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
         let y = x.broadcast_mul(&per_channel(scale)?)?.broadcast_add(&per_channel(shift)?)?;
@@ -23,15 +23,15 @@ pub fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Re
     x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, ScaleShift { relu })
 }
 
-/// That `x` is images, and `parameters` have a number of x's dtype for each channel.
-pub(crate) fn check(op: &str, x: &Tensor, parameters: [(&str, &Tensor); 2]) -> Result<()> {
-    let &[_, channels, _, _] = x.dims() else { fail!("{op}: x {:?} must be (n, c, h, w)", x.shape()) };
+/// That `images` are images, and `parameters` have a number of their dtype for each channel.
+pub(crate) fn check(op: &str, (images, dtype): (&Shape, DType), parameters: [(&str, &Tensor); 2]) -> Result<()> {
+    let &[_, channels, _, _] = images.dims() else { fail!("{op}: x {images:?} must be (n, c, h, w)") };
     for (name, parameter) in parameters {
         if parameter.dims() != [channels] {
-            fail!("{op}: {name} {:?} must be [{channels}], as x {:?} has channels", parameter.shape(), x.shape());
+            fail!("{op}: {name} {:?} must be [{channels}], as {images:?} has channels", parameter.shape());
         }
-        if parameter.dtype() != x.dtype() {
-            fail!("{op}: {name} is of {:?} and must be of {:?}, as x", parameter.dtype(), x.dtype());
+        if parameter.dtype() != dtype {
+            fail!("{op}: {name} is of {:?} and must be of {dtype:?}, as x", parameter.dtype());
         }
     }
     Ok(())

@@ -76,9 +76,8 @@ impl BasicBlock {
     }
 
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let y = self.norm1.forward_relu(&convolve(&self.conv1, x)?, mode)?;
-        let y = self.norm2.forward(&convolve(&self.conv2, &y)?, mode)?;
-        ops::add_relu(&y, &shortcut(x, self.stride)?)
+        let y = self.norm1.convolve_relu(&self.conv1, x, None, mode)?;
+        self.norm2.convolve_relu(&self.conv2, &y, Some(&shortcut(x, self.stride)?), mode)
     }
 }
 

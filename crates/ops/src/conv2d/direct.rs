@@ -30,16 +30,23 @@
 //!   to finish as a few pixels.
 
 use super::{
-    geometry::{Geometry, sum_parts},
+    geometry::Geometry,
+    gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
     tile::{CHANNELS, Correlations, Products, blocks, instructions, lanes},
 };
+use pulp::Arch;
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
 
 /// Pixels of a pass over several small images.
 const ENOUGH_PIXELS: usize = 1024;
 
-pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
+pub(super) fn forward<R: Send>(
+    g: &Geometry,
+    x: &[f32],
+    weight: &[f32],
+    seen: impl Fn(&[f32]) -> R + Sync,
+) -> (Vec<f32>, Vec<R>) {
     let mut y = Box::new_uninit_slice(g.images * g.out_size());
     let arch = instructions(g.out_width);
     let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
@@ -48,7 +55,7 @@ pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     let weight = pack(&blocks, g.out_channels, g.window(), |channel, k| weight[channel * g.window() + k]);
     let channels: usize = blocks.iter().sum();
     let images = y.par_chunks_mut(g.out_size()).zip(x.par_chunks(g.in_size()));
-    images.for_each_init(
+    let results = images.map_init(
         || (vec![0.0; frame.len()], Box::new_uninit_slice(channels * grid.padded_pixels())),
         |(framed, buffer), (y, x)| {
             frame.fill(x, framed);
@@ -57,87 +64,170 @@ pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
                 arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
             };
             if grid.is_whole(g.out_width) && channels == g.out_channels {
-                return products(y);
+                products(y);
+            } else {
+                products(buffer);
+                grid.write(buffer, y, g.out_height, g.out_width);
             }
-            products(buffer);
-            grid.write(buffer, y, g.out_height, g.out_width);
+            // SAFETY: the grid has all pixels of an image, and the products or what is written from them are of all channels.
+            seen(unsafe { y.assume_init_ref() })
         },
     );
-    // SAFETY: the grid has all pixels of an image, and the products or what is written from them are of all channels.
-    unsafe { y.assume_init() }.into_vec()
+    let results = results.collect();
+    // SAFETY: every image was written, as above.
+    (unsafe { y.assume_init() }.into_vec(), results)
 }
 
-pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
-    let mut dx = Box::new_uninit_slice(g.images * g.in_size());
-    let arch = instructions(g.width.div_ceil(g.stride));
-    let frame = Frame::of_output_gradient(g, lanes(arch));
-    let blocks = blocks(g.in_channels);
-    let phases: Vec<Phase> = phases(g, &frame, lanes(arch), &blocks, weight);
-    let channels: usize = blocks.iter().sum();
-    let room = phases.iter().map(|phase| channels * phase.grid.padded_pixels()).max().unwrap_or(0);
-    let every_pixel_is_read = g.stride <= g.kernel_height.min(g.kernel_width);
-    let images = dx.par_chunks_mut(g.in_size()).zip(dy.par_chunks(g.out_size()));
-    images.for_each_init(
-        || (vec![0.0; frame.len()], Box::new_uninit_slice(room)),
-        |(framed, buffer), (dx, dy)| {
-            if !every_pixel_is_read {
-                dx.fill(MaybeUninit::new(0.0));
-            }
-            frame.fill(dy, framed);
-            for Phase { offsets, weight, grid } in &phases {
-                let products = |out: &mut [MaybeUninit<f32>]| {
-                    let (pixels, blocks) = (&grid.pixels, &blocks);
-                    arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
-                };
-                if grid.is_whole(g.width) && channels == g.in_channels {
-                    products(dx);
-                } else {
-                    let buffer = &mut buffer[..channels * grid.padded_pixels()];
-                    products(buffer);
-                    grid.write(buffer, dx, g.height, g.width);
+pub(super) fn backward(
+    g: &Geometry,
+    x: &[f32],
+    weight: &[f32],
+    dy: &OutputGradient<f32>,
+    wanted: Wanted,
+) -> Gradients<f32> {
+    let by_input = wanted.input.then(|| InputGradient::new(g, weight));
+    let by_weight = wanted.weight.then(|| WeightGradient::new(g));
+    gradients_by_parts(g, wanted, |images, mut dx| {
+        let mut dy_buffer = dy.buffer(g);
+        let mut input_scratch = by_input.as_ref().map(InputGradient::scratch);
+        let mut sums = by_weight.as_ref().map(|by_weight| (by_weight.scratch(), by_weight.zeros()));
+        let at_a_time = by_weight.as_ref().map_or(1, |by_weight| by_weight.at_a_time);
+        let mut left = images;
+        while !left.is_empty() {
+            let some = left.start..left.end.min(left.start + at_a_time);
+            left.start = some.end;
+            for (at, image) in some.clone().enumerate() {
+                let dy = dy.image(g, image, &mut dy_buffer);
+                if let (Some(by_input), Some(scratch)) = (&by_input, &mut input_scratch) {
+                    let (this, rest) = std::mem::take(&mut dx).split_at_mut(g.in_size());
+                    by_input.write(dy, this, scratch);
+                    dx = rest;
+                }
+                if let (Some(by_weight), Some((scratch, _))) = (&by_weight, &mut sums) {
+                    by_weight.take(&x[image * g.in_size()..][..g.in_size()], dy, at, some.len(), scratch);
                 }
             }
-        },
-    );
-    // SAFETY: the phases have all pixels of an image, or all are zero before; the products and what is written from them are
-    // of all channels.
-    unsafe { dx.assume_init() }.into_vec()
-}
-
-pub(super) fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let arch = instructions(g.out_width);
-    let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
-    let grid = Grid::of_output(g, &frame, lanes(arch));
-    let at_a_time = (ENOUGH_PIXELS / grid.padded_pixels().max(1)).clamp(1, g.images_per_part());
-    let starts = (0..at_a_time).map(|image| image * frame.len());
-    let pixels: Vec<usize> = starts.flat_map(|start| grid.pixels.iter().map(move |pixel| start + pixel)).collect();
-    let channels = g.out_channels.next_multiple_of(CHANNELS);
-
-    let images: Vec<(&[f32], &[f32])> = x.chunks(g.in_size().max(1)).zip(dy.chunks(g.out_size())).collect();
-    let parts = images.par_chunks(g.images_per_part()).map(|images| {
-        let mut sums = vec![0.0; channels * g.window()];
-        let mut framed = vec![0.0; at_a_time * frame.len()];
-        let mut gradient = vec![0.0; channels * at_a_time * grid.padded_pixels()];
-        for images in images.chunks(at_a_time) {
-            let row = images.len() * grid.padded_pixels();
-            for (at, (x, dy)) in images.iter().enumerate() {
-                frame.fill(x, &mut framed[at * frame.len()..][..frame.len()]);
-                for (dy, row) in dy.chunks_exact(g.out_pixels()).zip(gradient.chunks_exact_mut(row)) {
-                    grid.read(dy, g.out_width, &mut row[at * grid.padded_pixels()..][..grid.padded_pixels()]);
-                }
+            if let (Some(by_weight), Some((scratch, sums))) = (&by_weight, &mut sums) {
+                by_weight.add(some.len(), scratch, sums);
             }
-            arch.dispatch(Correlations {
-                x: &framed,
-                offsets: &offsets,
-                pixels: &pixels[..images.len() * grid.pixels.len()],
-                y: &gradient[..channels * row],
-                sums: &mut sums,
-            });
         }
-        sums.truncate(g.weight_size());
-        sums
-    });
-    sum_parts(parts.collect(), g.weight_size())
+        sums.map(|(_, mut sums)| {
+            sums.truncate(g.weight_size());
+            sums
+        })
+    })
+}
+
+/// The gradient by the input of one image after the other.
+struct InputGradient<'a> {
+    g: &'a Geometry,
+    arch: Arch,
+    frame: Frame,
+    blocks: Vec<usize>,
+    phases: Vec<Phase>,
+    every_pixel_is_read: bool,
+}
+
+/// A framed dy, and products before they are written to their pixels.
+type InputScratch = (Vec<f32>, Box<[MaybeUninit<f32>]>);
+
+impl<'a> InputGradient<'a> {
+    fn new(g: &'a Geometry, weight: &[f32]) -> Self {
+        let arch = instructions(g.width.div_ceil(g.stride));
+        let frame = Frame::of_output_gradient(g, lanes(arch));
+        let blocks = blocks(g.in_channels);
+        let phases = phases(g, &frame, lanes(arch), &blocks, weight);
+        let every_pixel_is_read = g.stride <= g.kernel_height.min(g.kernel_width);
+        Self { g, arch, frame, blocks, phases, every_pixel_is_read }
+    }
+
+    fn channels(&self) -> usize {
+        self.blocks.iter().sum()
+    }
+
+    fn scratch(&self) -> InputScratch {
+        let room = self.phases.iter().map(|phase| self.channels() * phase.grid.padded_pixels()).max().unwrap_or(0);
+        (vec![0.0; self.frame.len()], Box::new_uninit_slice(room))
+    }
+
+    /// Writes all of `dx`.
+    fn write(&self, dy: &[f32], dx: &mut [MaybeUninit<f32>], (framed, buffer): &mut InputScratch) {
+        let (g, channels) = (self.g, self.channels());
+        if !self.every_pixel_is_read {
+            dx.fill(MaybeUninit::new(0.0));
+        }
+        self.frame.fill(dy, framed);
+        for Phase { offsets, weight, grid } in &self.phases {
+            let products = |out: &mut [MaybeUninit<f32>]| {
+                let (pixels, blocks) = (&grid.pixels, &self.blocks);
+                self.arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
+            };
+            if grid.is_whole(g.width) && channels == g.in_channels {
+                products(dx);
+            } else {
+                let buffer = &mut buffer[..channels * grid.padded_pixels()];
+                products(buffer);
+                grid.write(buffer, dx, g.height, g.width);
+            }
+        }
+    }
+}
+
+/// The gradient by the weight, some images at a time.
+struct WeightGradient<'a> {
+    g: &'a Geometry,
+    arch: Arch,
+    frame: Frame,
+    offsets: Vec<usize>,
+    grid: Grid,
+    at_a_time: usize,
+    /// The grid's pixels in the frames of all images that are taken at a time.
+    pixels: Vec<usize>,
+    channels: usize,
+}
+
+/// The frames of x, and the rows of dy.
+type WeightScratch = (Vec<f32>, Vec<f32>);
+
+impl<'a> WeightGradient<'a> {
+    fn new(g: &'a Geometry) -> Self {
+        let arch = instructions(g.out_width);
+        let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
+        let grid = Grid::of_output(g, &frame, lanes(arch));
+        let at_a_time = (ENOUGH_PIXELS / grid.padded_pixels().max(1)).clamp(1, g.images_per_part());
+        let starts = (0..at_a_time).map(|image| image * frame.len());
+        let pixels = starts.flat_map(|start| grid.pixels.iter().map(move |pixel| start + pixel)).collect();
+        Self { g, arch, frame, offsets, grid, at_a_time, pixels, channels: g.out_channels.next_multiple_of(CHANNELS) }
+    }
+
+    fn scratch(&self) -> WeightScratch {
+        let frames = vec![0.0; self.at_a_time * self.frame.len()];
+        (frames, vec![0.0; self.channels * self.at_a_time * self.grid.padded_pixels()])
+    }
+
+    fn zeros(&self) -> Vec<f32> {
+        vec![0.0; self.channels * self.g.window()]
+    }
+
+    /// Takes the `at`-th image of `count`.
+    fn take(&self, x: &[f32], dy: &[f32], at: usize, count: usize, (frames, gradient): &mut WeightScratch) {
+        self.frame.fill(x, &mut frames[at * self.frame.len()..][..self.frame.len()]);
+        let pixels = self.grid.padded_pixels();
+        for (dy, row) in dy.chunks_exact(self.g.out_pixels()).zip(gradient.chunks_exact_mut(count * pixels)) {
+            self.grid.read(dy, self.g.out_width, &mut row[at * pixels..][..pixels]);
+        }
+    }
+
+    /// Adds the gradient of the `count` images that were taken.
+    fn add(&self, count: usize, (frames, gradient): &WeightScratch, sums: &mut [f32]) {
+        self.arch.dispatch(Correlations {
+            x: frames,
+            offsets: &self.offsets,
+            pixels: &self.pixels[..count * self.grid.pixels.len()],
+            y: &gradient[..self.channels * count * self.grid.padded_pixels()],
+            sums,
+        });
+    }
 }
 
 /// An image in a frame of zeros; the columns of each row are sorted by their remainder by the stride.

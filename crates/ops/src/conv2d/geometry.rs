@@ -9,7 +9,7 @@ const PARTS: usize = 16;
 
 /// The sizes of a convolution whose shapes fit.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Geometry {
+pub(crate) struct Geometry {
     pub images: usize,
     pub in_channels: usize,
     pub height: usize,
@@ -102,16 +102,4 @@ impl Geometry {
     pub fn images_per_part(&self) -> usize {
         self.images.div_ceil(PARTS).max(1)
     }
-}
-
-/// Adds up `parts` of the gradient by the weight, in order.
-pub(super) fn sum_parts<T: candle_core::WithDType>(parts: Vec<Vec<T>>, len: usize) -> Vec<T> {
-    let mut parts = parts.into_iter();
-    let mut sum = parts.next().unwrap_or_else(|| vec![T::zero(); len]);
-    for part in parts {
-        for (sum, part) in sum.iter_mut().zip(part) {
-            *sum += part;
-        }
-    }
-    sum
 }

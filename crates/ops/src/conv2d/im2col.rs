@@ -3,19 +3,24 @@
 //! The windows of an image become the columns of a matrix (c kh kw, pixels), and the output is weight (o, c kh kw) times it.
 //! A window of one pixel needs no copy.
 
-use super::geometry::{Geometry, sum_parts};
+use super::{
+    geometry::Geometry,
+    gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
+};
 use crate::host::Float;
 use gemm::{Parallelism, gemm};
 use rayon::prelude::*;
-use std::ops::Range;
+use std::{mem::MaybeUninit, ops::Range};
 
-pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T]) -> Vec<T> {
+pub(super) fn forward<T: Float, R: Send>(
+    g: &Geometry,
+    x: &[T],
+    weight: &[T],
+    seen: impl Fn(&[T]) -> R + Sync,
+) -> (Vec<T>, Vec<R>) {
     let mut y = vec![T::zero(); g.images * g.out_size()];
-    if y.is_empty() {
-        return y;
-    }
     let images = y.par_chunks_mut(g.out_size()).enumerate();
-    images.for_each_init(Vec::new, |columns, (image, y)| {
+    let results = images.map_init(Vec::new, |columns, (image, y)| {
         let x = &x[image * g.in_size()..][..g.in_size()];
         let columns = columns_of(g, x, columns);
         Product { rows: g.out_channels, columns: g.out_pixels(), inner: g.window() }.set(
@@ -23,48 +28,56 @@ pub(super) fn forward<T: Float>(g: &Geometry, x: &[T], weight: &[T]) -> Vec<T> {
             Matrix::rows(weight, g.window()),
             Matrix::rows(columns, g.out_pixels()),
         );
+        seen(y)
     });
-    y
+    let results = results.collect();
+    (y, results)
 }
 
-pub(super) fn input_gradient<T: Float>(g: &Geometry, weight: &[T], dy: &[T]) -> Vec<T> {
-    let mut dx = vec![T::zero(); g.images * g.in_size()];
-    if dx.is_empty() {
-        return dx;
-    }
-    let images = dx.par_chunks_mut(g.in_size()).enumerate();
-    images.for_each_init(Vec::new, |columns, (image, dx)| {
-        let dy = &dy[image * g.out_size()..][..g.out_size()];
-        let product = Product { rows: g.window(), columns: g.out_pixels(), inner: g.out_channels };
-        let (weight, dy) = (Matrix::rows(weight, g.window()).transposed(), Matrix::rows(dy, g.out_pixels()));
-        if g.is_product() {
-            return product.set(dx, weight, dy);
-        }
-        columns.resize(g.window() * g.out_pixels(), T::zero());
-        product.set(columns, weight, dy);
-        for_each_run(g, |row, run| {
-            let column = &columns[row * g.out_pixels() + run.out.start..][..run.out.len()];
-            for (dx, &gradient) in dx[run.input..].iter_mut().step_by(g.stride).zip(column) {
-                *dx += gradient;
-            }
-        });
-    });
-    dx
-}
-
-pub(super) fn weight_gradient<T: Float>(g: &Geometry, x: &[T], dy: &[T]) -> Vec<T> {
-    let images: Vec<usize> = (0..g.images).collect();
-    let parts = images.par_chunks(g.images_per_part()).map(|images| {
-        let (mut sum, mut columns) = (vec![T::zero(); g.weight_size()], Vec::new());
+pub(super) fn backward<T: Float>(
+    g: &Geometry,
+    x: &[T],
+    weight: &[T],
+    dy: &OutputGradient<T>,
+    wanted: Wanted,
+) -> Gradients<T> {
+    gradients_by_parts(g, wanted, |images, dx| {
+        let (mut dy_buffer, mut columns) = (dy.buffer(g), Vec::new());
+        dx.fill(MaybeUninit::new(T::zero()));
+        // SAFETY: all were just written.
+        let mut dx = unsafe { dx.assume_init_mut() }.chunks_exact_mut(g.in_size());
+        let mut sum = wanted.weight.then(|| vec![T::zero(); g.weight_size()]);
         for image in images {
-            let columns = columns_of(g, &x[image * g.in_size()..][..g.in_size()], &mut columns);
-            let dy = Matrix::rows(&dy[image * g.out_size()..][..g.out_size()], g.out_pixels());
-            let product = Product { rows: g.out_channels, columns: g.window(), inner: g.out_pixels() };
-            product.add(&mut sum, dy, Matrix::rows(columns, g.out_pixels()).transposed());
+            let dy = dy.image(g, image, &mut dy_buffer);
+            if let Some(dx) = dx.next() {
+                input_gradient(g, weight, dy, dx, &mut columns);
+            }
+            if let Some(sum) = &mut sum {
+                let columns = columns_of(g, &x[image * g.in_size()..][..g.in_size()], &mut columns);
+                let dy = Matrix::rows(dy, g.out_pixels());
+                let product = Product { rows: g.out_channels, columns: g.window(), inner: g.out_pixels() };
+                product.add(sum, dy, Matrix::rows(columns, g.out_pixels()).transposed());
+            }
         }
         sum
+    })
+}
+
+/// Adds the gradient by the input of an image to `dx`, which is zero.
+fn input_gradient<T: Float>(g: &Geometry, weight: &[T], dy: &[T], dx: &mut [T], columns: &mut Vec<T>) {
+    let product = Product { rows: g.window(), columns: g.out_pixels(), inner: g.out_channels };
+    let (weight, dy) = (Matrix::rows(weight, g.window()).transposed(), Matrix::rows(dy, g.out_pixels()));
+    if g.is_product() {
+        return product.set(dx, weight, dy);
+    }
+    columns.resize(g.window() * g.out_pixels(), T::zero());
+    product.set(columns, weight, dy);
+    for_each_run(g, |row, run| {
+        let column = &columns[row * g.out_pixels() + run.out.start..][..run.out.len()];
+        for (dx, &gradient) in dx[run.input..].iter_mut().step_by(g.stride).zip(column) {
+            *dx += gradient;
+        }
     });
-    sum_parts(parts.collect(), g.weight_size())
 }
 
 /// The windows of `x` as columns: `x` itself, or written to `columns`.

@@ -28,14 +28,18 @@ fn a_large_mean_does_not_cancel_the_variance() -> Result<()> {
     Ok(())
 }
 
+const CONV_NORM: ops::ConvNorm = ops::ConvNorm { stride: 1, padding: 0, eps: 1e-5, relu: true };
+
 #[test]
 fn nan_passes_through_everything() -> Result<()> {
     let nan = |shape: &[usize]| Tensor::full(f32::NAN, shape, &Device::Cpu);
     let (images, channel) = (nan(&[1, 1, 2, 2])?, Tensor::ones(1, DType::F32, &Device::Cpu)?);
+    let one_by_one = Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu)?;
     let outputs = [
-        ops::conv2d(&images, &Tensor::ones((1, 1, 1, 1), DType::F32, &Device::Cpu)?, 1, 0)?,
+        ops::conv2d(&images, &one_by_one, 1, 0)?,
         ops::conv2d(&images, &Tensor::ones((1, 1, 2, 2), DType::F32, &Device::Cpu)?, 1, 0)?,
         ops::batch_norm(&images, &channel, &channel, 1e-5, true)?.output,
+        ops::conv2d_batch_norm(&images, &one_by_one, &channel, &channel, Some(&images), CONV_NORM)?.output,
         ops::scale_shift(&images, &channel, &channel, true)?,
         ops::relu(&images)?,
         ops::add_relu(&images, &images)?,
@@ -68,7 +72,16 @@ fn other_dtypes_go_to_candle() -> Result<()> {
     let noise = |shape: &[usize], seed| crate::cases::tensor(&crate::naive::Array::noise(shape, seed), DType::F16);
     let (x, weight, channel) = (noise(&[2, 3, 6, 5], 1), noise(&[4, 3, 3, 3], 2), noise(&[3], 3));
     let wide = |t: &Tensor| t.to_dtype(DType::F32);
+    let four = noise(&[4], 4);
+    let residual = noise(&[2, 4, 4, 3], 5);
+    let norm = |[x, weight, four, residual]: [&Tensor; 4]| -> Result<Tensor> {
+        Ok(ops::conv2d_batch_norm(x, weight, four, four, Some(residual), CONV_NORM)?.output)
+    };
     let pairs = [
+        (
+            norm([&x, &weight, &four, &residual])?,
+            norm([&wide(&x)?, &wide(&weight)?, &wide(&four)?, &wide(&residual)?])?,
+        ),
         (ops::conv2d(&x, &weight, 2, 1)?, ops::conv2d(&wide(&x)?, &wide(&weight)?, 2, 1)?),
         (
             ops::batch_norm(&x, &channel, &channel, 1e-3, true)?.output,

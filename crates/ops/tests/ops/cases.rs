@@ -62,6 +62,36 @@ pub fn convolution(images: [usize; 4], [o, kh, kw]: [usize; 3], stride: usize, p
     }
 }
 
+/// With a residual, or without.
+pub fn conv2d_batch_norm(
+    images: [usize; 4],
+    [o, kh, kw]: [usize; 3],
+    (stride, padding): (usize, usize),
+    relu: bool,
+    residual: bool,
+) -> Case {
+    let out = |axis: usize, kernel: usize| (images[axis] + 2 * padding - kernel) / stride + 1;
+    let mut shapes = vec![images.to_vec(), vec![o, images[1], kh, kw], vec![o], vec![o]];
+    if residual {
+        shapes.push(vec![images[0], o, out(2, kh), out(3, kw)]);
+    }
+    let options = ops::ConvNorm { stride, padding, eps: 1e-3, relu };
+    Case {
+        name: format!("conv2d_batch_norm of {images:?} with {o} of {kh}x{kw}, {options:?}, residual {residual}"),
+        shapes,
+        op: Box::new(move |t| Ok(ops::conv2d_batch_norm(&t[0], &t[1], &t[2], &t[3], t.get(4), options)?.output)),
+        definition: Box::new(move |a| {
+            let y = naive::conv2d(&a[0], &a[1], stride, padding);
+            let y = naive::batch_norm(&y, &a[2], &a[3], 1e-3, relu && !residual);
+            match a.get(4) {
+                None => y,
+                Some(residual) if relu => naive::add_relu(&y, residual),
+                Some(residual) => naive::add(&y, residual),
+            }
+        }),
+    }
+}
+
 pub fn batch_norm(images: [usize; 4], relu: bool) -> Case {
     Case {
         name: format!("batch_norm of {images:?}, relu {relu}"),
@@ -108,6 +138,11 @@ pub fn all() -> Vec<Case> {
         for relu in [false, true] {
             cases.extend([batch_norm(images, relu), scale_shift(images, relu)]);
         }
+    }
+    for (relu, residual) in [(false, false), (false, true), (true, false), (true, true)] {
+        cases.push(conv2d_batch_norm([2, 3, 6, 7], [4, 3, 3], (1, 1), relu, residual));
+        cases.push(conv2d_batch_norm([3, 2, 5, 4], [3, 3, 2], (2, 1), relu, residual));
+        cases.push(conv2d_batch_norm([1, 2, 4, 5], [3, 1, 1], (1, 0), relu, residual));
     }
     cases.extend([[2, 3, 4, 6], [1, 2, 5, 3], [1, 1, 2, 2]].map(max_pool2));
     cases.extend([(1, 1), (1, 7), (5, 3)].map(|(rows, classes)| cross_entropy(rows, classes)));

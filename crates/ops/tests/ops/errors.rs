@@ -17,6 +17,12 @@ fn errors_name_what_is_wrong() {
     let norm = |x: &[usize], weight: Tensor, bias: Tensor| {
         ops::batch_norm(&zeros(x), &weight, &bias, 1e-5, false).map(|normal| normal.output)
     };
+    let conv_norm = |x: &[usize], kernels: &[usize], channels: &[usize], residual: Option<&[usize]>| {
+        let options = ops::ConvNorm { stride: 1, padding: 1, eps: 1e-5, relu: true };
+        let (channels, residual) = (zeros(channels), residual.map(zeros));
+        ops::conv2d_batch_norm(&zeros(x), &zeros(kernels), &channels, &channels, residual.as_ref(), options)
+            .map(|normal| normal.output)
+    };
     let cases: Vec<(Result<Tensor>, &[&str])> = vec![
         (conv(&[3, 8, 8], &[4, 3, 3, 3], 1, 1), &["conv2d", "[3, 8, 8]", "(n, c, h, w)"]),
         (conv(&[1, 3, 8, 8], &[4, 3, 3], 1, 1), &["conv2d", "[4, 3, 3]", "(o, c, kh, kw)"]),
@@ -29,6 +35,13 @@ fn errors_name_what_is_wrong() {
         (norm(&[2, 3, 4, 4], zeros(&[4]), zeros(&[3])), &["batch_norm", "weight [4]", "[3]"]),
         (norm(&[2, 3, 4, 4], zeros(&[3]), wide(&[3])), &["batch_norm", "bias", "F64", "F32"]),
         (norm(&[0, 3, 4, 4], zeros(&[3]), zeros(&[3])), &["batch_norm", "[0, 3, 4, 4]", "mean"]),
+        (conv_norm(&[1, 3, 8, 8], &[4, 2, 3, 3], &[4], None), &["conv2d", "3 channels", "for 2"]),
+        (conv_norm(&[1, 3, 8, 8], &[4, 3, 3, 3], &[3], None), &["conv2d_batch_norm", "weight [3]", "[4]"]),
+        (conv_norm(&[0, 3, 8, 8], &[4, 3, 3, 3], &[4], None), &["conv2d_batch_norm", "[0, 3, 8, 8]", "mean"]),
+        (
+            conv_norm(&[1, 3, 8, 8], &[4, 3, 3, 3], &[4], Some(&[1, 4, 8, 7])),
+            &["conv2d_batch_norm", "residual [1, 4, 8, 7]", "[1, 4, 8, 8]"],
+        ),
         (
             ops::scale_shift(&zeros(&[1, 2, 1, 1]), &zeros(&[2]), &zeros(&[1]), true),
             &["scale_shift", "shift [1]", "[2]"],

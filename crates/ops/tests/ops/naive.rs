@@ -98,9 +98,13 @@ pub fn relu(x: &Array) -> Array {
     Array { shape: x.shape.clone(), values: x.values.iter().map(|&x| rectified(x, true)).collect() }
 }
 
-pub fn add_relu(a: &Array, b: &Array) -> Array {
+pub fn add(a: &Array, b: &Array) -> Array {
     let sum = a.values.iter().zip(&b.values).map(|(a, b)| a + b).collect();
-    relu(&Array { shape: a.shape.clone(), values: sum })
+    Array { shape: a.shape.clone(), values: sum }
+}
+
+pub fn add_relu(a: &Array, b: &Array) -> Array {
+    relu(&add(a, b))
 }
 
 pub fn max_pool2(x: &Array) -> Array {

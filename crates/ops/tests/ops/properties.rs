@@ -132,7 +132,7 @@ fn arguments_without_a_gradient_get_none() -> Result<()> {
 }
 
 /// Too large for finite differences.
-fn larger() -> [Case; 7] {
+fn larger() -> [Case; 9] {
     [
         cases::convolution([37, 5, 9, 11], [6, 3, 3], 1, 1),
         // Three images of a part, summed two and one at a time.
@@ -140,6 +140,8 @@ fn larger() -> [Case; 7] {
         cases::convolution([18, 8, 16, 16], [8, 3, 3], 2, 1),
         cases::convolution([20, 8, 6, 6], [8, 1, 1], 1, 0),
         cases::batch_norm([33, 5, 9, 7], true),
+        cases::conv2d_batch_norm([33, 3, 12, 10], [5, 3, 3], (1, 1), true, true),
+        cases::conv2d_batch_norm([35, 3, 9, 16], [4, 3, 3], (2, 1), true, false),
         cases::max_pool2([9, 5, 9, 7]),
         cases::cross_entropy(200, 11),
     ]

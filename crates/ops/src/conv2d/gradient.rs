@@ -1,0 +1,79 @@
+//! The gradients of a convolution, image by image: what the methods share.
+
+use super::geometry::Geometry;
+use crate::host::Float;
+use rayon::prelude::*;
+use std::{mem::MaybeUninit, ops::Range};
+
+/// The gradient by the output.
+pub(crate) enum OutputGradient<'a, T> {
+    /// Of all images.
+    Given(&'a [T]),
+    /// Of each image when it is needed, written by this function of its number. So the gradient of what follows a
+    /// convolution (a norm, say) need not go to memory and back.
+    Made(&'a (dyn Fn(usize, &mut [T]) + Sync)),
+}
+
+impl<T: Float> OutputGradient<'_, T> {
+    /// Room for [`Self::image`].
+    pub fn buffer(&self, g: &Geometry) -> Vec<T> {
+        match self {
+            Self::Given(_) => Vec::new(),
+            Self::Made(_) => vec![T::zero(); g.out_size()],
+        }
+    }
+
+    pub fn image<'b>(&'b self, g: &Geometry, image: usize, buffer: &'b mut [T]) -> &'b [T] {
+        match self {
+            Self::Given(dy) => &dy[image * g.out_size()..][..g.out_size()],
+            Self::Made(make) => {
+                make(image, buffer);
+                buffer
+            }
+        }
+    }
+}
+
+/// Which gradients are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub input: bool,
+    pub weight: bool,
+}
+
+/// The gradients that were wanted.
+pub(crate) struct Gradients<T> {
+    pub input: Option<Vec<T>>,
+    pub weight: Option<Vec<T>>,
+}
+
+/// Calls `f` in parallel with the images of each part and their gradient by the input (empty if that is not wanted). What it
+/// returns, the part's gradient by the weight, is added up in the order of the parts.
+///
+/// `f` writes all elements of the gradient by the input.
+pub(super) fn gradients_by_parts<T: Float>(
+    g: &Geometry,
+    wanted: Wanted,
+    f: impl Fn(Range<usize>, &mut [MaybeUninit<T>]) -> Option<Vec<T>> + Sync,
+) -> Gradients<T> {
+    let per_part = g.images_per_part();
+    let mut dx = wanted.input.then(|| Box::new_uninit_slice(g.images * g.in_size()));
+    let starts = (0..g.images).step_by(per_part);
+    let mut parts: Vec<(Range<usize>, &mut [MaybeUninit<T>])> = match &mut dx {
+        Some(dx) => starts.zip(dx.chunks_mut(per_part * g.in_size())).map(|(start, dx)| (start..0, dx)).collect(),
+        None => starts.map(|start| (start..0, Default::default())).collect(),
+    };
+    parts.iter_mut().for_each(|(images, _)| images.end = g.images.min(images.start + per_part));
+    let sums: Vec<Option<Vec<T>>> = parts.into_par_iter().map(|(images, dx)| f(images, dx)).collect();
+    let mut sums = sums.into_iter().flatten();
+    let weight = wanted.weight.then(|| {
+        let mut weight = sums.next().unwrap_or_else(|| vec![T::zero(); g.weight_size()]);
+        for part in sums {
+            weight.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        weight
+    });
+    // SAFETY: the parts are all images, and the methods write all of each.
+    let input = dx.map(|dx| unsafe { dx.assume_init() }.into_vec());
+    Gradients { input, weight }
+}
