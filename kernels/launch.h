@@ -189,25 +189,35 @@ RULE_FUNCTION Sum sum_of_block(SHARED Sum *shared, u32 thread_index, Sum mine) {
 // ---- kernels ----
 
 // The head of a kernel. All take the same arguments; `block_index` and `thread_index` say which part is theirs, and
-// `shared` has room for a sum per thread.
+// `shared` has room for a sum per thread. A stand-in for Metal's header may have other words for the first two macros.
 #define BUFFERS(at)                                                                                    \
   DEVICE const Tensor *tensors at(0), DEVICE const Chunk *chunks at(1), DEVICE const wide *rows at(2), \
       DEVICE const wide *norm at(3), DEVICE Sum *sums at(4), DEVICE wide *out at(5)
-#if defined(RULE_METAL)
-#define BUFFER(n) [[buffer(n)]]
+#define BODY(name)                                                                                   \
+  RULE_FUNCTION void body_##name(BUFFERS(AT), Args args, SHARED Sum *shared, u32 block_index, u32 thread_index)
+#define AT(n)
 #define KERNEL(name)                                                                                 \
-  [[max_total_threads_per_threadgroup(THREADS)]] kernel void name(                                   \
-      BUFFERS(BUFFER), constant Args &args [[buffer(6)]], threadgroup Sum *shared [[threadgroup(0)]], \
-      u32 block_index [[threadgroup_position_in_grid]], u32 thread_index [[thread_index_in_threadgroup]])
+  BODY(name);                                                                                        \
+  HEAD(name) {                                                                                       \
+    STORAGE Sum shared[THREADS];                                                                     \
+    body_##name(tensors, chunks, rows, norm, sums, out, args, shared, BLOCK_INDEX, THREAD_INDEX);    \
+  }                                                                                                  \
+  BODY(name)
+#if defined(RULE_METAL)
+#if !defined(ENTRY)
+#define ENTRY [[max_total_threads_per_threadgroup(THREADS)]] kernel
+#define STORAGE threadgroup
+#endif
+#define BUFFER(n) [[buffer(n)]]
+#define HEAD(name)                                                                                  \
+  ENTRY void name(BUFFERS(BUFFER), constant Args &args [[buffer(6)]],                               \
+                  u32 block_index [[threadgroup_position_in_grid]],                                 \
+                  u32 thread_index [[thread_index_in_threadgroup]])
+#define BLOCK_INDEX block_index
+#define THREAD_INDEX thread_index
 #else
-#define BUFFER(n)
-#define KERNEL(name)                                                                                      \
-  __device__ __forceinline__ void body_##name(BUFFERS(BUFFER), Args args, Sum *shared, u32 block_index,   \
-                                              u32 thread_index);                                          \
-  extern "C" __global__ void __launch_bounds__(THREADS) name(BUFFERS(BUFFER), Args args) {                \
-    __shared__ Sum shared[THREADS];                                                                       \
-    body_##name(tensors, chunks, rows, norm, sums, out, args, shared, blockIdx.x, threadIdx.x);           \
-  }                                                                                                       \
-  __device__ __forceinline__ void body_##name(BUFFERS(BUFFER), Args args, Sum *shared, u32 block_index,   \
-                                              u32 thread_index)
+#define STORAGE __shared__
+#define HEAD(name) extern "C" __global__ void __launch_bounds__(THREADS) name(BUFFERS(AT), Args args)
+#define BLOCK_INDEX blockIdx.x
+#define THREAD_INDEX threadIdx.x
 #endif

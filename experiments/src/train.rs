@@ -184,7 +184,8 @@ impl Training<'_> {
             if is_recorded || diverged || probed.is_some() {
                 let grad_norm = match &probed {
                     Some((_, norm)) => Some(*norm),
-                    None => optimizer.grad_norm().filter(|_| is_recorded),
+                    None if is_recorded => optimizer.grad_norm()?,
+                    None => None,
                 };
                 metrics.write(&Metric::Train { step, epoch, loss, lr, grad_norm, seconds })?;
             }

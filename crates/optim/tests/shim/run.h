@@ -12,7 +12,7 @@ static bool is_done[THREADS];
 void at_barrier() { swapcontext(&fibers[current], &scheduler); }
 
 #if defined(RULE_METAL)
-typedef void (*Kernel)(const Tensor *, const Chunk *, const wide *, const wide *, Sum *, wide *, const Args &, Sum *, u32, u32);
+typedef void (*Kernel)(const Tensor *, const Chunk *, const wide *, const wide *, Sum *, wide *, const Args &, u32, u32);
 #else
 typedef void (*Kernel)(const Tensor *, const Chunk *, const wide *, const wide *, Sum *, wide *, Args);
 #endif
@@ -33,8 +33,7 @@ static void run_thread(unsigned index) {
   Sum *sums = (Sum *)b[4];
   wide *out = (wide *)b[5];
 #if defined(RULE_METAL)
-  static Sum shared[THREADS];
-  call.function(tensors, chunks, rows, norm, sums, out, *call.args, shared, call.block, index);
+  call.function(tensors, chunks, rows, norm, sums, out, *call.args, call.block, index);
 #else
   blockIdx.x = call.block;
   threadIdx.x = index;
