@@ -285,3 +285,26 @@ fn check(source: Source, index: usize) {
         Err(error) => panic!("{source:?}: {name}: {error}"),
     }
 }
+
+#[test]
+fn a_step_reads_nothing_back() -> crate::Result<()> {
+    use crate::{AnyOptimizer, Clip, Optimizer, by_name};
+    use candle_core::{DType, Device, Var};
+    with(Source::Cuda, || {
+        let var = Var::ones(5_000, DType::F32, &Device::Cpu)?;
+        let mut optimizer = AnyOptimizer::new(vec![var.clone()], by_name("sam:base=lamb")?)?;
+        optimizer.set_clip(Some(Clip::GlobalNorm(1.0)))?;
+        let before = super::read_backs();
+        for _ in 0..3 {
+            let grads = var.as_tensor().sqr()?.backward()?;
+            optimizer.first_step(&grads)?;
+            optimizer.step(&grads)?;
+            optimizer.accumulate(&grads)?;
+            optimizer.step_accumulated()?;
+        }
+        assert_eq!(super::read_backs(), before);
+        assert!(optimizer.grad_norm()?.is_some_and(|norm| norm > 0.0));
+        assert_eq!(super::read_backs(), before + 1);
+        Ok(())
+    })
+}
