@@ -22,6 +22,11 @@ use std::collections::{HashMap, HashSet};
 /// All parameters are on one device, and the state beside them. On a GPU a step is one launch per 256 tensors of a kind (two
 /// more for clipping by norm, two for a trust ratio) and copies nothing to the host: clip factor, norms and trust ratios
 /// stay on the device. [`grad_norm`](Self::grad_norm) and [`state_dict`](Self::state_dict) wait for it.
+///
+/// Learning rate and step-dependent scalars are in small tables on the device that a step refreshes from the host before its
+/// launches, and which keep their addresses on CUDA. So a step's launches can be captured in a CUDA graph, with gradients that
+/// keep their addresses and after a step that made the state; but what the host uploads is not part of a graph: a replay
+/// repeats the step with the learning rate and bias corrections of its capture.
 #[derive(Debug)]
 pub struct Stepper<R> {
     pub(crate) groups: Vec<Active<R>>,
