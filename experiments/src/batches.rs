@@ -9,6 +9,7 @@ use crate::{
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use rand::RngExt;
+use std::cell::OnceCell;
 
 /// Images in a batch of an evaluation.
 const EVALUATION_IMAGES: usize = 250;
@@ -24,6 +25,8 @@ pub struct Batches<'a> {
     augment: bool,
     seed: u64,
     epoch: Option<Epoch>,
+    /// Images and labels of the training and of the test part where they are on a GPU.
+    resident: [OnceCell<(Tensor, Tensor)>; 2],
 }
 
 /// What is drawn for an epoch of images.
@@ -48,7 +51,7 @@ impl<'a> Batches<'a> {
     pub fn new(data: &'a Data, shape: &Shape, config: &TrialConfig) -> Self {
         let context = if let Shape::Text { context, .. } = shape { *context } else { 0 };
         let (batch_size, augment, seed) = (config.batch_size, config.augment, config.seed);
-        Self { data, context, batch_size, augment, seed, epoch: None }
+        Self { data, context, batch_size, augment, seed, epoch: None, resident: Default::default() }
     }
 
     /// What update `step`, counted from 0, trains on: inputs and labels.
@@ -114,15 +117,66 @@ impl<'a> Batches<'a> {
         device: &Device,
     ) -> Result<(Tensor, Tensor)> {
         let Data::Images(data) = self.data else { unreachable!("only called for images") };
+        // Augmented images are made anew each time, on the host.
+        if !device.is_cpu() && augment.is_none() {
+            return self.chosen(split, indices, device);
+        }
         let (pixels, labels) = data.batch(split, indices, augment);
         let n = labels.len();
         let x = Tensor::from_vec(pixels, (n, data.channels, data.height, data.width), device)?;
         Ok((x, Tensor::from_vec(labels, n, device)?))
     }
 
+    /// Images out of all of a part, which stay on the device.
+    fn chosen(&self, split: &Split, indices: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
+        let Data::Images(data) = self.data else { unreachable!("only called for images") };
+        let resident = &self.resident[usize::from(std::ptr::eq(split, &data.test))];
+        if resident.get().is_none() {
+            let all: Vec<usize> = (0..split.len()).collect();
+            let (pixels, labels) = data.batch(split, &all, None);
+            let n = labels.len();
+            let x = Tensor::from_vec(pixels, (n, data.channels, data.height, data.width), device)?;
+            let _ = resident.set((x, Tensor::from_vec(labels, n, device)?));
+        }
+        let (x, labels) = resident.get().expect("it was just set");
+        let indices: Vec<u32> = indices.iter().map(|i| *i as u32).collect();
+        let indices = Tensor::new(indices, device)?;
+        Ok((x.index_select(&indices, 0)?, labels.index_select(&indices, 0)?))
+    }
+
     fn windows(&self, tokens: &[u32], starts: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
         let (inputs, targets) = text::windows(tokens, starts, self.context);
         let n = targets.len();
         Ok((Tensor::from_vec(inputs, (starts.len(), self.context), device)?, Tensor::from_vec(targets, n, device)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::digits;
+
+    #[test]
+    fn images_that_stay_on_a_device_are_those_of_the_host() -> Result<()> {
+        let data = Data::Images(digits::load());
+        let Data::Images(images) = &data else { unreachable!("digits are images") };
+        let batches = Batches {
+            data: &data,
+            context: 0,
+            batch_size: 4,
+            augment: false,
+            seed: 0,
+            epoch: None,
+            resident: Default::default(),
+        };
+        for split in [&images.train, &images.test, &images.train] {
+            let indices = [3, 0, split.len() - 1, 3];
+            let (x, labels) = batches.images(split, &indices, None, &Device::Cpu)?;
+            let (chosen, chosen_labels) = batches.chosen(split, &indices, &Device::Cpu)?;
+            assert_eq!(x.dims(), chosen.dims());
+            assert_eq!(x.flatten_all()?.to_vec1::<f32>()?, chosen.flatten_all()?.to_vec1::<f32>()?);
+            assert_eq!(labels.to_vec1::<u32>()?, chosen_labels.to_vec1::<u32>()?);
+        }
+        Ok(())
     }
 }
