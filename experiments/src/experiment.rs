@@ -8,7 +8,7 @@ use crate::{
     device::DeviceName,
     models::{self, ModelConfig, Parameters, Shape},
     optimizer,
-    options::{Options, Settings},
+    options::{Norm, Options, Settings},
     record::{
         self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, Run, TrialConfig, TrialRecord, Versions,
         Workload,
@@ -49,8 +49,10 @@ pub struct Comparison {
     pub model: Option<&'static str>,
     /// The optimizers where none is given.
     pub optimizers: &'static [&'static str],
-    /// The schedules where none is given.
+    /// The schedules where none is given; their numbers are for [`Comparison::steps`] and hold for no other length.
     pub schedules: &'static [&'static str],
+    /// Where its model normalises, where neither a model nor that is given.
+    pub norm: Option<Norm>,
     /// The peak learning rates where none is given.
     pub peaks: &'static [f64],
     /// The number of updates where no length is given; the data set's own otherwise.
@@ -593,6 +595,7 @@ fn resolve(comparison: &Comparison, mut settings: Settings) -> Result<Settings> 
         settings.dataset = vec![comparison.dataset.to_owned()];
     }
     if settings.model.is_empty() {
+        settings.norm = settings.norm.or(comparison.norm);
         settings.model = comparison.model.map(str::to_owned).into_iter().collect();
     }
     if settings.recipe.is_none() {
@@ -601,6 +604,9 @@ fn resolve(comparison: &Comparison, mut settings: Settings) -> Result<Settings> 
         }
         if settings.schedule.is_empty() {
             settings.schedule = texts(comparison.schedules);
+            if settings.steps.is_some() || settings.epochs.is_some() {
+                settings.schedule.iter_mut().for_each(|text| text.truncate(text.find(':').unwrap_or(text.len())));
+            }
         }
     }
     if settings.lr.is_empty() {
