@@ -90,7 +90,7 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
         h1 { (title) }
         div.answer {
             @for (problem, pairs) in problems.iter().zip(&pairs) {
-                @if let Some(answer) = warmup::answer(problem, several) { p { (answer) } }
+                @for answer in warmup::answer(problem, several) { p { (answer) } }
                 p { (results::answer(problem, pairs, several)) }
             }
             @if let Some(answer) = profiles.as_ref().and_then(Profiles::answer) { p { (answer) } }

@@ -153,11 +153,11 @@ fn range(ratios: &[f64]) -> Option<String> {
 }
 
 /// What warmup did to the largest stable learning rate, a sentence for each setting.
-pub fn answer(problem: &Problem, name_problem: bool) -> Option<String> {
+pub fn answer(problem: &Problem, name_problem: bool) -> Vec<String> {
     let settings = Setting::all(problem);
     let compared: Vec<&Setting> =
         settings.iter().filter(|setting| !setting.with.is_empty() && !setting.without.is_empty()).collect();
-    let place = if name_problem { format!("On {}: ", problem.title) } else { String::new() };
+    let place = if name_problem { format!("{}, ", problem.title) } else { String::new() };
     let sentence = |setting: &&Setting| {
         let [without, with] = setting.largest();
         let at_end = |tried: &Tried, side: &[Tried]| side.last().is_some_and(|last| last.peak == tried.peak);
@@ -190,7 +190,10 @@ pub fn answer(problem: &Problem, name_problem: bool) -> Option<String> {
                     std::cmp::Ordering::Less => "lowered",
                     std::cmp::Ordering::Equal => {
                         let peak = peak(with, &setting.with);
-                        return format!("{}: warmup left the largest stable learning rate at {peak}.", setting.title);
+                        return format!(
+                            "{place}{}: warmup left the largest stable learning rate at {peak}.",
+                            setting.title
+                        );
                     }
                 };
                 format!(
@@ -200,10 +203,9 @@ pub fn answer(problem: &Problem, name_problem: bool) -> Option<String> {
                 )
             }
         };
-        format!("{}: {outcome}.", setting.title)
+        format!("{place}{}: {outcome}.", setting.title)
     };
-    let sentences: Vec<String> = compared.iter().map(sentence).collect();
-    (!sentences.is_empty()).then(|| format!("{place}{}", sentences.join(" ")))
+    compared.iter().map(sentence).collect()
 }
 
 /// The largest stable learning rates, and below them everything that was tried.
