@@ -46,7 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn open(name: &str) -> Result<Device> {
-    match (name, name.strip_prefix("cuda:").map(str::parse)) {
+    match (name, name.strip_prefix("cuda:").map(str::parse::<usize>)) {
         ("cpu", _) => Ok(Device::Cpu),
         ("metal", _) => Device::new_metal(0),
         ("cuda", _) => Device::new_cuda(0),

@@ -474,6 +474,8 @@ pub(super) fn global_norm(
         batch.push(Entry { param, grad, state: 0, len, key: 0, row, flags }, [], Some(place));
         batch.read.extend(weight.map(|weight| weight.handle));
     }
+    // A device has no room of length 0.
+    batches.retain(|batch| !batch.entries.is_empty());
     let placed = batches.iter().enumerate().map(|(i, batch)| batch.place(tables, device, "norm", i));
     let placed = placed.collect::<Result<Vec<_>>>()?;
     let partials: usize = placed.iter().map(|placed| placed.blocks as usize).sum();
@@ -481,7 +483,7 @@ pub(super) fn global_norm(
     let out = tables.room(device, ("norm", 0, "out"), 2, super::wide_dtype(device))?;
     let rows = tables.bytes(device, ("norm", 0, "scalars"), wide(device, &[scale, max, 1e-6]))?;
     let mut first = 0;
-    for (batch, placed) in batches.iter().zip(&placed).filter(|(_, placed)| placed.blocks > 0) {
+    for (batch, placed) in batches.iter().zip(&placed) {
         launch(
             device,
             &Launch {
