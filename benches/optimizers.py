@@ -2,10 +2,12 @@
 
     cargo bench --bench optimizers --no-run
     pip install torch==2.15.0
-    python benches/optimizers.py [--rounds 9] [--threads 2] [--seconds 1]
+    python benches/optimizers.py [--starts 5] [--turns 10] [--threads 2] [--seconds 0.1]
 
-Each figure is the median over the rounds of a round's median step; a ratio is the median of the rounds' ratios, so that
-a machine whose speed drifts changes both sides.
+Where memory lies differs from start to start of a program, and how fast it is from second to second. So each side is
+started several times, and within a start all sides take turns of a tenth of a second. A figure is the median over all
+turns of the median step; a ratio is the median over all turns of the ratio within a turn. Beside it stands the range of
+the starts' ratios.
 """
 
 import argparse
@@ -29,11 +31,24 @@ def binary():
     return next(a["executable"] for a in artifacts if a.get("target", {}).get("name") == "optimizers" and a["executable"])
 
 
-def measure(command, impl, rule, workload, options):
-    options = ["--workload", workload, "--rule", rule, "--impl", impl, "--threads", str(options.threads),
-               "--seconds", str(options.seconds)]
-    line = subprocess.run(command + options, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    return json.loads(line).get("median_ns")
+class Side:
+    """A program that waits for its turns."""
+
+    def __init__(self, command, impl, rule, workload, options):
+        self.process = subprocess.Popen(
+            command + ["--workload", workload, "--rule", rule, "--impl", impl, "--threads", str(options.threads),
+                       "--seconds", str(options.seconds), "--paced"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def turn(self):
+        """Milliseconds of a median step."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())["median_ns"] / 1e6
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def processor():
@@ -45,35 +60,43 @@ def processor():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float, default=0.1)
     options = parser.parse_args()
     commands = {"rust": [binary()], "torch": [sys.executable, str(HERE / "optimizers_torch.py")]}
-    print(f"{datetime.date.today()}, {processor()}, {options.threads} threads, {options.rounds} rounds "
-          f"of {options.seconds} s each; milliseconds, and how many times as fast we are\n")
+    print(f"{datetime.date.today()}, {processor()}, {options.threads} threads, {options.starts} starts "
+          f"with {options.turns} turns of {options.seconds} s; milliseconds, and how many times as fast we are "
+          "(least and largest of the starts)\n")
     print("| workload | rule | ours | " + " | ".join(
         {"fused": "PyTorch fused", "foreach": "PyTorch foreach", "candle": "candle_nn AdamW",
          "memory": "memory limit"}[impl] for _, impl in PEERS) + " |")
     print("| --- " * (3 + len(PEERS)) + "|")
     for workload, title in WORKLOADS.items():
         for rule in ["adamw", "lion", "sgd"]:
-            ours, theirs = [], {impl: [] for _, impl in PEERS}
-            for _ in range(options.rounds):
-                ours.append(measure(commands["rust"], "optim", rule, workload, options))
-                for side, impl in PEERS:
-                    # candle has AdamW only; PyTorch has no Lion.
-                    if (side == "torch" and rule == "lion") or (impl == "candle" and rule != "adamw"):
-                        continue
-                    theirs[impl].append(measure(commands[side], impl, rule, workload, options))
-            cells = []
-            for _, impl in PEERS:
-                if not theirs[impl]:
-                    cells.append("")
-                    continue
-                ratio = statistics.median(t / o for t, o in zip(theirs[impl], ours))
-                cells.append(f"{statistics.median(theirs[impl]) / 1e6:.2f} ({ratio:.2f}x)")
-            print(f"| {title} | {rule} | {statistics.median(ours) / 1e6:.2f} | " + " | ".join(cells) + " |", flush=True)
+            # candle has AdamW only; PyTorch has no Lion.
+            peers = [(side, impl) for side, impl in PEERS
+                     if not (side == "torch" and rule == "lion") and not (impl == "candle" and rule != "adamw")]
+            # Per start: a list of turns, each with our time and the peers'.
+            starts = []
+            for _ in range(options.starts):
+                sides = [Side(commands[side], impl, rule, workload, options)
+                         for side, impl in [("rust", "optim"), *peers]]
+                for side in sides:  # to warm up
+                    side.turn()
+                starts.append([[side.turn() for side in sides] for _ in range(options.turns)])
+                for side in sides:
+                    side.stop()
+            turns = [turn for start in starts for turn in start]
+            cells = {}
+            for k, (_, impl) in enumerate(peers, start=1):
+                ratio, *ratios = (statistics.median(turn[k] / turn[0] for turn in part) for part in [turns, *starts])
+                time = statistics.median(turn[k] for turn in turns)
+                cells[impl] = f"{time:.2f} ({ratio:.2f}x; {min(ratios):.2f} to {max(ratios):.2f})"
+            ours = statistics.median(turn[0] for turn in turns)
+            print(f"| {title} | {rule} | {ours:.2f} | " + " | ".join(cells.get(impl, "") for _, impl in PEERS) + " |",
+                  flush=True)
 
 
 if __name__ == "__main__":

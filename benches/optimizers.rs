@@ -2,14 +2,16 @@
 //!
 //! `cargo bench --bench optimizers -- --workload a --rule adamw --impl optim --threads 2 --seconds 2`
 //!
-//! and prints one JSON line. `optimizers_torch.py` takes the same options for PyTorch, and `optimizers.py` runs both in
-//! turn and prints the table of `RESULTS.md`.
+//! and prints one JSON line. With `--paced` it measures, and prints a line, for each line that it reads.
+//! `optimizers_torch.py` takes the same options for PyTorch, and `optimizers.py` lets both take turns many times a second
+//! and prints the table of `RESULTS.md`.
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::Optimizer;
 use clap::{Parser, ValueEnum};
 use rayon::prelude::*;
+use std::io::BufRead;
 use std::time::Instant;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -41,9 +43,12 @@ struct Options {
     r#impl: Impl,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// For how long steps are timed, after a tenth of it to warm up.
+    /// For how long steps are timed; one step before is not.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Measures once for each line of the standard input.
+    #[arg(long)]
+    paced: bool,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -56,26 +61,50 @@ fn shapes(workload: Workload) -> Vec<Vec<usize>> {
     }
 }
 
-/// Nanoseconds of each call within the time given.
-fn time(seconds: f64, mut call: impl FnMut() -> Result<()>) -> Result<Vec<u128>> {
+/// Nanoseconds of each call within the time given, the first left out.
+fn time(seconds: f64, call: &mut dyn FnMut() -> Result<()>) -> Result<Vec<u128>> {
+    call()?;
     let start = Instant::now();
     let mut times = Vec::new();
-    while times.len() < 5 || start.elapsed().as_secs_f64() < 1.1 * seconds {
+    while times.is_empty() || start.elapsed().as_secs_f64() < seconds {
         let before = Instant::now();
         call()?;
-        let warm = start.elapsed().as_secs_f64() > 0.1 * seconds;
-        if warm || times.len() < 5 {
-            times.push(before.elapsed().as_nanos());
-        }
+        times.push(before.elapsed().as_nanos());
     }
     times.sort_unstable();
     Ok(times)
 }
 
+/// Measures once, or as often as it is asked to.
+fn measure(options: &Options, mut call: impl FnMut() -> Result<()>) -> Result<()> {
+    let mut report = || {
+        let times = time(options.seconds, &mut call)?;
+        let name = |value: Option<clap::builder::PossibleValue>| value.map(|v| v.get_name().to_string());
+        let line = serde_json::json!({
+            "impl": name(options.r#impl.to_possible_value()),
+            "rule": options.rule,
+            "workload": name(options.workload.to_possible_value()),
+            "median_ns": times[times.len() / 2],
+            "min_ns": times[0],
+            "steps": times.len(),
+        });
+        println!("{line}");
+        Ok(())
+    };
+    if !options.paced {
+        return report();
+    }
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        report()?;
+    }
+    Ok(())
+}
+
 /// Floats that one thread works on at a time.
 const CHUNK: usize = 16_384;
 
-fn run(options: &Options) -> Result<Vec<u128>> {
+fn run(options: &Options) -> Result<()> {
     let filled = |shape: &Vec<usize>, seed: usize| -> Result<Tensor> {
         let len = shape.iter().product::<usize>();
         let values = (0..len).map(|i| ((i * 7919 + seed) % 1009) as f32 / 1009.0 - 0.5);
@@ -88,7 +117,7 @@ fn run(options: &Options) -> Result<Vec<u128>> {
         let total: usize = shapes.iter().map(|s| s.iter().product::<usize>()).sum();
         let mut written = vec![vec![1f32; total]; arrays];
         let read = vec![1f32; total];
-        return time(options.seconds, || {
+        return measure(options, || {
             let mut parts: Vec<_> = read.chunks(CHUNK).map(|read| (read, Vec::with_capacity(arrays))).collect();
             for array in &mut written {
                 parts.iter_mut().zip(array.chunks_mut(CHUNK)).for_each(|(part, chunk)| part.1.push(chunk));
@@ -109,12 +138,12 @@ fn run(options: &Options) -> Result<Vec<u128>> {
     match options.r#impl {
         Impl::Candle => {
             let mut optimizer = candle_nn::AdamW::new_lr(vars, 1e-3)?;
-            time(options.seconds, || optimizer.step(&grads))
+            measure(options, || optimizer.step(&grads))
         }
         _ => {
             let rule = if options.rule == "sgd" { "sgd:momentum=0.9" } else { &options.rule };
             let mut optimizer = optim::AnyOptimizer::new(vars, optim::by_name(rule)?)?;
-            time(options.seconds, || optimizer.step(&grads))
+            measure(options, || optimizer.step(&grads))
         }
     }
 }
@@ -122,16 +151,6 @@ fn run(options: &Options) -> Result<Vec<u128>> {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
-    let times = pool.install(|| run(&options))?;
-    let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| value().map(|v| v.get_name().to_string());
-    let line = serde_json::json!({
-        "impl": name(&|| options.r#impl.to_possible_value()),
-        "rule": options.rule,
-        "workload": name(&|| options.workload.to_possible_value()),
-        "median_ns": times[times.len() / 2],
-        "min_ns": times[0],
-        "steps": times.len(),
-    });
-    println!("{line}");
+    pool.install(|| run(&options))?;
     Ok(())
 }

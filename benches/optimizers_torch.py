@@ -5,22 +5,24 @@
 
 Times `optimizer.step()` with fixed gradients, float32, and prints one JSON line:
 {"impl", "rule", "workload", "median_ns", "min_ns", "steps", "torch"}; times are nanoseconds per step.
+With `--paced` it measures, and prints a line, for each line that it reads.
 PyTorch has no Lion: that prints {"impl": "none"}.
 """
 
 import argparse
 import json
 import statistics
+import sys
 import time
 
-WARMUP_STEPS = 5
 WORKLOADS = {
     "a": [(5_000_000,)] * 5,
     "b": [(64, 64, 3, 3)] * 60 + [(64,)] * 120,
 }
 
 
-def measure(workload, rule, impl, threads, seconds):
+def stepper(workload, rule, impl, threads):
+    """The optimizer's step, and the version of PyTorch."""
     import torch  # here, so that --help and a rule that PyTorch lacks need no PyTorch
 
     torch.set_num_threads(threads)
@@ -37,23 +39,19 @@ def measure(workload, rule, impl, threads, seconds):
     else:
         optimizer = torch.optim.SGD(parameters, lr=1e-3, momentum=0.9, **options)
 
-    for _ in range(WARMUP_STEPS):
-        optimizer.step()
+    return optimizer.step, torch.__version__
+
+
+def measure(step, seconds):
+    """Nanoseconds of each step within the time given, the first left out."""
+    step()
     times = []
     end = time.perf_counter_ns() + int(seconds * 1e9)
     while not times or time.perf_counter_ns() < end:
         start = time.perf_counter_ns()
-        optimizer.step()
+        step()
         times.append(time.perf_counter_ns() - start)
-    return {
-        "impl": impl,
-        "rule": rule,
-        "workload": workload,
-        "median_ns": round(statistics.median(times)),
-        "min_ns": min(times),
-        "steps": len(times),
-        "torch": torch.__version__,
-    }
+    return {"median_ns": round(statistics.median(times)), "min_ns": min(times), "steps": len(times)}
 
 
 def main():
@@ -63,11 +61,15 @@ def main():
     parser.add_argument("--impl", choices=["fused", "foreach"], required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--paced", action="store_true")
     arguments = parser.parse_args()
     if arguments.rule == "lion":
         print(json.dumps({"impl": "none"}))
-    else:
-        print(json.dumps(measure(**vars(arguments))))
+        return
+    what = {"impl": arguments.impl, "rule": arguments.rule, "workload": arguments.workload}
+    step, version = stepper(**what, threads=arguments.threads)
+    for _ in sys.stdin if arguments.paced else [""]:
+        print(json.dumps({**what, **measure(step, arguments.seconds), "torch": version}), flush=True)
 
 
 if __name__ == "__main__":

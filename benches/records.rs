@@ -1,21 +1,23 @@
-//! What records cost: the same training with its records, checkpoints and event file written, and with none of it, in turn.
+//! What records cost: the same trials with their records, checkpoints and event files written as an experiment writes them, and with
+//! none of it, in turn.
 //!
 //! `cargo bench --bench records -- --rounds 9` prints a line of JSON for each model: the median of the rounds' ratios of the
-//! whole wall time, less 1. Checkpoints are as frequent as by default.
+//! whole wall time, less 1, and the range of the middle half. Checkpoints are as frequent as by default.
 
 use anyhow::{Context, Result};
 use candle_core::Device;
 use clap::Parser;
 use experiments::{
+    background::Background,
     console::Console,
     data::Dataset,
     experiment::{CHECKPOINT_EVERY, CHECKPOINTS_APART},
     models, optimizer,
-    record::{MetricsWriter, Phase, TrialConfig, TrialRecord, read_metrics},
+    record::{MetricsWriter, Phase, TrialConfig, TrialRecord, read_metrics, write_json},
     tensorboard,
     train::{Saving, Training},
 };
-use std::{sync::atomic::AtomicBool, time::Instant};
+use std::{fs, sync::atomic::AtomicBool, time::Instant};
 
 #[derive(Parser)]
 struct Options {
@@ -26,18 +28,18 @@ struct Options {
     bench: bool,
 }
 
-/// Data set, model, batch size, updates, and whether every update is probed (which is not part of either side's cost here: the
+/// Data set, model, batch size, updates, trials (as many as the default shootout of three optimizers has, but where they are long), and whether every update is probed (which is not part of either side's cost here: the
 /// probe computes, and its lines are records).
-const WORKLOADS: [(Dataset, &str, usize, u64, bool); 3] = [
-    (Dataset::Digits, "mlp", 32, 1_760, false),
-    (Dataset::Digits, "cnn", 32, 440, false),
-    (Dataset::Language, "gpt:layers=2,width=64", 12, 200, true),
+const WORKLOADS: [(Dataset, &str, usize, u64, usize, bool); 3] = [
+    (Dataset::Digits, "mlp", 32, 1_760, 9, false),
+    (Dataset::Digits, "cnn", 32, 440, 3, false),
+    (Dataset::Language, "gpt:layers=2,width=64", 12, 200, 3, true),
 ];
 
 fn main() -> Result<()> {
     let options = Options::parse();
     let console = Console::start(0)?;
-    for (dataset, model, batch_size, steps, probe) in WORKLOADS {
+    for (dataset, model, batch_size, steps, trials, probe) in WORKLOADS {
         let data = dataset.load(None, None, console.bars())?;
         let model = models::parse(model)?;
         let shape = model.shape(&data)?;
@@ -65,19 +67,36 @@ fn main() -> Result<()> {
         let run = |with_records: bool| -> Result<f64> {
             let folder = tempfile::tempdir()?;
             let start = Instant::now();
-            let path = folder.path().join("metrics.jsonl");
-            let mut metrics = if with_records { MetricsWriter::open(path.clone())? } else { MetricsWriter::nowhere() };
-            let (every, apart) = (CHECKPOINT_EVERY, CHECKPOINTS_APART);
-            let saving = Saving { path: folder.path().join("checkpoint.safetensors"), every, apart };
-            let stop = AtomicBool::new(false);
-            let saving = with_records.then_some(&saving);
-            let outcome = training.run(&Device::Cpu, &mut metrics, saving, &console.trial("bench", steps), &stop)?;
-            if with_records {
-                metrics.sync()?;
+            let background = Background::start();
+            for trial in 0..trials {
+                let id = format!("{}-{trial}", config.id());
+                let file = |name: &str| folder.path().join("trials").join(&id).join(name);
                 let record =
-                    TrialRecord { id: config.id(), group: "bench".to_owned(), config: config.clone(), outcome };
-                tensorboard::write(folder.path(), &record, &read_metrics(&path)?)?;
+                    TrialRecord { id: id.clone(), group: "bench".to_owned(), config: config.clone(), outcome: None };
+                let mut metrics = MetricsWriter::nowhere();
+                if with_records {
+                    fs::create_dir_all(file(""))?;
+                    let (path, record) = (file("trial.json"), record.clone());
+                    background.later(move || write_json(&path, &record))?;
+                    metrics = MetricsWriter::open(file("metrics.jsonl"))?;
+                }
+                let (every, apart) = (CHECKPOINT_EVERY, CHECKPOINTS_APART);
+                let saving = Saving { path: file("checkpoint.safetensors"), every, apart };
+                let stop = AtomicBool::new(false);
+                let saving = with_records.then_some(&saving);
+                let outcome =
+                    training.run(&Device::Cpu, &mut metrics, saving, &console.trial("bench", steps), &stop)?;
+                if with_records {
+                    let record = TrialRecord { outcome, ..record };
+                    let (events, path) = (folder.path().join("tensorboard").join(&id), file("trial.json"));
+                    background.later(move || {
+                        metrics.sync()?;
+                        tensorboard::write(&events, &record, &read_metrics(metrics.path())?)?;
+                        write_json(&path, &record)
+                    })?;
+                }
             }
+            background.finish()?;
             Ok(start.elapsed().as_secs_f64())
         };
         run(true)?;
@@ -87,13 +106,17 @@ fn main() -> Result<()> {
         }
         ratios.sort_by(f64::total_cmp);
         let median = ratios.get(ratios.len() / 2).context("--rounds must be at least 1")?;
+        let quartile = |q: f64| (ratios[((ratios.len() - 1) as f64 * q).round() as usize] - 1.0) * 100.0;
+        let middle_half = [0.25, 0.75].map(quartile);
         println!(
             "{}",
             serde_json::json!({
                 "dataset": dataset.to_string(),
                 "model": model.to_string(),
                 "steps": steps,
+                "trials": trials,
                 "records_cost_percent": (median - 1.0) * 100.0,
+                "middle_half_percent": middle_half,
                 "rounds": ratios.len(),
             })
         );

@@ -71,6 +71,18 @@ def main():
         cut = lambda offset: torch.stack([data[s + offset : s + offset + CONTEXT] for s in starts])
         return cut(0), cut(1)
 
+    order = []
+
+    def next_batch():
+        """As Descent: an epoch visits windows side by side once, in random order, the first at another place in each epoch."""
+        nonlocal order
+        if len(order) < BATCH:
+            offset = int(torch.randint(CONTEXT, ()))
+            order = (torch.randperm((len(train) - 1 - offset) // CONTEXT) * CONTEXT + offset).tolist()
+        starts, order = order[:BATCH], order[BATCH:]
+        cut = lambda offset: torch.stack([train[s + offset : s + offset + CONTEXT] for s in starts])
+        return cut(0), cut(1)
+
     model = Transformer(len(characters))
     groups = [[p for p in model.parameters() if (p.dim() == 2) == matrices] for matrices in (True, False)]
     groups = [{"params": groups[0], "weight_decay": 0.1}, {"params": groups[1], "weight_decay": 0.0}]
@@ -84,7 +96,7 @@ def main():
         for group in optimizer.param_groups:
             group["lr"] = lr
         start = time.perf_counter()
-        loss = model(*batch(train))
+        loss = model(*next_batch())
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -1,13 +1,14 @@
 //! From the options of a binary to its results: checks everything, tunes, trains all trials, writes the records.
 
 use crate::{
+    background::Background,
     batches::steps_per_epoch,
     console::Console,
     data::{Data, Dataset},
     device::DeviceName,
     models::{self, ModelConfig, Parameters, Shape},
     optimizer,
-    options::{Options, Settings},
+    options::{Norm, Options, Settings},
     record::{
         self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, Run, TrialConfig, TrialRecord, Versions,
         Workload,
@@ -48,8 +49,10 @@ pub struct Comparison {
     pub model: Option<&'static str>,
     /// The optimizers where none is given.
     pub optimizers: &'static [&'static str],
-    /// The schedules where none is given.
+    /// The schedules where none is given; their numbers are for [`Comparison::steps`] and hold for no other length.
     pub schedules: &'static [&'static str],
+    /// Where its model normalises, where neither a model nor that is given.
+    pub norm: Option<Norm>,
     /// The peak learning rates where none is given.
     pub peaks: &'static [f64],
     /// The number of updates where no length is given; the data set's own otherwise.
@@ -389,6 +392,7 @@ impl Experiment {
             tuning_data.get(name).unwrap_or(&self.data[name])
         };
         let overall = self.console.overall(trials.len() as u64);
+        let background = Background::start();
         let next = AtomicUsize::new(0);
         let ended: Mutex<Vec<Option<Result<Option<Outcome>>>>> = Mutex::new(trials.iter().map(|_| None).collect());
         thread::scope(|scope| -> Result<()> {
@@ -396,13 +400,13 @@ impl Experiment {
                 // What does not divide goes to the first.
                 let threads = self.threads / self.jobs + usize::from(job < self.threads % self.jobs);
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build()?;
-                let (next, ended, data, overall) = (&next, &ended, &data, &overall);
+                let (next, ended, data, overall, background) = (&next, &ended, &data, &overall, &background);
                 scope.spawn(move || {
                     pool.install(|| {
                         loop {
                             let index = next.fetch_add(1, Relaxed);
                             let Some(trial) = trials.get(index) else { break };
-                            let outcome = self.run_trial(trial, data(trial), stop);
+                            let outcome = self.run_trial(trial, data(trial), background, stop);
                             if !matches!(outcome, Ok(Some(_))) {
                                 next.store(trials.len(), Relaxed);
                             }
@@ -414,6 +418,7 @@ impl Experiment {
             }
             Ok(())
         })?;
+        background.finish()?;
         let mut outcomes = Vec::new();
         let mut stopped = false;
         for (trial, outcome) in trials.iter().zip(ended.into_inner().expect("no holder of the lock panics")) {
@@ -425,7 +430,14 @@ impl Experiment {
         Ok((!stopped).then_some(outcomes))
     }
 
-    fn run_trial(&self, trial: &Trial, data: &Data, stop: &AtomicBool) -> Result<Option<Outcome>> {
+    /// What need not be there before it returns is written in the background.
+    fn run_trial(
+        &self,
+        trial: &Trial,
+        data: &Data,
+        background: &Background,
+        stop: &AtomicBool,
+    ) -> Result<Option<Outcome>> {
         let TrialRecord { id, group, config, .. } = &trial.record;
         let file = |name: &str| self.out.trial_file(id, name);
         let is_new = !file("trial.json").exists();
@@ -442,7 +454,8 @@ impl Experiment {
             return Ok(None);
         }
         fs::create_dir_all(self.out.trial_file(id, ""))?;
-        record::write_json(&file("trial.json"), &trial.record)?;
+        let (path, record) = (file("trial.json"), trial.record.clone());
+        background.later(move || record::write_json(&path, &record))?;
         let mut metrics = MetricsWriter::open(file("metrics.jsonl"))?;
         let ground = &self.grounds[self.groups[trial.group].ground];
         let training = Training {
@@ -467,13 +480,17 @@ impl Experiment {
         let outcome = training.run(&self.device.open()?, &mut metrics, Some(&saving), &bar, stop)?;
         drop(bar);
         let Some(outcome) = outcome else { return Ok(None) };
-        metrics.sync()?;
         let record = TrialRecord { outcome: Some(outcome.clone()), ..trial.record.clone() };
-        let lines = record::read_metrics(&file("metrics.jsonl"))?;
-        tensorboard::write(&self.out.path().join("tensorboard").join(id), &record, &lines)?;
-        record::write_json(&file("trial.json"), &record)?;
-        // What ended needs no checkpoint.
-        let _ = fs::remove_file(&saving.path);
+        let (events, path) = (self.out.path().join("tensorboard").join(id), file("trial.json"));
+        background.later(move || {
+            metrics.sync()?;
+            tensorboard::write(&events, &record, &record::read_metrics(metrics.path())?)?;
+            // The trial has ended once its outcome is there, with all else.
+            record::write_json(&path, &record)?;
+            // What ended needs no checkpoint.
+            let _ = fs::remove_file(&saving.path);
+            Ok(())
+        })?;
         self.console.line(&format!("{name}: {}", describe(&outcome)));
         match &outcome.cause {
             Some(cause) => tracing::info!(trial = id, cause, "diverged"),
@@ -578,6 +595,7 @@ fn resolve(comparison: &Comparison, mut settings: Settings) -> Result<Settings> 
         settings.dataset = vec![comparison.dataset.to_owned()];
     }
     if settings.model.is_empty() {
+        settings.norm = settings.norm.or(comparison.norm);
         settings.model = comparison.model.map(str::to_owned).into_iter().collect();
     }
     if settings.recipe.is_none() {
@@ -586,6 +604,9 @@ fn resolve(comparison: &Comparison, mut settings: Settings) -> Result<Settings> 
         }
         if settings.schedule.is_empty() {
             settings.schedule = texts(comparison.schedules);
+            if settings.steps.is_some() || settings.epochs.is_some() {
+                settings.schedule.iter_mut().for_each(|text| text.truncate(text.find(':').unwrap_or(text.len())));
+            }
         }
     }
     if settings.lr.is_empty() {
@@ -735,6 +756,7 @@ fn ground(dataset: Dataset, model: &str, data: &Data, settings: &Settings) -> Re
         steps,
         steps_per_epoch,
         evaluate_every,
+        constant_loss: data.constant_loss(),
         floor: data.floor(),
     };
     Ok(Ground { record, model, shape, dataset })
@@ -748,7 +770,7 @@ fn evaluation_interval(steps: u64, steps_per_epoch: u64, data: &Data, batch_size
         (Data::Images(images), _) => tenth.max(images.test.len().div_ceil(batch_size) as u64).min(steps_per_epoch),
         // Evaluating costs a third of training on as many characters.
         (Data::Text(text), Shape::Text { context, .. }) => {
-            tenth.max((text.test.len() / (context * batch_size * 3)) as u64).min(steps)
+            tenth.max((text.test.len() / (context * batch_size)) as u64).min(steps)
         }
         (Data::Text(_), Shape::Images(_)) => tenth,
     }

@@ -7,6 +7,7 @@
 //! A binary is a short table of what it compares, a [`Comparison`], and a call of [`main`]. All binaries have the same
 //! [`Options`] and write the same records ([`record`]).
 
+pub mod background;
 pub mod batches;
 pub mod checkpoint;
 pub mod console;

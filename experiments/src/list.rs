@@ -56,6 +56,9 @@ pub fn list(comparison: &Comparison) -> String {
     for schedule in comparison.schedules {
         text += &format!("  --schedule {schedule}\n");
     }
+    if let Some(norm) = comparison.norm {
+        text += &format!("  --norm {norm}\n");
+    }
     if !comparison.peaks.is_empty() {
         let peaks: Vec<String> = comparison.peaks.iter().map(|peak| format!("{peak:?}")).collect();
         text += &format!("  --lr {}\n", peaks.join(","));

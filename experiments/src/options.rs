@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
+    fmt, fs,
     num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
 };
@@ -73,7 +73,7 @@ pub struct Settings {
     #[arg(long, value_name = "LR,..", value_delimiter = ',', allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lr: Vec<f64>,
-    /// warmup: where the transformer normalises: pre, post or both [default: the model's own]
+    /// warmup: where the transformer normalises: pre, post or both [default: that of --model, else see --list]
     #[arg(long, value_name = "WHERE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm: Option<Norm>,
@@ -149,6 +149,16 @@ pub enum Norm {
     Post,
     /// One of each.
     Both,
+}
+
+impl fmt::Display for Norm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pre => "pre",
+            Self::Post => "post",
+            Self::Both => "both",
+        })
+    }
 }
 
 /// Options that cannot both be given: one on the command line replaces the other in the file.

@@ -196,6 +196,8 @@ pub struct Workload {
     pub steps_per_epoch: u64,
     /// Updates between two evaluations.
     pub evaluate_every: u64,
+    /// The loss of the best prediction that ignores the input: the entropy of the classes' shares in the test data.
+    pub constant_loss: f64,
     /// The least expected loss that any model can reach, where that is known.
     pub floor: Option<f64>,
 }
@@ -495,6 +497,11 @@ impl MetricsWriter {
         }
         self.len += line.len() as u64;
         Ok(())
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Bytes written.

@@ -22,7 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A train line is written for the first update, the last, and every update that is a multiple of this.
+/// A train line is written for the first update, the last, and every update that is a multiple of this. Losses are read then,
+/// so that a GPU need not wait for the host at each update.
 const TRAIN_LINE_EVERY: u64 = 10;
 
 /// What a training run needs.
@@ -110,6 +111,8 @@ impl Training<'_> {
         let mut clock = Clock::from_seconds(progress.outcome.seconds);
         let mut saved_at = progress.step;
         let mut saved = Instant::now();
+        // The losses of the latest updates that were not read yet; on the CPU they are there at once.
+        let mut unread: Vec<Tensor> = Vec::new();
         let save =
             |progress: &mut Progress, metrics: &MetricsWriter, prober: &Option<Prober>, optimizer: &AnyOptimizer| {
                 let Some(Saving { path, .. }) = saving else { return Ok(()) };
@@ -138,7 +141,7 @@ impl Training<'_> {
             if step == config.steps {
                 return Ok(Some(progress.outcome));
             }
-            if stop.load(Relaxed) {
+            if stop.load(Relaxed) && unread.is_empty() {
                 save(&mut progress, metrics, &prober, &optimizer)?;
                 return Ok(None);
             }
@@ -150,7 +153,7 @@ impl Training<'_> {
 
             clock.start();
             let (x, labels) = batches.train(step, device)?;
-            let (epoch, lr, step) = (step / steps_per_epoch, self.schedule.at(step), step + 1);
+            let step = step + 1;
             let is_recorded = step == 1 || step == config.steps || step % TRAIN_LINE_EVERY == 0;
             let noise = Some(Noise { seed: config.seed, step });
             let loss_of = |evaluation, probe: Option<&Probe>| {
@@ -171,8 +174,12 @@ impl Training<'_> {
                     (loss, Some(prober.after(step, watch, &probe)?))
                 }
             };
-            let loss = f64::from(loss.to_scalar::<f32>()?);
+            unread.push(loss);
             let is_timed = step == config.steps || step % config.evaluate_every == 0;
+            let is_saved = saving.is_some_and(|saving| step % saving.every == 0);
+            let is_read = device.is_cpu() || is_recorded || is_timed || is_saved || probed.is_some();
+            let losses: Vec<f32> =
+                if is_read { Tensor::stack(&std::mem::take(&mut unread), 0)?.to_vec1()? } else { Vec::new() };
             if is_timed {
                 device.synchronize()?;
             }
@@ -180,24 +187,34 @@ impl Training<'_> {
             (progress.step, progress.evaluated) = (step, false);
             (progress.outcome.steps, progress.outcome.seconds) = (step, seconds);
 
-            let diverged = !loss.is_finite() || loss > config.max_loss;
-            if is_recorded || diverged || probed.is_some() {
-                let grad_norm = match &probed {
-                    Some((_, norm)) => Some(*norm),
-                    None => optimizer.grad_norm().filter(|_| is_recorded),
-                };
-                metrics.write(&Metric::Train { step, epoch, loss, lr, grad_norm, seconds })?;
+            let mut grad_norm = match &probed {
+                Some((_, norm)) => Some(*norm),
+                None if is_recorded => optimizer.grad_norm()?,
+                None => None,
+            };
+            let mut probe = probed.map(|(probe, _)| probe);
+            let first = step + 1 - losses.len() as u64;
+            for (step_of_loss, loss) in (first..).zip(losses).map(|(at, loss)| (at, f64::from(loss))) {
+                let is_latest = step_of_loss == step;
+                let diverged = !loss.is_finite() || loss > config.max_loss;
+                if diverged || (is_latest && (is_recorded || probe.is_some())) {
+                    let grad_norm = if is_latest { grad_norm.take() } else { None };
+                    let (epoch, lr) = ((step_of_loss - 1) / steps_per_epoch, self.schedule.at(step_of_loss - 1));
+                    metrics.write(&Metric::Train { step: step_of_loss, epoch, loss, lr, grad_norm, seconds })?;
+                }
+                if let Some(probe) = probe.take_if(|_| is_latest) {
+                    metrics.write(&probe)?;
+                }
+                if diverged {
+                    progress.outcome.steps = step_of_loss;
+                    let bound = if loss.is_finite() { format!(", above {}", config.max_loss) } else { String::new() };
+                    let cause = format!("the training loss is {loss} at step {step_of_loss}{bound}");
+                    return Ok(Some(progress.outcome.diverge(cause)));
+                }
+                if is_latest {
+                    bar.step(step, loss);
+                }
             }
-            if let Some((probe, _)) = probed {
-                metrics.write(&probe)?;
-            }
-            if diverged {
-                let bound = if loss.is_finite() { format!(", above {}", config.max_loss) } else { String::new() };
-                return Ok(Some(
-                    progress.outcome.diverge(format!("the training loss is {loss} at step {step}{bound}")),
-                ));
-            }
-            bar.step(step, loss);
         }
     }
 }

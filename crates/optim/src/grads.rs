@@ -1,6 +1,6 @@
 //! What is done to gradients before a rule sees them: norms, clipping, accumulation.
 
-use crate::backend::{self, Addition};
+use crate::backend::{self, Addition, Tables};
 use crate::error::{Error, Result};
 use candle_core::{DType, Tensor, Var};
 
@@ -28,17 +28,18 @@ impl Clip {
     }
 }
 
-/// The square root of the sum of squares over all tensors; the same bits for any number of threads. With a weight, each
-/// value is first multiplied by that of the weight.
+/// The square root of the sum of squares over all tensors, which are on one device; the same bits for any number of threads.
+/// With a weight, each value is first multiplied by that of the weight. On a GPU this waits for the result.
 ///
 /// # Errors
 /// A tensor that is not of floating point.
 pub fn global_norm<'a>(tensors: impl IntoIterator<Item = (&'a Tensor, Option<&'a Tensor>)>) -> Result<f64> {
-    let mut total = 0.0;
-    for (tensor, weight) in tensors {
-        total += backend::squared_norm(&tensor.contiguous()?, weight)?;
-    }
-    Ok(total.sqrt())
+    let contiguous = |(tensor, weight): (&Tensor, Option<&Tensor>)| {
+        Ok((tensor.contiguous()?, weight.map(Tensor::contiguous).transpose()?))
+    };
+    let tensors = tensors.into_iter().map(contiguous).collect::<Result<Vec<_>>>()?;
+    let tensors: Vec<_> = tensors.iter().map(|(tensor, weight)| (tensor, weight.as_ref())).collect();
+    Ok(backend::global_norm(&mut Tables::default(), &tensors, 1.0, f64::INFINITY)?.read()?)
 }
 
 /// Sums of gradients over micro-batches, in f32 (f64 for f64 gradients).
@@ -46,6 +47,7 @@ pub fn global_norm<'a>(tensors: impl IntoIterator<Item = (&'a Tensor, Option<&'a
 pub(crate) struct Accumulator {
     sums: Vec<Option<Var>>,
     pub count: u64,
+    tables: Tables,
 }
 
 impl Accumulator {
@@ -55,14 +57,16 @@ impl Accumulator {
         let mut additions = Vec::new();
         for (sum, grad) in self.sums.iter_mut().zip(grads) {
             let Some(grad) = grad else { continue };
-            let dtype = if grad.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-            let grad = grad.to_dtype(dtype)?;
             match sum {
-                Some(to) => additions.push(Addition { to, addend: grad.contiguous()?, scale: 1.0, adaptive: false }),
-                None => *sum = Some(Var::from_tensor(&grad.force_contiguous()?)?),
+                Some(to) => additions.push(Addition { to, addend: grad, scale: 1.0, by_norm: None, adaptive: false }),
+                None => {
+                    let dtype = if grad.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+                    let first = if grad.dtype() == dtype { grad.force_contiguous()? } else { grad.to_dtype(dtype)? };
+                    *sum = Some(Var::from_tensor(&first)?);
+                }
             }
         }
-        backend::add(additions)?;
+        backend::add(&mut self.tables, additions)?;
         self.count += 1;
         Ok(())
     }

@@ -48,6 +48,10 @@
 //! # Ok(()) }
 //! ```
 
+// The checks of devices name this crate as its users do.
+#[cfg(test)]
+extern crate self as optim;
+
 mod backend;
 mod error;
 mod grads;

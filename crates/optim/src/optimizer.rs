@@ -1,8 +1,8 @@
 //! The optimizer: groups of parameters, their state, and the step.
 
-use crate::backend::{self, Addition, Pass, State, Update};
+use crate::backend::{self, Addition, Norm, Pass, State, Tables, Update};
 use crate::error::{Error, Result};
-use crate::grads::{Accumulator, Clip, global_norm};
+use crate::grads::{Accumulator, Clip};
 use crate::group::{Group, named_params};
 use crate::rule::{Kernel, Rule};
 use crate::schedule::Schedule;
@@ -18,6 +18,15 @@ use std::collections::{HashMap, HashSet};
 /// gradient is left alone wholly: no decay, no change of state, and it is not counted as an update of that parameter.
 ///
 /// bf16 and f16 parameters keep their state in f32.
+///
+/// All parameters are on one device, and the state beside them. On a GPU a step is one launch per 256 tensors of a kind (two
+/// more for clipping by norm, two for a trust ratio) and copies nothing to the host: clip factor, norms and trust ratios
+/// stay on the device. [`grad_norm`](Self::grad_norm) and [`state_dict`](Self::state_dict) wait for it.
+///
+/// Learning rate and step-dependent scalars are in small tables on the device that a step refreshes from the host before its
+/// launches, and which keep their addresses on CUDA. So a step's launches can be captured in a CUDA graph, with gradients that
+/// keep their addresses and after a step that made the state; but what the host uploads is not part of a graph: a replay
+/// repeats the step with the learning rate and bias corrections of its capture.
 #[derive(Debug)]
 pub struct Stepper<R> {
     pub(crate) groups: Vec<Active<R>>,
@@ -25,8 +34,10 @@ pub struct Stepper<R> {
     pub(crate) has_names: bool,
     clip: Option<Clip>,
     measure_grad_norm: bool,
-    grad_norm: Option<f64>,
+    grad_norm: Option<Norm>,
     master_copies: bool,
+    stochastic_rounding: Option<u64>,
+    tables: Tables,
     pub(crate) accumulated: Accumulator,
     /// Of SAM, between its two steps: the group and index of each perturbed parameter with its value before.
     pub(crate) perturbed: Option<Vec<(usize, usize, Tensor)>>,
@@ -61,10 +72,13 @@ impl Parameter {
         if !matches!(dtype, DType::F32 | DType::F64 | DType::BF16 | DType::F16) {
             return Err(problem(format!("its type is {dtype:?}, but must be f32, f64, bf16 or f16")));
         }
+        if dtype == DType::F64 && var.device().is_metal() {
+            return Err(problem("its type is F64, which Metal does not have".to_string()));
+        }
         if !var.is_contiguous() {
             return Err(problem(format!("its layout is not contiguous: strides {:?}", var.stride())));
         }
-        let (address, state) = (backend::storage_address(&var), State::new(dtype));
+        let (address, state) = (backend::storage_address(&var), State::new(&var));
         Ok(Self { name, var, address, frozen: false, updates: 0, kernel: None, state })
     }
 
@@ -94,19 +108,12 @@ impl Parameter {
     /// Makes the state fit the kernel: slots that it has keep their values, others start at 0.
     fn fit(&mut self, kernel: &'static Kernel, master_copy: bool) -> Result<()> {
         let same = self.kernel.is_some_and(|k| std::ptr::eq(k, kernel) || k.slots == kernel.slots);
-        let len = self.var.elem_count();
-        let old = self.kernel.map_or(&[][..], |k| k.slots);
         if !same {
-            match &mut self.state {
-                State::F32(buffers) => buffers.fit(old, kernel.slots, len),
-                State::F64(buffers) => buffers.fit(old, kernel.slots, len),
-            }
+            self.state.fit(&self.var, self.kernel.map_or(&[][..], |k| k.slots), kernel.slots)?;
         }
         self.kernel = Some(kernel);
-        if let (true, DType::BF16 | DType::F16, State::F32(b)) = (master_copy, self.var.dtype(), &mut self.state)
-            && b.master.is_none()
-        {
-            b.master = Some(self.var.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?);
+        if master_copy && matches!(self.var.dtype(), DType::BF16 | DType::F16) {
+            self.state.keep_master(&self.var)?;
         }
         Ok(())
     }
@@ -116,7 +123,7 @@ impl<R: Rule + Clone> Stepper<R> {
     /// An optimizer of all variables of a `VarMap` (of floating point), by their names.
     ///
     /// # Errors
-    /// A hyperparameter out of range; variables that share storage.
+    /// A hyperparameter out of range; variables that share storage or are on different devices.
     pub fn named(varmap: &VarMap, config: R) -> Result<Self> {
         Self::from_groups(vec![Group::new(named_params(varmap), config)])
     }
@@ -124,8 +131,9 @@ impl<R: Rule + Clone> Stepper<R> {
     /// An optimizer of groups with hyperparameters and schedules of their own.
     ///
     /// # Errors
-    /// No group; a hyperparameter out of range; a parameter of a type other than f32, f64, bf16, f16; a name given twice;
-    /// parameters that share storage (a tied weight is to be given once).
+    /// No group; a hyperparameter out of range; a parameter of a type other than f32, f64, bf16, f16, or that is not
+    /// contiguous; a name given twice; parameters that share storage (a tied weight is to be given once) or are on different
+    /// devices.
     pub fn from_groups(groups: Vec<Group<R>>) -> Result<Self> {
         if groups.is_empty() {
             return Err(Error::Order("an optimizer needs at least one group, which may be empty"));
@@ -138,6 +146,8 @@ impl<R: Rule + Clone> Stepper<R> {
             measure_grad_norm: false,
             grad_norm: None,
             master_copies: false,
+            stochastic_rounding: None,
+            tables: Tables::default(),
             accumulated: Accumulator::default(),
             perturbed: None,
         };
@@ -174,6 +184,12 @@ impl<R: Rule + Clone> Stepper<R> {
         }
         if let Some(other) = self.all_params().find(|other| other.address == parameter.address) {
             return Err(Error::Tied { first: other.name.clone(), second: parameter.name });
+        }
+        if let Some(other) = self.all_params().next().filter(|o| !o.var.device().same_device(parameter.var.device())) {
+            let (first, this) = (other.var.device().location(), parameter.var.device().location());
+            let problem =
+                format!("it is on {this:?}, but `{}` is on {first:?}: an optimizer has one device", other.name);
+            return Err(Error::Parameter { name: parameter.name, problem });
         }
         if let Some(group) = self.groups.last_mut() {
             group.params.push(parameter);
@@ -247,15 +263,27 @@ impl<R: Rule + Clone> Stepper<R> {
         Ok(())
     }
 
+    /// Rounds bf16 parameters that have no master copy stochastically, or ends it with `None`: a value between two neighbours
+    /// goes to either with a probability of how close it is, so that small updates are right on average instead of lost. The
+    /// random numbers are a function of the seed, the parameter's name, its count of updates and the element, the same on
+    /// every device.
+    pub fn set_stochastic_rounding(&mut self, seed: Option<u64>) {
+        self.stochastic_rounding = seed;
+    }
+
     /// Measures the global gradient norm at every step, for [`grad_norm`](Self::grad_norm); it costs a pass over the
     /// gradients. Clipping by norm measures it anyway.
     pub fn measure_grad_norm(&mut self, on: bool) {
         self.measure_grad_norm = on;
     }
 
-    /// The global gradient norm of the latest step, before clipping, where it was measured.
-    pub fn grad_norm(&self) -> Option<f64> {
-        self.grad_norm
+    /// The global gradient norm of the latest step, before clipping, where it was measured. A step leaves it on the device;
+    /// this waits for it.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn grad_norm(&self) -> Result<Option<f64>> {
+        Ok(self.grad_norm.as_ref().map(Norm::read).transpose()?)
     }
 
     /// How many steps were made.
@@ -367,17 +395,18 @@ impl<R: Rule + Clone> Stepper<R> {
         if moved.is_empty() {
             return Err(self.no_gradient());
         }
-        let norms = moved.iter().map(|(_, _, var, grad, s)| (grad, s.adaptive.then_some(var.as_tensor())));
-        let norm = global_norm(norms)?;
+        let weighted = moved.iter().map(|(_, _, var, grad, s)| (grad, s.adaptive.then_some(var.as_tensor())));
+        let norm = backend::global_norm(&mut self.tables, &weighted.collect::<Vec<_>>(), 1.0, f64::INFINITY)?;
         let copies = moved.iter().map(|(g, p, var, ..)| Ok((*g, *p, var.force_contiguous()?)));
         let copies = copies.collect::<Result<Vec<_>>>()?;
         let additions = moved.into_iter().map(|(_, _, to, addend, sharpness)| Addition {
             to,
             addend,
-            scale: sharpness.rho / (norm + 1e-12),
+            scale: sharpness.rho,
+            by_norm: Some((norm.clone(), 1e-12)),
             adaptive: sharpness.adaptive,
         });
-        backend::add(additions.collect())?;
+        backend::add(&mut self.tables, additions.collect())?;
         self.perturbed = Some(copies);
         Ok(())
     }
@@ -424,14 +453,18 @@ impl<R: Rule + Clone> Stepper<R> {
             let unfrozen = self.all_params().any(|p| !p.frozen);
             return if unfrozen { Err(self.no_gradient()) } else { Ok(()) };
         }
-        let by_norm = matches!(self.clip, Some(Clip::GlobalNorm(_)));
-        let norm = (by_norm || self.measure_grad_norm)
-            .then(|| Ok::<_, Error>(scale * global_norm(grads.iter().flatten().map(|g| (g, None)))?))
-            .transpose()?;
-        let grad_scale = match (self.clip, norm) {
+        let read_backs = backend::read_backs();
+        let max = if let Some(Clip::GlobalNorm(max)) = self.clip { Some(max) } else { None };
+        let norm = if max.is_some() || self.measure_grad_norm {
+            let all: Vec<_> = grads.iter().flatten().map(|grad| (grad, None)).collect();
+            Some(backend::global_norm(&mut self.tables, &all, scale, max.unwrap_or(f64::INFINITY))?)
+        } else {
+            None
+        };
+        let grad_scale = match (max, &norm) {
             // A norm of NaN makes every gradient NaN, as in PyTorch, rather than hide the failure.
-            (Some(Clip::GlobalNorm(max)), Some(norm)) if norm.is_nan() => scale * (max / norm),
-            (Some(Clip::GlobalNorm(max)), Some(norm)) => scale * (max / (norm + 1e-6)).min(1.0),
+            (Some(max), Some(Norm::Host(norm))) if norm.is_nan() => scale * (max / norm),
+            (Some(max), Some(Norm::Host(norm))) => scale * (max / (norm + 1e-6)).min(1.0),
             _ => scale,
         };
         let clip_value = if let Some(Clip::Value(max)) = self.clip { max } else { f64::INFINITY };
@@ -449,16 +482,31 @@ impl<R: Rule + Clone> Stepper<R> {
                 parameter.fit(kernel, self.master_copies)?;
                 let t = parameter.updates + 1;
                 let scalars = scalars.entry(t).or_insert_with(|| rule.scalars(t)).clone();
+                let is_rounded = parameter.var.dtype() == DType::BF16 && !parameter.state.has_master();
+                let seed = self.stochastic_rounding.filter(|_| is_rounded);
+                let noise = seed.map(|seed| noise_key(seed, &parameter.name, t));
                 let (param, state) = (&parameter.var, &mut parameter.state);
-                updates.push(Update { param, grad, state, kernel, scalars, pass, ratio: rule.trust_ratio() });
+                updates.push(Update { param, grad, state, kernel, scalars, pass, ratio: rule.trust_ratio(), noise });
                 parameter.updates = t;
             }
         }
-        backend::step(updates)?;
+        backend::step(&mut self.tables, updates, norm.as_ref().filter(|_| max.is_some()))?;
+        debug_assert_eq!(read_backs, backend::read_backs(), "a step waits for nothing on the device");
         self.grad_norm = norm;
         self.step += 1;
         Ok(())
     }
+}
+
+/// The key of the random numbers of a parameter's update.
+fn noise_key(seed: u64, name: &str, t: u64) -> u64 {
+    let mix = |x: u64| {
+        let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    };
+    let of_name = name.bytes().fold(seed, |key, byte| mix(key ^ u64::from(byte)).wrapping_add(0x9E37_79B9_7F4A_7C15));
+    mix(of_name ^ t)
 }
 
 impl<R: Rule + Clone> Optimizer for Stepper<R> {

@@ -92,6 +92,9 @@ pub trait Slots<R>: Array<R> {
     /// Calls `f(i, state of element i)` for `i` in `0..n` and stores what it returns. Slot `k` of element `i` is
     /// `slots[k][i]`.
     fn update_each(slots: &mut [&mut [R]; MAX_SLOTS], n: usize, f: impl FnMut(usize, Self) -> Self);
+
+    /// The same for the `N` elements from `at` on, `i` in `0..N`.
+    fn update_block<const N: usize>(slots: &mut [&mut [R]; MAX_SLOTS], at: usize, f: impl FnMut(usize, Self) -> Self);
 }
 
 // A loop per number of slots over plain local slices of known length: this is what the compiler vectorises; a loop
@@ -107,6 +110,21 @@ macro_rules! slots {
                     let updated = f(i, [$($slot[i]),*]);
                     $($slot[i] = updated[$k];)*
                 }
+            }
+
+            #[inline(always)]
+            #[allow(unused_variables, reason = "for 0 slots")]
+            fn update_block<const N: usize>(
+                slots: &mut [&mut [R]; MAX_SLOTS],
+                at: usize,
+                mut f: impl FnMut(usize, Self) -> Self,
+            ) {
+                $(let mut $slot: [R; N] = std::array::from_fn(|i| slots[$k][at..at + N][i]);)*
+                for i in 0..N {
+                    let updated = f(i, [$($slot[i]),*]);
+                    $($slot[i] = updated[$k];)*
+                }
+                $(slots[$k][at..at + N].copy_from_slice(&$slot);)*
             }
         }
     };

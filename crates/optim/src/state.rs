@@ -1,10 +1,10 @@
 //! The state of an optimizer as named tensors, and as a safetensors file.
 
-use crate::backend::{Buffers, State};
+use crate::backend::State;
 use crate::error::{Error, Result};
 use crate::optimizer::{Parameter, Stepper};
 use crate::rule::{Kernel, Rule};
-use candle_core::{DType, Device, Shape, Tensor, WithDType};
+use candle_core::{DType, Device, Shape, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use std::collections::{BTreeMap, HashMap};
@@ -92,26 +92,28 @@ impl StateDict {
         text.parse().map_err(|_| mismatch(format!("`{key}` is `{text}`, which is not a count")))
     }
 
-    /// A tensor's values, checked against what the optimizer has.
-    fn values<T: WithDType>(&self, key: &str, shape: &Shape) -> Result<Vec<T>> {
+    /// A tensor, checked against what the optimizer has.
+    fn tensor(&self, key: &str, shape: &Shape, dtype: DType) -> Result<&Tensor> {
         let tensor = self.tensors.get(key).ok_or_else(|| mismatch(format!("`{key}` is missing")))?;
         if tensor.shape() != shape {
             let found = tensor.shape();
             return Err(mismatch(format!("`{key}` has the shape {found:?}, but the optimizer has {shape:?}")));
         }
-        if tensor.dtype() != T::DTYPE {
-            let (found, expected) = (tensor.dtype(), T::DTYPE);
-            return Err(mismatch(format!("`{key}` has the type {found:?}, but the optimizer has {expected:?}")));
+        if tensor.dtype() != dtype {
+            let found = tensor.dtype();
+            return Err(mismatch(format!("`{key}` has the type {found:?}, but the optimizer has {dtype:?}")));
         }
-        Ok(tensor.flatten_all()?.to_vec1()?)
+        Ok(tensor)
     }
 
-    fn buffers<R: WithDType>(&self, name: &str, kernel: &Kernel, shape: &Shape) -> Result<Buffers<R>> {
-        let slot = |slot: &&str| self.values(&format!("{name}.{slot}"), shape);
-        let slots = kernel.slots.iter().map(slot).collect::<Result<_>>()?;
-        let master = format!("{name}.{MASTER}");
-        let master = self.tensors.contains_key(&master).then(|| self.values(&master, shape)).transpose()?;
-        Ok(Buffers { slots, master, direction: Vec::new() })
+    fn state(&self, parameter: &Parameter, kernel: &Kernel) -> Result<State> {
+        let Parameter { name, var, .. } = parameter;
+        let dtype = if var.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let tensor = |slot: &str| self.tensor(&format!("{name}.{slot}"), var.shape(), dtype).cloned();
+        let slots = kernel.slots.iter().map(|slot| tensor(slot)).collect::<Result<_>>()?;
+        // A parameter in full precision has no master copy: the key is then one too many.
+        let has_master = dtype == DType::F32 && self.tensors.contains_key(&format!("{name}.{MASTER}"));
+        Ok(State::with(var, slots, has_master.then(|| tensor(MASTER)).transpose()?)?)
     }
 }
 
@@ -122,20 +124,6 @@ fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
         DType::F64 => flat.to_vec1::<f64>()?.iter().flat_map(|x| x.to_le_bytes()).collect(),
         _ => flat.to_vec1::<i64>()?.iter().flat_map(|x| x.to_le_bytes()).collect(),
     })
-}
-
-fn add_buffers<R: WithDType>(
-    tensors: &mut BTreeMap<String, Tensor>,
-    parameter: &Parameter,
-    kernel: &Kernel,
-    buffers: &Buffers<R>,
-) -> Result<()> {
-    let master = buffers.master.iter().map(|m| (MASTER, m));
-    for (slot, values) in kernel.slots.iter().copied().zip(&buffers.slots).chain(master) {
-        let tensor = Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?;
-        tensors.insert(format!("{}.{slot}", parameter.name), tensor);
-    }
-    Ok(())
 }
 
 impl<R: Rule + Clone> Stepper<R> {
@@ -169,9 +157,10 @@ impl<R: Rule + Clone> Stepper<R> {
             let count = Tensor::new(parameter.updates as i64, &Device::Cpu)?;
             tensors.insert(format!("{}.{STEP}", parameter.name), count);
             if let Some(kernel) = parameter.kernel {
-                match &parameter.state {
-                    State::F32(buffers) => add_buffers(&mut tensors, parameter, kernel, buffers)?,
-                    State::F64(buffers) => add_buffers(&mut tensors, parameter, kernel, buffers)?,
+                let (slots, master) = parameter.state.tensors(&parameter.var)?;
+                let master = master.into_iter().map(|master| (MASTER, master));
+                for (slot, values) in kernel.slots.iter().copied().zip(slots).chain(master) {
+                    tensors.insert(format!("{}.{slot}", parameter.name), values);
                 }
             }
         }
@@ -203,21 +192,16 @@ impl<R: Rule + Clone> Stepper<R> {
         for group in &self.groups {
             let kernel = group.rule.kernel();
             for parameter in &group.params {
-                let (name, shape) = (&parameter.name, parameter.var.shape());
-                let key = format!("{name}.{STEP}");
-                let [updates] = state.values::<i64>(&key, &Shape::from(()))?[..] else { unreachable!("one element") };
+                let key = format!("{}.{STEP}", parameter.name);
+                let updates: i64 = state.tensor(&key, &Shape::from(()), DType::I64)?.to_scalar()?;
                 let updates = u64::try_from(updates).map_err(|_| mismatch(format!("`{key}` is {updates}")))?;
                 used += 1;
-                let mut buffers = State::new(parameter.var.dtype());
+                let mut own = State::new(&parameter.var);
                 if updates > 0 {
-                    buffers = match buffers {
-                        State::F32(_) => State::F32(state.buffers(name, kernel, shape)?),
-                        State::F64(_) => State::F64(state.buffers(name, kernel, shape)?),
-                    };
-                    let master = matches!(&buffers, State::F32(b) if b.master.is_some());
-                    used += kernel.slots.len() + usize::from(master);
+                    own = state.state(parameter, kernel)?;
+                    used += kernel.slots.len() + usize::from(own.has_master());
                 }
-                loaded.push((updates, (updates > 0).then_some(kernel), buffers));
+                loaded.push((updates, (updates > 0).then_some(kernel), own));
             }
         }
         if used != state.tensors.len() {
@@ -229,8 +213,8 @@ impl<R: Rule + Clone> Stepper<R> {
             }));
         }
         let params = self.groups.iter_mut().flat_map(|g| &mut g.params);
-        for (parameter, (updates, kernel, buffers)) in params.zip(loaded) {
-            (parameter.updates, parameter.kernel, parameter.state) = (updates, kernel, buffers);
+        for (parameter, (updates, kernel, own)) in params.zip(loaded) {
+            (parameter.updates, parameter.kernel, parameter.state) = (updates, kernel, own);
         }
         self.step = step;
         Ok(())

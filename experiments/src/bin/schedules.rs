@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         model: None,
         optimizers: &["adamw:lr=2e-3"],
         schedules: &["constant", "step", "cosine", "warmup_cosine"],
+        norm: None,
         peaks: &[],
         steps: None,
         own: &["--tune", "--space"],

@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         model: None,
         optimizers: &["sgd:lr=0.05,momentum=0.9", "adam:lr=2e-3", "adamw:lr=2e-3"],
         schedules: &["cosine"],
+        norm: None,
         peaks: &[],
         steps: None,
         own: &["--tune", "--space"],

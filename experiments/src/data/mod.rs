@@ -171,6 +171,18 @@ impl Data {
         }
     }
 
+    /// The loss of the best prediction that ignores the input, in nats: the entropy of the shares that the answers have in
+    /// the test part. A model that has learned anything is below it.
+    pub fn constant_loss(&self) -> f64 {
+        let mut counts = vec![0usize; self.classes()];
+        match self {
+            Self::Images(data) => data.test.labels.iter().for_each(|&label| counts[label as usize] += 1),
+            Self::Text(data) => data.test.iter().for_each(|&token| counts[token as usize] += 1),
+        }
+        let shares = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / self.test_len() as f64);
+        shares.map(|share| -share * share.ln()).sum()
+    }
+
     /// The same kind of data for choosing hyperparameters, made of nine tenths of the training part for training and the
     /// other tenth for testing. Nothing of it is from the test part, so what is chosen by it has not seen that.
     ///

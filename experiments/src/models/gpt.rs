@@ -74,17 +74,36 @@ impl Config {
         }
     }
 
-    /// The deviation of initial weights: GPT-2's, by which each of the `2 layers` additions to the stream of features
-    /// contributes the same variance.
-    fn projection_std(&self) -> f64 {
-        STD / (2.0 * self.layers as f64).sqrt()
+    /// The deviation of an initial weight of `rows` by `columns`.
+    fn std(&self, rows: usize, columns: usize) -> f64 {
+        match self.norm {
+            Norm::Pre => STD,
+            Norm::Post => (2.0 / (rows + columns) as f64).sqrt(),
+        }
+    }
+
+    /// The deviation of an initial weight of a projection into the stream of features.
+    fn projection_std(&self, columns: usize) -> f64 {
+        match self.norm {
+            // GPT-2's: the 2 layers additions to the stream have one variance in all, however many there are.
+            Norm::Pre => STD / (2.0 * self.layers as f64).sqrt(),
+            Norm::Post => self.std(self.width, columns),
+        }
+    }
+
+    /// The deviation of an initial embedding.
+    fn embedding_std(&self) -> f64 {
+        match self.norm {
+            Norm::Pre => STD,
+            Norm::Post => 1.0 / (self.width as f64).sqrt(),
+        }
     }
 }
 
 /// Of layer norms.
 const EPS: f64 = 1e-5;
 
-/// The deviation of initial weights (Radford et al. 2018).
+/// The deviation of initial weights of a pre-norm model (Radford et al. 2018).
 const STD: f64 = 0.02;
 
 pub(super) fn check(config: &ModelConfig) -> std::result::Result<(), String> {
@@ -99,10 +118,16 @@ pub(super) fn check(config: &ModelConfig) -> std::result::Result<(), String> {
 /// Embeddings of the characters and of their places, blocks, and logits by the embeddings of the characters again. No layer
 /// has a bias.
 ///
-/// Initial weights are normal with deviation 0.02, those of a block's two projections into the stream
-/// `0.02 / sqrt(2 layers)`; norms begin at 1.
+/// Norms begin at 1, and all other weights are normal. Each place of the norms has the initial deviations that it is known with:
+///
+/// - pre (GPT-2, nanoGPT): 0.02, and `0.02 / sqrt(2 layers)` for a block's two projections into the stream;
+/// - post (Vaswani et al. 2017; Xiong et al. 2020, arXiv:2002.04745): `sqrt(2 / (fan in + fan out))` (Glorot & Bengio 2010), query, key
+///   and value each on their own, and `1 / sqrt(width)` for embeddings, which are multiplied by `sqrt(width)` on their way in.
+///   What a block adds is then as large as what it is added to; GPT-2's would make it so small that its place hardly matters.
 pub(super) struct Gpt {
     context: usize,
+    /// What embeddings are multiplied by.
+    scale: f64,
     token: Tensor,
     position: Tensor,
     dropout: Dropout,
@@ -115,9 +140,13 @@ impl Gpt {
     pub(super) fn build(config: &ModelConfig, vocabulary: usize, vb: VarBuilder) -> Result<Box<dyn Model>> {
         let config = Config::of(config);
         let embedding = vb.pp("embedding");
-        let table = |rows, name| embedding.get_with_hints((rows, config.width), name, normal(STD));
+        let table = |rows, name| embedding.get_with_hints((rows, config.width), name, normal(config.embedding_std()));
         Ok(Box::new(Self {
             context: config.context,
+            scale: match config.norm {
+                Norm::Pre => 1.0,
+                Norm::Post => (config.width as f64).sqrt(),
+            },
             token: table(vocabulary, "token")?,
             position: table(config.context, "position")?,
             dropout: Dropout::new(config.dropout, "embedding"),
@@ -138,7 +167,10 @@ impl Model for Gpt {
         }
         let width = self.token.dim(1)?;
         let tokens = self.token.index_select(&x.flatten_all()?, 0)?.reshape((n, context, width))?;
-        let x = tokens.broadcast_add(&self.position.narrow(0, 0, context)?)?.reshape((n * context, width))?;
+        let mut x = tokens.broadcast_add(&self.position.narrow(0, 0, context)?)?.reshape((n * context, width))?;
+        if self.scale != 1.0 {
+            x = (x * self.scale)?;
+        }
         pass.activation("embedding", &x)?;
         let mut x = self.dropout.forward(&x, pass)?;
         for block in &self.blocks {
@@ -179,11 +211,11 @@ impl Block {
             heads: config.heads,
             norm: config.norm,
             attention_norm: norm_weight(width, &vb.pp("attention.norm"))?,
-            qkv: weight(3 * width, width, "attention.qkv", STD)?,
-            projection: weight(width, width, "attention.projection", config.projection_std())?,
+            qkv: weight(3 * width, width, "attention.qkv", config.std(width, width))?,
+            projection: weight(width, width, "attention.projection", config.projection_std(width))?,
             mlp_norm: norm_weight(width, &vb.pp("mlp.norm"))?,
-            expand: weight(4 * width, width, "mlp.expand", STD)?,
-            contract: weight(width, 4 * width, "mlp.contract", config.projection_std())?,
+            expand: weight(4 * width, width, "mlp.expand", config.std(4 * width, width))?,
+            contract: weight(width, 4 * width, "mlp.contract", config.projection_std(4 * width))?,
             dropouts: [dropout("attention.probabilities"), dropout("attention"), dropout("mlp")],
             name,
         })
@@ -276,19 +308,30 @@ mod tests {
     }
 
     #[test]
-    fn initial_weights_are_nano_gpts() {
-        let (parameters, _) = build("gpt", 65);
-        for (name, var) in parameters.trainable() {
-            let values = values(&var);
-            let deviation = (values.iter().map(|x| f64::from(x * x)).sum::<f64>() / values.len() as f64).sqrt();
-            let expected = match name.as_str() {
-                name if name.contains("norm") => 1.0,
-                name if name.contains("projection") || name.contains("contract") => 0.02 / 8f64.sqrt(),
-                _ => 0.02,
-            };
-            // Five standard errors.
-            let tolerance = 5.0 / (2.0 * values.len() as f64).sqrt();
-            assert!((deviation / expected - 1.0).abs() < tolerance, "{name}: {deviation} is not {expected}");
+    fn initial_weights_are_nano_gpts_or_glorots() {
+        let pre = |name: &str| match name {
+            name if name.contains("norm") => 1.0,
+            name if name.contains("projection") || name.contains("contract") => 0.02 / 8f64.sqrt(),
+            _ => 0.02,
+        };
+        let post = |name: &str| match name {
+            name if name.contains("norm") => 1.0,
+            name if name.contains("mlp") => (2.0 / (128.0 + 512.0f64)).sqrt(),
+            _ => 1.0 / 128f64.sqrt(),
+        };
+        for (text, expected) in [("gpt", pre as fn(&str) -> f64), ("gpt:norm=post", post)] {
+            let (parameters, _) = build(text, 65);
+            for (name, var) in parameters.trainable() {
+                let values = values(&var);
+                let deviation = (values.iter().map(|x| f64::from(x * x)).sum::<f64>() / values.len() as f64).sqrt();
+                let expected = expected(&name);
+                // Five standard errors.
+                let tolerance = 5.0 / (2.0 * values.len() as f64).sqrt();
+                assert!(
+                    (deviation / expected - 1.0).abs() < tolerance,
+                    "{text}: {name}: {deviation} is not {expected}"
+                );
+            }
         }
         // Nothing is known yet: the loss is that of guessing.
         let loss = cross_entropy(

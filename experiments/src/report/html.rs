@@ -35,6 +35,7 @@ th,td{padding:.35rem .7rem;text-align:left;vertical-align:top;border-bottom:1px 
 tr:last-child>*{border-bottom:0}
 thead th{background:var(--box);font-weight:600;white-space:nowrap;vertical-align:bottom}
 tbody th{font-weight:600;min-width:9rem}
+td:not(.n){min-width:9rem}
 td.n,th.n{text-align:right;white-space:nowrap;overflow-wrap:normal}
 td a{color:inherit;text-decoration:underline dotted;text-decoration-color:var(--soft);text-underline-offset:3px}
 td small{display:block;color:var(--soft);font-size:.82em}
@@ -50,7 +51,9 @@ code{font-size:.92em}
 body{max-width:none;padding:0;font-size:10.5pt}nav{display:none}
 .panels{grid-template-columns:repeat(3,1fr)}.panels.few{grid-template-columns:repeat(2,1fr)}
 .panels svg,tr,.legend,pre{break-inside:avoid}h2,h3,.row-title{break-after:avoid}
-.scroll{overflow:visible;border:0}a{color:inherit;text-decoration:none}td a{text-decoration:none}
+.scroll{overflow:visible;border:0}table{font-size:8pt}th,td{padding:.25rem .4rem}thead th{white-space:normal}
+tbody th,td:not(.n){min-width:6rem}
+a{color:inherit;text-decoration:none}td a{text-decoration:none}
 details.drawn::details-content{content-visibility:visible;block-size:auto}
 }
 "#;
@@ -96,7 +99,7 @@ fn row_of_panels(figure: &str, row: &Row) -> Result<Markup> {
     let keys = row.legend.iter().map(|key| anyhow::Ok((key.svg()?, key.name.as_str()))).collect::<Result<Vec<_>>>()?;
     Ok(html! {
         @if !row.title.is_empty() { p.row-title { (row.title) } }
-        div class=(if panels.len() < 3 { "panels few" } else { "panels" }) {
+        div class=(if panels.len() % 3 != 0 { "panels few" } else { "panels" }) {
             @for svg in &panels { div { (PreEscaped(svg)) } }
         }
         @if !keys.is_empty() {

@@ -17,9 +17,13 @@ mod trials;
 mod tuning;
 mod warmup;
 
-use crate::{plot::Figure, record::Run};
+use crate::{
+    plot::Figure,
+    record::{Run, Workload},
+};
 use anyhow::{Result, bail, ensure};
 use curves::By;
+use html::Cell;
 use maud::{Markup, html};
 use results::Pairs;
 use subject::{Problem, Subject, facets, problems};
@@ -86,7 +90,7 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
         h1 { (title) }
         div.answer {
             @for (problem, pairs) in problems.iter().zip(&pairs) {
-                @if let Some(answer) = warmup::answer(problem, several) { p { (answer) } }
+                @for answer in warmup::answer(problem, several) { p { (answer) } }
                 p { (results::answer(problem, pairs, several)) }
             }
             @if let Some(answer) = profiles.as_ref().and_then(Profiles::answer) { p { (answer) } }
@@ -94,6 +98,7 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
         nav aria-label="Contents" { ul {
             @for (i, problem) in problems.iter().enumerate() { li { a href=(format!("#problem-{i}")) { (problem.title) } } }
             @if profiles.is_some() { li { a href="#profiles" { "Over all problems" } } }
+            li { a href="#settings" { "Settings" } }
             li { a href="#runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } } }
             li { a href="#trials" { "All trials" } }
         } }
@@ -103,6 +108,8 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
             (html::figure(&profiles.figure(), &profiles.caption())?)
             (profiles.table())
         }
+        h2 id="settings" { "Settings" }
+        (settings(&problems))
         h2 id="runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } }
         @for (i, run) in runs.iter().enumerate() {
             @if runs.len() > 1 { h3 { (subject::run_name(runs, i)) } }
@@ -153,7 +160,10 @@ pub fn pictures(run: &Run) -> Result<Vec<(String, String)>> {
         }
         "warmup" => {
             figures.push(("warmup", warmup::figure(&facets)));
-            let probed = facets.iter().filter(|facet| warmup::is_probed(facet)).map(|facet| {
+            let settings: Vec<_> = problems.iter().flat_map(warmup::Setting::all).collect();
+            let is_drawn = |facet: &&subject::Facet| facets.len() == 1 || warmup::is_at_the_limit(&settings, facet);
+            let drawn = facets.iter().filter(|facet| warmup::is_probed(facet)).filter(is_drawn);
+            let probed = drawn.map(|facet| {
                 let mut figure = warmup::inside(facet);
                 figure
                     .rows
@@ -191,17 +201,13 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
         Vec::new()
     };
     let mut insides = Vec::new();
+    let probed: Vec<&subject::Facet> = facets.iter().filter(|facet| warmup::is_probed(facet)).collect();
     if is_warmup {
         let settings = warmup::Setting::all(problem);
-        let is_probed = |facet: &&subject::Facet| warmup::is_probed(facet);
-        let is_open = |facet: &subject::Facet| facets.len() == 1 || warmup::is_at_the_limit(&settings, facet);
-        for facet in facets.iter().filter(is_probed) {
+        let is_drawn = |facet: &&&subject::Facet| probed.len() == 1 || warmup::is_at_the_limit(&settings, facet);
+        for facet in probed.iter().filter(is_drawn) {
             let figure = warmup::inside(facet);
-            insides.push(folded(
-                &figure.title,
-                is_open(facet),
-                &html::figure(&figure, &warmup::inside_caption(facet))?,
-            ));
+            insides.push(folded(&figure.title, true, &html::figure(&figure, &warmup::inside_caption(facet))?));
         }
     }
     Ok(html! {
@@ -213,7 +219,11 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
         @if is_schedules { (schedules::areas(problem)) }
         @if is_warmup {
             (html::figure(&warmup::figure(&facets), warmup::CAPTION)?)
-            @if insides.is_empty() { p { "No trial was probed, so nothing is known of what happened inside the model." } }
+            @if probed.is_empty() { p { "No trial was probed, so nothing is known of what happened inside the model." } }
+            @else if insides.len() < probed.len() {
+                p { "What happened inside the model is drawn at the largest stable learning rates, with and without warmup: "
+                    (insides.len()) " of " (probed.len()) " pairs. " code { "metrics.jsonl" } " has it for all." }
+            }
             @for inside in &insides { (inside) }
         }
         (curves(By::Step)?)
@@ -227,6 +237,48 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
 
 fn folded(title: &str, is_open: bool, content: &Markup) -> Markup {
     html! { details.drawn open[is_open] { summary { (title) } div { (content) } } }
+}
+
+/// What each problem is in full.
+fn settings(problems: &[Problem]) -> Markup {
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    let mut seen: Vec<(&str, &Workload)> = Vec::new();
+    for problem in problems {
+        for workload in problem.subjects.iter().filter_map(|subject| subject.workload) {
+            if seen.contains(&(&problem.title, workload)) {
+                continue;
+            }
+            seen.push((&problem.title, workload));
+            rows.push(vec![
+                Cell::new(&problem.title),
+                Cell::new(&workload.model),
+                Cell::new(workload.parameters.to_string()),
+                Cell::new(workload.classes.to_string()),
+                Cell::new(workload.steps.to_string()),
+                Cell::new(workload.batch_size.to_string()),
+                Cell::new(workload.evaluate_every.to_string()),
+                Cell::new(number::number(workload.constant_loss)),
+                Cell::new(workload.floor.map_or(number::NONE.to_owned(), number::number)),
+            ]);
+        }
+    }
+    html::table(
+        "What was trained",
+        &[
+            "problem",
+            "model",
+            ">parameters",
+            ">classes",
+            ">updates",
+            ">batch",
+            ">evaluated every",
+            ">constant",
+            ">floor",
+        ],
+        &rows,
+        "Models with all their keys; batch: examples per update; evaluated: updates between two evaluations; constant: the loss of the best \
+         prediction that ignores the input; floor: the loss that no model's expected loss is below, where that is known.",
+    )
 }
 
 /// When, where and by what a run was made, and how to make it again.
@@ -251,13 +303,6 @@ fn facts(run: &Run) -> Result<Markup> {
             dt { "device" } dd { (experiment.device) }
             dt { "system" } dd { (versions.os) " on " (versions.arch) @if let Some(processor) = processor { (processor) } }
             dt { "versions" } dd { "experiments " (versions.experiments) ", candle " (versions.candle) }
-            @for workload in &experiment.workloads {
-                dt { "problem" } dd {
-                    (workload.model) " on " (workload.dataset) ": " (workload.parameters) " parameters, " (workload.classes) " classes, "
-                    (workload.steps) " updates of " (workload.batch_size) " examples, evaluated every " (workload.evaluate_every)
-                    @if let Some(floor) = workload.floor { "; no model's expected loss is below " (number::number(floor)) }
-                }
-            }
         }
         p {
             "To make it again: "

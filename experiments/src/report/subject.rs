@@ -26,6 +26,8 @@ pub struct Subject<'a> {
     pub config: &'a GroupConfig,
     /// What came of it.
     pub summary: &'a GroupSummary,
+    /// Its model in short: the family, with the keys in which models of the family differ here.
+    pub model: String,
     /// What it was trained on.
     pub workload: Option<&'a Workload>,
     /// The trials that are compared.
@@ -112,12 +114,15 @@ impl<'a> Subject<'a> {
                     index,
                     config,
                     summary: group,
+                    model: String::new(),
                     workload: experiment.workloads.iter().find(is_own),
                     finals: own(Phase::Final),
                     tuning: own(Phase::Tune),
                 });
             }
         }
+        let models: Vec<String> = subjects.iter().map(|subject| short_model(subject, &subjects)).collect();
+        subjects.iter_mut().zip(models).for_each(|(subject, model)| subject.model = model);
         Ok(subjects)
     }
 
@@ -187,6 +192,24 @@ pub fn option<'t>(text: &'t str, key: &str) -> Option<&'t str> {
         .find_map(|option| option.split_once('=').filter(|(name, _)| *name == key).map(|(_, value)| value))
 }
 
+/// The family of the model of `subject`, with the keys that are not the same in all models of the family among `subjects`. Where the
+/// place of the norms is compared, it is not of the model.
+fn short_model(subject: &Subject, subjects: &[Subject]) -> String {
+    let family = subject.family();
+    let peers = || subjects.iter().filter(|other| other.family() == family).map(|other| other.summary.model.as_str());
+    let is_norm_compared = subject.config.factors.contains_key("norm");
+    let options = subject.summary.model.split_once(':').map_or("", |(_, options)| options).split(',');
+    let telling = options.filter(|pair| {
+        let key = pair.split('=').next().unwrap_or_default();
+        let own = option(&subject.summary.model, key);
+        !(is_norm_compared && key == "norm") && peers().any(|model| option(model, key) != own)
+    });
+    match telling.collect::<Vec<_>>().join(",") {
+        none if none.is_empty() => family.to_owned(),
+        keys => format!("{family}:{keys}"),
+    }
+}
+
 /// Groups whose end losses can be compared: those of one problem.
 #[derive(Clone, Debug)]
 pub struct Problem<'s, 'a> {
@@ -201,9 +224,7 @@ pub struct Problem<'s, 'a> {
 pub fn problems<'s, 'a>(subjects: &'s [Subject<'a>]) -> Vec<Problem<'s, 'a>> {
     let mut problems: Vec<Problem> = Vec::new();
     for subject in subjects {
-        let is_norm_compared = subject.config.factors.contains_key("norm");
-        let model = if is_norm_compared { subject.family() } else { &subject.summary.model };
-        let title = format!("{model} on {}", subject.summary.dataset);
+        let title = format!("{} on {}", subject.model, subject.summary.dataset);
         match problems.iter_mut().find(|problem| problem.title == title) {
             Some(problem) => problem.subjects.push(subject),
             None => problems.push(Problem { title, subjects: vec![subject] }),
@@ -246,9 +267,7 @@ fn curve_factors(experiment: &str) -> &'static [&'static str] {
 pub fn facets<'s, 'a>(subjects: &[&'s Subject<'a>]) -> Vec<Facet<'s, 'a>> {
     let aspects = |subject: &Subject| -> Vec<(String, String)> {
         let mut aspects = vec![("dataset".to_owned(), subject.summary.dataset.clone())];
-        let norm = subject.config.factors.contains_key("norm");
-        let model = if norm { subject.family() } else { &subject.summary.model };
-        aspects.push(("model".to_owned(), model.to_owned()));
+        aspects.push(("model".to_owned(), subject.model.clone()));
         aspects.extend(
             subject.config.factors.clone().into_iter().filter(|(name, _)| name != "dataset" && name != "model"),
         );
@@ -317,5 +336,66 @@ pub fn aspect(name: &str, value: &str) -> String {
         ("norm", value) => format!("{value}-norm"),
         ("optimizer" | "schedule" | "model" | "dataset", value) => value.to_owned(),
         (name, value) => format!("{name} {value}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Estimate;
+
+    #[test]
+    fn a_model_is_named_by_what_sets_it_apart() {
+        let none = Estimate::of(&[]);
+        let group = |model: &str, factors: &[&str]| {
+            let config = GroupConfig {
+                name: String::new(),
+                dataset: String::new(),
+                model: String::new(),
+                optimizer: String::new(),
+                schedule: String::new(),
+                factors: factors.iter().map(|name| ((*name).to_owned(), String::new())).collect(),
+            };
+            let summary = GroupSummary {
+                name: String::new(),
+                dataset: String::new(),
+                model: model.to_owned(),
+                optimizer: String::new(),
+                schedule: String::new(),
+                hyperparameters: serde_json::Map::new(),
+                n: 0,
+                loss: none,
+                accuracy: none,
+                seconds: none,
+                diverged: 0,
+            };
+            (config, summary)
+        };
+        let name = |groups: &[(&str, &[&str])]| -> Vec<String> {
+            let groups: Vec<_> = groups.iter().map(|(model, factors)| group(model, factors)).collect();
+            let subject = |(config, summary): &'static (GroupConfig, GroupSummary)| Subject {
+                name: String::new(),
+                run: 0,
+                experiment: "",
+                index: 0,
+                config,
+                summary,
+                model: String::new(),
+                workload: None,
+                finals: Vec::new(),
+                tuning: Vec::new(),
+            };
+            let groups: &'static [_] = groups.leak();
+            let subjects: Vec<Subject> = groups.iter().map(subject).collect();
+            subjects.iter().map(|subject| short_model(subject, &subjects)).collect()
+        };
+        assert_eq!(name(&[("gpt:layers=4,norm=pre", &[])]), ["gpt"]);
+        assert_eq!(
+            name(&[("gpt:layers=4,norm=pre", &[]), ("gpt:layers=6,norm=pre", &[]), ("mlp", &[])]),
+            ["gpt:layers=4", "gpt:layers=6", "mlp"]
+        );
+        let norms = [("gpt:layers=4,norm=pre", &["norm"][..]), ("gpt:layers=4,norm=post", &["norm"])];
+        assert_eq!(name(&norms), ["gpt", "gpt"]);
+        assert_eq!(name(&norms.map(|(model, _)| (model, &[][..]))), ["gpt:norm=pre", "gpt:norm=post"]);
     }
 }

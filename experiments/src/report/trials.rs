@@ -13,7 +13,7 @@ pub fn section(subject: &Subject) -> Markup {
             h3 { (subject.name) }
             p {
                 code { (subject.config.optimizer) } ", schedule " code { (subject.config.schedule) }
-                " on " (subject.summary.model) ", " (subject.summary.dataset)
+                " on " (subject.model) ", " (subject.summary.dataset)
             }
             @for trial in &subject.finals { (details(*trial)) }
             @if !subject.tuning.is_empty() {

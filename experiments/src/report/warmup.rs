@@ -4,22 +4,23 @@ use super::{
     curves::{self, By, Sample},
     html::{Cell, keys, table},
     number,
-    subject::{Facet, Labelled, Problem, Subject, aspect},
+    subject::{Facet, Labelled, Problem, Subject, Trial, aspect},
 };
 use crate::{
     plot::{Axis, Curve, Drawn, Figure, Panel, Row, STYLES, share_y},
     record::{LayerProbe, Metric},
 };
 use maud::{Markup, html};
+use std::collections::BTreeMap;
 
-/// A stable group recovers at least this share of what the best recovers.
-const RECOVERED: f64 = 0.8;
+/// A stable trial keeps at least this share of what the best group of its setting learned.
+const KEPT: f64 = 0.8;
 
 /// The inside of a model is drawn for this many updates from the start.
 const FIRST_STEPS: u64 = 200;
 
 /// It is averaged over this many equal parts of them.
-const FIRST_PARTS: u64 = 100;
+const FIRST_PARTS: u64 = 50;
 
 /// Groups that differ in their peak and in warmup alone.
 #[derive(Clone, Debug)]
@@ -37,7 +38,23 @@ pub struct Setting<'s, 'a> {
 struct Tried<'s, 'a> {
     peak: f64,
     subject: &'s Subject<'a>,
-    is_stable: bool,
+    /// By seed, whether it is stable.
+    stable: BTreeMap<u64, bool>,
+}
+
+impl Tried<'_, '_> {
+    fn is_stable(&self) -> bool {
+        !self.stable.is_empty() && self.stable.values().all(|stable| *stable)
+    }
+}
+
+/// The largest peak of `side` that is stable as are all smaller ones, down to the first that is. What is below that learned too
+/// slowly, and what is stable above an unstable one was lucky.
+fn last_stable<'t, 's, 'a>(
+    side: &'t [Tried<'s, 'a>],
+    is_stable: impl Fn(&Tried<'s, 'a>) -> bool,
+) -> Option<&'t Tried<'s, 'a>> {
+    side.iter().skip_while(|tried| !is_stable(tried)).take_while(|tried| is_stable(tried)).last()
 }
 
 impl<'s, 'a> Setting<'s, 'a> {
@@ -52,7 +69,7 @@ impl<'s, 'a> Setting<'s, 'a> {
         for &subject in &problem.subjects {
             let peak = subject.factor("peak").and_then(|peak| peak.parse::<f64>().ok());
             let (Some(peak), Some(warmup)) = (peak, subject.factor("warmup")) else { continue };
-            let tried = Tried { peak, subject, is_stable: is_stable(problem, subject) };
+            let tried = Tried { peak, subject, stable: BTreeMap::new() };
             let title = aspects(subject);
             let place = settings.iter().position(|setting| setting.title == title).unwrap_or_else(|| {
                 settings.push(Self { title, without: Vec::new(), with: Vec::new() });
@@ -61,82 +78,134 @@ impl<'s, 'a> Setting<'s, 'a> {
             let side = if warmup == "yes" { &mut settings[place].with } else { &mut settings[place].without };
             side.push(tried);
         }
-        for side in settings.iter_mut().flat_map(|setting| [&mut setting.without, &mut setting.with]) {
-            side.sort_by(|a, b| a.peak.total_cmp(&b.peak));
-        }
+        settings.iter_mut().for_each(Self::judge);
         settings
     }
 
-    /// The largest stable peaks without warmup and with it.
+    /// Sorts the peaks and finds out which are stable.
+    fn judge(&mut self) {
+        let all = || self.without.iter().chain(&self.with);
+        let ended = all().filter(|tried| tried.subject.summary.diverged == 0);
+        let best = ended.filter_map(|tried| tried.subject.summary.loss.mean).fold(f64::INFINITY, f64::min);
+        for side in [&mut self.without, &mut self.with] {
+            side.sort_by(|a, b| a.peak.total_cmp(&b.peak));
+            for tried in side {
+                let constant = tried.subject.workload.map_or(f64::NEG_INFINITY, |workload| workload.constant_loss);
+                let is_stable = |trial: &Trial| {
+                    trial
+                        .final_loss()
+                        .is_some_and(|loss| best < constant && constant - loss >= KEPT * (constant - best))
+                };
+                let trials = tried.subject.finals.iter();
+                tried.stable = trials.map(|trial| (trial.record.config.seed, is_stable(trial))).collect();
+            }
+        }
+    }
+
+    /// The largest peaks without warmup and with it that are stable for every seed.
     fn largest(&self) -> [Option<&Tried<'s, 'a>>; 2] {
-        [&self.without, &self.with].map(|side| side.iter().rfind(|tried| tried.is_stable))
+        [&self.without, &self.with].map(|side| last_stable(side, |tried| tried.is_stable()))
+    }
+
+    /// The seeds that each peak was tried with.
+    fn seeds(&self) -> Vec<u64> {
+        let mut all = self.without.iter().chain(&self.with);
+        let Some(first) = all.next() else { return Vec::new() };
+        let is_everywhere = |seed: &u64| all.clone().all(|tried| tried.stable.contains_key(seed));
+        first.stable.keys().copied().filter(is_everywhere).collect()
+    }
+
+    /// The largest stable peak with each seed alone: without warmup, and with it.
+    fn by_seed(&self) -> Vec<[Option<f64>; 2]> {
+        let of = |seed: &u64| {
+            [&self.without, &self.with].map(|side| Some(last_stable(side, |tried| tried.stable[seed])?.peak))
+        };
+        self.seeds().iter().map(of).collect()
+    }
+
+    /// By how much warmup raised the largest stable peak: for all seeds together, and for each on its own.
+    fn ratios(&self) -> (Option<f64>, Vec<f64>) {
+        let [without, with] = self.largest();
+        let ratios = self.by_seed().into_iter().filter_map(|[without, with]| Some(with? / without?));
+        (without.zip(with).map(|(without, with)| with.peak / without.peak), ratios.collect())
     }
 }
 
-/// Whether no seed of `subject` diverged and its mean loss at the end recovers most of what the best does, from the loss of a guess.
-fn is_stable(problem: &Problem, subject: &Subject) -> bool {
-    let peers = problem.subjects.iter().filter(|other| {
-        other.summary.dataset == subject.summary.dataset
-            && other.family() == subject.family()
-            && other.factor("optimizer") == subject.factor("optimizer")
-            && other.summary.diverged == 0
-    });
-    let best = peers.filter_map(|other| other.summary.loss.mean).fold(f64::INFINITY, f64::min);
-    let (Some(loss), Some(workload)) = (subject.summary.loss.mean, subject.workload) else { return false };
-    let guess = (workload.classes as f64).ln();
-    subject.summary.diverged == 0 && best < guess && guess - loss >= RECOVERED * (guess - best)
+/// What is stable, for readers.
+pub const DEFINITION: &str = "A trial is stable here if it did not diverge and its test loss at the end keeps at least 80 % of what the best \
+    group of its setting learned, with warmup or without: the drop from the loss of the best constant prediction (the entropy of the \
+    classes' shares in the test data) to that group's mean. A learning rate is stable if the trial of every seed is; the largest is the \
+    last before the first that is not.";
+
+fn times(ratio: f64) -> String {
+    format!("{} ×", number::setting((ratio * 100.0).round() / 100.0))
 }
 
-/// What [`is_stable`] means, for readers.
-pub const DEFINITION: &str = "A learning rate is stable here if no seed diverged and the mean final test loss recovers at least 80 % of the drop \
-    from ln(classes), the loss of a guess, to the best mean final loss of the same data set, model family and optimizer (any norm, peak and \
-    warmup): it is within 20 % of the best, relative to that drop.";
+/// The range of `ratios` in words; none for fewer than two.
+fn range(ratios: &[f64]) -> Option<String> {
+    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    match ratios.len() {
+        0 | 1 => None,
+        _ if least == greatest => Some(format!("{} with each of {} seeds", times(least), ratios.len())),
+        _ => Some(format!("{} to {} over {} seeds", times(least), times(greatest), ratios.len())),
+    }
+}
 
-/// What warmup did to the largest stable learning rate, in a sentence or two.
-pub fn answer(problem: &Problem, name_problem: bool) -> Option<String> {
+/// What warmup did to the largest stable learning rate, a sentence for each setting.
+pub fn answer(problem: &Problem, name_problem: bool) -> Vec<String> {
     let settings = Setting::all(problem);
     let compared: Vec<&Setting> =
         settings.iter().filter(|setting| !setting.with.is_empty() && !setting.without.is_empty()).collect();
-    if compared.is_empty() {
-        return None;
-    }
-    let peak = |tried: Option<&Tried>| tried.map_or(0.0, |tried| tried.peak);
-    let changed = |is_raised: bool| -> Vec<String> {
-        let of = |setting: &&&Setting| {
-            let [without, with] = setting.largest();
-            if is_raised { peak(with) > peak(without) } else { peak(with) < peak(without) }
+    let place = if name_problem { format!("{}, ", problem.title) } else { String::new() };
+    let sentence = |setting: &&Setting| {
+        let [without, with] = setting.largest();
+        let at_end = |tried: &Tried, side: &[Tried]| side.last().is_some_and(|last| last.peak == tried.peak);
+        let peak = |tried: &Tried, side: &[Tried]| {
+            format!("{}{}", number::setting(tried.peak), if at_end(tried, side) { " or more" } else { "" })
         };
-        let text = |setting: &&Setting| {
-            let [without, with] = setting.largest();
-            let text = |tried: Option<&Tried>| tried.map_or("none".to_owned(), |tried| number::setting(tried.peak));
-            format!("{} from {} to {}", setting.title, text(without), text(with))
+        let (ratio, by_seed) = setting.ratios();
+        let ratio = match (ratio, range(&by_seed)) {
+            (Some(ratio), Some(range)) => format!(" ({}; {range})", times(ratio)),
+            (Some(ratio), None) => format!(" ({})", times(ratio)),
+            (None, _) => String::new(),
         };
-        compared.iter().filter(of).map(text).collect()
+        let outcome = match (without, with) {
+            (None, None) => "no learning rate that was tried is stable, with warmup or without".to_owned(),
+            (None, Some(with)) => {
+                format!(
+                    "no learning rate that was tried is stable without warmup, and {} with it",
+                    peak(with, &setting.with)
+                )
+            }
+            (Some(without), None) => {
+                format!(
+                    "no learning rate that was tried is stable with warmup, and {} without",
+                    peak(without, &setting.without)
+                )
+            }
+            (Some(without), Some(with)) => {
+                let change = match with.peak.total_cmp(&without.peak) {
+                    std::cmp::Ordering::Greater => "raised",
+                    std::cmp::Ordering::Less => "lowered",
+                    std::cmp::Ordering::Equal => {
+                        let peak = peak(with, &setting.with);
+                        return format!(
+                            "{place}{}: warmup left the largest stable learning rate at {peak}.",
+                            setting.title
+                        );
+                    }
+                };
+                format!(
+                    "warmup {change} the largest stable learning rate from {} to {}{ratio}",
+                    peak(without, &setting.without),
+                    peak(with, &setting.with)
+                )
+            }
+        };
+        format!("{place}{}: {outcome}.", setting.title)
     };
-    let (raised, lowered) = (changed(true), changed(false));
-    let place = if name_problem { format!("On {}, warmup", problem.title) } else { "Warmup".to_owned() };
-    let all = compared.len();
-    let settings = if all == 1 { "the one setting".to_owned() } else { format!("{all} settings") };
-    let list = |changes: &[String]| match changes {
-        few if few.len() <= 4 => few.join("; "),
-        many => format!("{}; and {} more", many[..4].join("; "), many.len() - 4),
-    };
-    let mut text = match raised.len() {
-        0 if all == 1 => format!("{place} did not raise the largest stable learning rate."),
-        0 => format!("{place} raised the largest stable learning rate in none of {settings}."),
-        n => {
-            let of = if all == 1 { settings } else { format!("{n} of {settings}") };
-            format!("{place} raised the largest stable learning rate in {of}: {}.", list(&raised))
-        }
-    };
-    if !lowered.is_empty() {
-        text += &format!(" It lowered it in {}: {}.", lowered.len(), list(&lowered));
-    }
-    let neither = compared.iter().filter(|setting| setting.largest().iter().all(Option::is_none)).count();
-    if neither > 0 {
-        text += &format!(" In {neither} no rate that was tried is stable.");
-    }
-    Some(text)
+    compared.iter().map(sentence).collect()
 }
 
 /// The largest stable learning rates, and below them everything that was tried.
@@ -145,25 +214,28 @@ pub fn tables(problem: &Problem) -> Markup {
     if settings.is_empty() {
         return html! {};
     }
-    let largest = |tried: Option<&Tried>, side: &[Tried]| match (tried, side.last()) {
-        (Some(tried), Some(last)) => {
-            let sign = if tried.peak == last.peak { "≥ " } else { "" };
-            let loss = tried.subject.summary.loss.mean.map(|loss| format!("loss {}", number::number(loss)));
-            Cell::new(format!("{sign}{}", number::setting(tried.peak))).to(tried.subject.href()).note(loss)
+    let largest = |tried: Option<&Tried>, side: &[Tried], by_seed: Vec<Option<f64>>| {
+        let seeds: Vec<String> =
+            by_seed.iter().map(|peak| peak.map_or(number::NONE.to_owned(), number::setting)).collect();
+        let seeds = (seeds.len() > 1).then(|| format!("by seed {}", seeds.join(", ")));
+        match (tried, side.last()) {
+            (Some(tried), Some(last)) => {
+                let sign = if tried.peak == last.peak { "≥ " } else { "" };
+                Cell::new(format!("{sign}{}", number::setting(tried.peak))).to(tried.subject.href()).note(seeds)
+            }
+            (_, Some(_)) => Cell::new("none").note(seeds),
+            (_, None) => Cell::new(number::NONE),
         }
-        (_, Some(_)) => Cell::new("none"),
-        (_, None) => Cell::new(number::NONE),
     };
     let row = |setting: &Setting| {
         let [without, with] = setting.largest();
-        let ratio = without.zip(with).map(|(without, with)| with.peak / without.peak);
+        let side = |index: usize| setting.by_seed().iter().map(|peaks| peaks[index]).collect();
+        let (ratio, by_seed) = setting.ratios();
         vec![
             Cell::new(&setting.title),
-            largest(without, &setting.without),
-            largest(with, &setting.with),
-            Cell::new(ratio.map_or(number::NONE.to_owned(), |ratio| {
-                format!("{} ×", number::setting((ratio * 100.0).round() / 100.0))
-            })),
+            largest(without, &setting.without, side(0)),
+            largest(with, &setting.with, side(1)),
+            Cell::new(ratio.map_or(number::NONE.to_owned(), times)).note(range(&by_seed)),
         ]
     };
     let rows: Vec<_> = settings.iter().map(row).collect();
@@ -171,7 +243,9 @@ pub fn tables(problem: &Problem) -> Markup {
         &format!("Largest stable learning rate, {}", problem.title),
         &["setting", ">without warmup", ">with warmup", ">ratio"],
         &rows,
-        &format!("{DEFINITION} ≥: the largest that was tried is stable, so the limit lies higher."),
+        &format!(
+            "{DEFINITION} Below it the same with each seed alone. ≥: the largest that was tried is stable, so the limit lies higher."
+        ),
     );
 
     let sides = || {
@@ -185,15 +259,16 @@ pub fn tables(problem: &Problem) -> Markup {
     let row = |(setting, warmup, side): (&Setting, &str, &Vec<Tried>)| {
         let cell = |peak: &f64| match side.iter().find(|tried| tried.peak == *peak) {
             None => Cell::new(""),
-            Some(Tried { subject, is_stable, .. }) => {
-                let summary = subject.summary;
-                let note = match summary.diverged {
-                    0 if *is_stable => "stable".to_owned(),
-                    0 => "not stable".to_owned(),
-                    diverged => format!("{diverged} of {} diverged", summary.n),
+            Some(tried) => {
+                let summary = tried.subject.summary;
+                let stable = tried.stable.values().filter(|stable| **stable).count();
+                let note = match (stable, summary.diverged) {
+                    _ if tried.is_stable() => "stable".to_owned(),
+                    (stable, 0) => format!("{stable} of {} stable", summary.n),
+                    (stable, diverged) => format!("{stable} of {} stable, {diverged} diverged", summary.n),
                 };
                 let text = summary.loss.mean.map_or("all diverged".to_owned(), number::number);
-                Cell::new(text).to(subject.href()).note(Some(note)).strong(*is_stable)
+                Cell::new(text).to(tried.subject.href()).note(Some(note)).strong(tried.is_stable())
             }
         };
         std::iter::once(Cell::new(format!("{}, {warmup}", setting.title))).chain(peaks.iter().map(cell)).collect()
@@ -240,10 +315,10 @@ pub fn is_probed(facet: &Facet) -> bool {
     trials.any(|trial| trial.metrics.iter().any(|metric| matches!(metric, Metric::Probe { .. })))
 }
 
-/// Whether `facet` is at the largest peak that is stable with warmup: where warmup matters most.
+/// Whether `facet` is at the largest peak that is stable with warmup, or without: where warmup matters most.
 pub fn is_at_the_limit(settings: &[Setting], facet: &Facet) -> bool {
     let at_limit = |curve: &Labelled| {
-        let limits = settings.iter().filter_map(|setting| setting.largest()[1]);
+        let limits = settings.iter().flat_map(Setting::largest).flatten();
         limits.into_iter().any(|tried| tried.subject.anchor() == curve.subject.anchor())
     };
     facet.curves.iter().any(at_limit)
@@ -258,8 +333,10 @@ pub fn inside(facet: &Facet) -> Figure {
         let panel = |title: &str, y: &str, value: fn(&LayerProbe) -> Option<f64>| {
             let of_layer = |(style, layer): (usize, &String)| {
                 let value = |probe: &Probe| probe.layers.iter().find(|probe| probe.layer == *layer).and_then(value);
-                let points =
-                    curves::over_seeds(curve.subject.finals.iter().map(|trial| probes(trial.metrics, value)), By::Step);
+                let trials = curve.subject.finals.iter().map(|trial| probes(trial.metrics, value));
+                let mut points = curves::over_seeds(trials, By::Step);
+                // Bands of so many curves would hide each other.
+                points.iter_mut().for_each(|point| point.band = None);
                 Curve { style, points, drawn: Drawn::Line }
             };
             Panel {
@@ -317,8 +394,8 @@ pub fn inside_caption(facet: &Facet) -> String {
         String::new()
     };
     format!(
-        "The first {FIRST_STEPS} updates, averaged over {FIRST_PARTS} equal parts; means over the seeds that have the step with the 95 % confidence \
-         interval of the mean (Student's t) as the band. The gradient norm is before clipping; the update ratio is the norm of the update \
+        "The first {FIRST_STEPS} updates, averaged over {FIRST_PARTS} equal parts; means over the seeds that have the step, for the whole model \
+         with the 95 % confidence interval of the mean (Student's t) as the band. The gradient norm is before clipping; the update ratio is the norm of the update \
          over that of the parameters before it; the angle is that between an update and the one before, 90 degrees for unrelated \
          directions; activation and attention logit are the largest absolute values of any layer (logits before masking). Panels of a \
          row by layer share their vertical axis.{shown}"
@@ -374,7 +451,7 @@ fn layers(facet: &Facet) -> Vec<String> {
 mod tests {
     #[test]
     fn the_definition_names_the_share_that_is_used() {
-        assert!(super::DEFINITION.contains(&format!("at least {} %", super::RECOVERED * 100.0)));
+        assert!(super::DEFINITION.contains(&format!("at least {} %", super::KEPT * 100.0)));
         assert!(super::CAPTION.contains(&format!("averaged over {} equal parts", super::curves::PARTS)));
     }
 }

@@ -124,12 +124,49 @@ fn update<T: Elementwise, R: Real + PartialOrd>(
     let pass = *pass;
     let n = param.len();
     let grad = &grad[..n];
-    T::State::<R>::update_each(slots, n, |i, state| {
+    let whole = n - n % LINE;
+    for at in (0..whole).step_by(LINE) {
+        prefetch(param, at + AHEAD);
+        prefetch(grad, at + AHEAD);
+        for slot in &slots[..T::State::<R>::LEN] {
+            prefetch(slot, at + AHEAD);
+        }
+        let g: [R; LINE] = std::array::from_fn(|i| grad[at..at + LINE][i]);
+        let mut p: [R; LINE] = std::array::from_fn(|i| param[at..at + LINE][i]);
+        T::State::<R>::update_block::<LINE>(slots, at, |i, state| {
+            let (u, state) = T::direction(scalars, prepare::<T, R>(&pass, g[i], p[i]), p[i], state);
+            p[i] = p[i] - pass.lr * decayed::<T, R>(&pass, u, p[i]);
+            state
+        });
+        param[at..at + LINE].copy_from_slice(&p);
+    }
+    let (param, grad) = (&mut param[whole..], &grad[whole..]);
+    let mut rest = slots.each_mut().map(|slot| if slot.is_empty() { &mut [][..] } else { &mut slot[whole..] });
+    T::State::<R>::update_each(&mut rest, param.len(), |i, state| {
         let p = param[i];
         let (u, state) = T::direction(scalars, prepare::<T, R>(&pass, grad[i], p), p, state);
         param[i] = p - pass.lr * decayed::<T, R>(&pass, u, p);
         state
     });
+}
+
+/// Elements updated between two prefetches: a line of the cache for f32.
+const LINE: usize = 16;
+/// How many elements ahead of the update memory is fetched.
+const AHEAD: usize = 128;
+
+/// Asks for the cache line of element `at`, which may lie behind the end.
+#[inline(always)]
+fn prefetch<R>(values: &[R], at: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint to the processor, which reads nothing that the program could see and ignores addresses that
+        // are not mapped; the pointer is not dereferenced.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().wrapping_add(at).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, at);
 }
 
 /// The state's update alone; the direction with decoupled decay goes to `out`.
@@ -265,14 +302,44 @@ impl<R: Compute> Target<'_, R> {
         }
     }
 
-    fn store(&mut self, at: usize, from: &[R]) {
+    /// Stores the element `at` and following. `noise`: the key of stochastic rounding to bf16, and the first one's number in
+    /// its tensor.
+    fn store(&mut self, at: usize, from: &[R], noise: Option<(u64, usize)>) {
         let range = at..at + from.len();
+        match (self, noise) {
+            (Target::Bf16(all), Some((key, first))) => {
+                for (i, (to, x)) in all[range].iter_mut().zip(from).enumerate() {
+                    *to = stochastic_bf16(x.to_f64() as f32, noise_at(key, (first + i) as u64));
+                }
+            }
+            (target, _) => target.store_nearest(range, from),
+        }
+    }
+
+    fn store_nearest(&mut self, range: std::ops::Range<usize>, from: &[R]) {
         match self {
             Target::Same(all) => all[range].copy_from_slice(from),
             Target::Bf16(all) => R::store_bf16(from, &mut all[range]),
             Target::F16(all) => R::store_f16(from, &mut all[range]),
         }
     }
+}
+
+/// 16 random bits, a function of the key and the element's number alone: two rounds of a 32-bit hash of low bias, as in
+/// `launch.h`.
+fn noise_at(key: u64, element: u64) -> u32 {
+    let mix = |x: u32| {
+        let x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D);
+        let x = (x ^ (x >> 15)).wrapping_mul(0x846C_A68B);
+        x ^ (x >> 16)
+    };
+    let high = ((element >> 32) as u32).wrapping_mul(0x9E37_79B9).wrapping_add((key >> 32) as u32);
+    mix(mix(element as u32 ^ key as u32).wrapping_add(high)) >> 16
+}
+
+/// Rounds up as often as the number is close to the upper neighbour, if the noise is uniform.
+fn stochastic_bf16(x: f32, noise: u32) -> bf16 {
+    if x.is_finite() { bf16::from_bits(((x.to_bits() + noise) >> 16) as u16) } else { bf16::from_f32(x) }
 }
 
 /// A tensor to update, its gradient and its state.
@@ -284,18 +351,26 @@ pub struct Operands<'a, R> {
     pub slots: [&'a mut [R]; MAX_SLOTS],
     /// Holds the direction between the two passes of a trust ratio; else empty.
     pub direction: &'a mut [R],
+    /// The key of stochastic rounding.
+    pub noise: Option<u64>,
+    /// The number of the first element in its tensor.
+    pub start: usize,
 }
 
 impl<'a, R: Compute> Operands<'a, R> {
     pub fn stateless(param: Target<'a, R>, grad: Source<'a, R>) -> Self {
-        Self { param, master: None, grad, slots: Default::default(), direction: &mut [] }
+        Self { param, master: None, grad, slots: Default::default(), direction: &mut [], noise: None, start: 0 }
     }
 
     fn chunks(self) -> impl Iterator<Item = Self> {
         let mut master = self.master.map(|m| m.chunks_mut(CHUNK));
         let mut slots = self.slots.map(|s| s.chunks_mut(CHUNK));
         let mut direction = self.direction.chunks_mut(CHUNK);
-        self.param.chunks().into_iter().zip(self.grad.chunks()).map(move |(param, grad)| Operands {
+        let noise = self.noise;
+        let pairs = self.param.chunks().into_iter().zip(self.grad.chunks());
+        pairs.enumerate().map(move |(chunk, (param, grad))| Operands {
+            noise,
+            start: chunk * CHUNK,
             param,
             master: master.as_mut().and_then(Iterator::next),
             grad,
@@ -320,11 +395,11 @@ impl<'a, R: Compute> Operands<'a, R> {
             if let Some(master) = &mut self.master {
                 let master = &mut master[range];
                 f(master, grad, slots, direction);
-                self.param.store(at, master);
+                self.param.store(at, master, None);
             } else {
                 self.param.source().load(at, param);
                 f(param, grad, slots, direction);
-                self.param.store(at, param);
+                self.param.store(at, param, self.noise.map(|key| (key, self.start + at)));
             }
         }
     }

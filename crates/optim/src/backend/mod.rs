@@ -5,16 +5,33 @@
 //! with every tensor's storage at hand.
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod device;
+#[cfg(test)]
+mod emulated;
+#[cfg(feature = "metal")]
+mod metal;
+#[cfg(any(test, feature = "metal"))]
+mod metal_source;
 
 use crate::rule::Kernel;
 use crate::wrappers::TrustRatio;
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+#[cfg(feature = "metal")]
+use candle_core::MetalStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Result, Storage, Tensor, Var, bail};
+use candle_core::{
+    CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Storage, Tensor, Var, WithDType, bail,
+};
 pub(crate) use cpu::Pass;
 use cpu::{Compute, Job, Operands, Source, Target};
+use device::{Item, Launch, Place};
+pub(crate) use device::{Rows, Tables};
 use std::cell::Cell;
 
-/// Tensors written in one nest. A level takes up to 3 KB of stack in a debug build and threads have 2 MiB.
+/// Tensors written in one nest, and by one launch. A level takes up to 3 KB of stack in a debug build and threads have 2 MiB.
 const NEST: usize = 256;
 
 /// The state of a parameter in the number type that it is computed in.
@@ -22,9 +39,10 @@ const NEST: usize = 256;
 pub(crate) enum State {
     F32(Buffers<f32>),
     F64(Buffers<f64>),
+    Device(Rows),
 }
 
-/// The state of a parameter: a flat buffer per slot.
+/// The state of a parameter on the CPU: a flat buffer per slot.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers<R> {
     pub slots: Vec<Vec<R>>,
@@ -36,14 +54,86 @@ pub(crate) struct Buffers<R> {
 
 impl State {
     /// No slots yet. Parameters of type f64 are computed in f64, all others in f32.
-    pub fn new(dtype: DType) -> Self {
-        if dtype == DType::F64 { State::F64(Buffers::default()) } else { State::F32(Buffers::default()) }
+    pub fn new(var: &Var) -> Self {
+        if is_gpu(var.device()) {
+            State::Device(Rows::default())
+        } else if var.dtype() == DType::F64 {
+            State::F64(Buffers::default())
+        } else {
+            State::F32(Buffers::default())
+        }
+    }
+
+    /// With these values.
+    pub fn with(var: &Var, slots: Vec<Tensor>, master: Option<Tensor>) -> Result<Self> {
+        Ok(match Self::new(var) {
+            State::Device(_) => State::Device(Rows::new(var, slots.into_iter().map(Some).collect(), master, false)?),
+            State::F32(_) => State::F32(Buffers::with(&slots, master.as_ref())?),
+            State::F64(_) => State::F64(Buffers::with(&slots, master.as_ref())?),
+        })
+    }
+
+    /// Copies of the slots and of the master copy, on the host.
+    pub fn tensors(&self, var: &Var) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let shape = var.shape();
+        match self {
+            State::F32(buffers) => buffers.tensors(shape),
+            State::F64(buffers) => buffers.tensors(shape),
+            State::Device(rows) => {
+                let on_host = |row: Tensor| read_back(&row)?.reshape(shape);
+                let slots = rows.slots(var)?.into_iter().map(on_host).collect::<Result<_>>()?;
+                Ok((slots, rows.master(var)?.map(on_host).transpose()?))
+            }
+        }
+    }
+
+    /// Changes the slots from those named `old` to those named `new`, which keep their values or start at 0.
+    pub fn fit(&mut self, var: &Var, old: &[&str], new: &[&str]) -> Result<()> {
+        match self {
+            State::F32(buffers) => buffers.fit(old, new, var.elem_count()),
+            State::F64(buffers) => buffers.fit(old, new, var.elem_count()),
+            State::Device(rows) => rows.fit(var, old, new)?,
+        }
+        Ok(())
+    }
+
+    /// Makes a master copy where there is none.
+    pub fn keep_master(&mut self, var: &Var) -> Result<()> {
+        match self {
+            State::F32(buffers) if buffers.master.is_none() => {
+                buffers.master = Some(var.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?);
+            }
+            State::Device(rows) if !rows.has_master => {
+                let master = var.flatten_all()?.to_dtype(DType::F32)?;
+                rows.add_master(var, master)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub fn has_master(&self) -> bool {
+        match self {
+            State::F32(buffers) => buffers.master.is_some(),
+            State::F64(_) => false,
+            State::Device(rows) => rows.has_master,
+        }
     }
 }
 
-impl<R: Compute> Buffers<R> {
-    /// Changes the slots from those named `old` to those named `new`, which keep their values or start at 0.
-    pub fn fit(&mut self, old: &[&str], new: &[&str], len: usize) {
+impl<R: Compute + WithDType> Buffers<R> {
+    fn with(slots: &[Tensor], master: Option<&Tensor>) -> Result<Self> {
+        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
+        let slots = slots.iter().map(values).collect::<Result<_>>()?;
+        Ok(Self { slots, master: master.map(values).transpose()?, direction: Vec::new() })
+    }
+
+    fn tensors(&self, shape: &Shape) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let tensor = |values: &Vec<R>| Tensor::from_slice(values, shape, &Device::Cpu);
+        Ok((self.slots.iter().map(tensor).collect::<Result<_>>()?, self.master.as_ref().map(tensor).transpose()?))
+    }
+
+    fn fit(&mut self, old: &[&str], new: &[&str], len: usize) {
         let mut known: Vec<_> = old.iter().zip(std::mem::take(&mut self.slots)).collect();
         self.slots = new
             .iter()
@@ -60,6 +150,7 @@ impl<R: Compute> Buffers<R> {
         grad: Source<'a, R>,
         len: usize,
         ratio: Option<TrustRatio>,
+        noise: Option<u64>,
     ) -> Operands<'a, R> {
         self.direction.resize(if ratio.is_some() { len } else { 0 }, R::default());
         let mut slots = self.slots.iter_mut();
@@ -69,6 +160,8 @@ impl<R: Compute> Buffers<R> {
             grad,
             slots: std::array::from_fn(|_| slots.next().map(Vec::as_mut_slice).unwrap_or_default()),
             direction: &mut self.direction,
+            noise,
+            start: 0,
         }
     }
 }
@@ -82,71 +175,219 @@ pub(crate) struct Update<'a> {
     pub scalars: Vec<f64>,
     pub pass: Pass<f64>,
     pub ratio: Option<TrustRatio>,
+    /// The key of the random numbers of stochastic rounding.
+    pub noise: Option<u64>,
 }
 
-/// Updates all parameters. Their storages, and those of the gradients, must be distinct from each other.
-pub(crate) fn step(updates: Vec<Update<'_>>) -> Result<()> {
+/// Updates all parameters, which are on one device. Their storages, and those of the gradients, must be distinct from each
+/// other. A norm that is on the device scales the gradients.
+pub(crate) fn step(tables: &mut Tables, updates: Vec<Update<'_>>, norm: Option<&Norm>) -> Result<()> {
     let (mut tensors, mut how): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
     for u in updates {
+        if let (State::Device(rows), Some(_)) = (&mut *u.state, u.ratio) {
+            rows.keep_direction(u.param)?;
+        }
         tensors.push((u.param, u.grad));
-        how.push((u.state, u.kernel, u.scalars, u.pass, u.ratio));
+        how.push((u.state, u.kernel, u.scalars, u.pass, u.ratio, u.noise));
     }
-    let mut how = how.into_iter();
-    on_host(&tensors, |pairs| {
-        let (mut f32s, mut f64s) = (Vec::new(), Vec::new());
-        for (pair, (state, kernel, scalars, pass, ratio)) in pairs.into_iter().zip(how.by_ref()) {
+    let mut how = tensors.iter().zip(how);
+    let mut launches = 0;
+    with_elements(&tensors, |pairs| {
+        let (mut f32s, mut f64s, mut items) = (Vec::new(), Vec::new(), Vec::new());
+        for (pair, ((var, gradient), (state, kernel, scalars, pass, ratio, noise))) in
+            pairs.into_iter().zip(how.by_ref())
+        {
             match (pair, state) {
                 (Pair::F32(param, grad), State::F32(buffers)) => {
                     let len = grad.len();
                     let job = Job::new(kernel.f32, &scalars, pass, ratio);
-                    f32s.push((buffers.operands(param, grad, len, ratio), job));
+                    f32s.push((buffers.operands(param, grad, len, ratio, noise), job));
                 }
                 (Pair::F64(param, grad), State::F64(buffers)) => {
                     let len = grad.len();
                     let job = Job::new(kernel.f64, &scalars, pass, ratio);
-                    f64s.push((buffers.operands(param, grad, len, ratio), job));
+                    f64s.push((buffers.operands(param, grad, len, ratio, noise), job));
+                }
+                (Pair::Device(param, grad), State::Device(state)) => {
+                    let (dtypes, len) = ([var.dtype(), gradient.dtype()], var.elem_count());
+                    items.push(Item { param, grad, dtypes, len, state, kernel, scalars, pass, ratio, noise });
                 }
                 _ => bail!("the state of a parameter is of another number type than the parameter"),
             }
         }
         cpu::step(f32s);
         cpu::step(f64s);
-        Ok(())
+        match tensors.first() {
+            Some((var, _)) if !items.is_empty() => device::step(tables, var.device(), items, norm, &mut launches),
+            _ => Ok(()),
+        }
     })
 }
 
-/// What to add to a tensor: `scale * addend`, or `scale * to^2 * addend` where `adaptive` is set.
+/// What to add to a tensor: `scale * addend`, or `scale * to^2 * addend` where `adaptive` is set. `scale` is first divided by
+/// a norm plus a number, where that is given.
 pub(crate) struct Addition<'a> {
     pub to: &'a Var,
     pub addend: Tensor,
     pub scale: f64,
+    pub by_norm: Option<(Norm, f64)>,
     pub adaptive: bool,
 }
 
 /// Adds in place. The same holds for the tensors as in [`step`].
-pub(crate) fn add(all: Vec<Addition<'_>>) -> Result<()> {
-    let how: Vec<_> = all.iter().map(|a| (a.scale, a.adaptive)).collect();
-    let tensors: Vec<_> = all.into_iter().map(|a| (a.to, a.addend)).collect();
-    let mut how = how.into_iter();
-    on_host(&tensors, |pairs| {
-        let (mut f32s, mut f64s) = (Vec::new(), Vec::new());
-        for (pair, (scale, adaptive)) in pairs.into_iter().zip(how.by_ref()) {
+pub(crate) fn add(tables: &mut Tables, all: Vec<Addition<'_>>) -> Result<()> {
+    let tensors: Vec<_> = all.iter().map(|a| (a.to, a.addend.clone())).collect();
+    let mut how = all.iter();
+    let mut launches = 0;
+    with_elements(&tensors, |pairs| {
+        let (mut f32s, mut f64s, mut items) = (Vec::new(), Vec::new(), Vec::new());
+        for (pair, addition) in pairs.into_iter().zip(how.by_ref()) {
+            let scale = match addition.by_norm {
+                Some((Norm::Host(norm), epsilon)) => addition.scale / (norm + epsilon),
+                _ => addition.scale,
+            };
             match pair {
-                Pair::F32(to, addend) => f32s.push((Operands::stateless(to, addend), scale, adaptive)),
-                Pair::F64(to, addend) => f64s.push((Operands::stateless(to, addend), scale, adaptive)),
+                Pair::F32(to, addend) => f32s.push((Operands::stateless(to, addend), scale, addition.adaptive)),
+                Pair::F64(to, addend) => f64s.push((Operands::stateless(to, addend), scale, addition.adaptive)),
+                Pair::Device(to, addend) => items.push((to, addend, addition)),
             }
         }
         cpu::add(f32s);
         cpu::add(f64s);
-        Ok(())
+        match tensors.first() {
+            Some((to, _)) if !items.is_empty() => device::add(tables, to.device(), items, &mut launches),
+            _ => Ok(()),
+        }
     })
 }
 
-/// The sum of squares of a contiguous tensor, each value first multiplied by that of `weight` where there is one. It
-/// does not depend on the number of threads.
-pub(crate) fn squared_norm(values: &Tensor, weight: Option<&Tensor>) -> Result<f64> {
-    let values = values.to_device(&Device::Cpu)?;
-    let weight = weight.map(|w| w.to_device(&Device::Cpu)?.to_dtype(values.dtype())).transpose()?;
+/// A norm, on the host or still on the device.
+#[derive(Clone, Debug)]
+pub(crate) enum Norm {
+    Host(f64),
+    /// The norm, and by what the gradients are multiplied.
+    Device(Tensor),
+}
+
+impl Norm {
+    /// The norm. It waits for the device.
+    pub fn read(&self) -> Result<f64> {
+        match self {
+            Norm::Host(norm) => Ok(*norm),
+            Norm::Device(out) => read_back(&out.narrow(0, 0, 1)?)?.squeeze(0)?.to_dtype(DType::F64)?.to_scalar(),
+        }
+    }
+}
+
+/// `scale` times the square root of the sum of squares over all tensors, with a weight each value first multiplied by that of
+/// the weight; in a fixed order of summation. On a GPU it stays there, with the factor that makes it at most `max`.
+pub(crate) fn global_norm(
+    tables: &mut Tables,
+    tensors: &[(&Tensor, Option<&Tensor>)],
+    scale: f64,
+    max: f64,
+) -> Result<Norm> {
+    match tensors.first() {
+        Some((tensor, _)) if is_gpu(tensor.device()) => {
+            let device = tensor.device().clone();
+            Ok(Norm::Device(device::global_norm(tables, &device, tensors, scale, max)?))
+        }
+        _ => {
+            let squares = tensors.iter().map(|(values, weight)| squared_norm(values, *weight));
+            Ok(Norm::Host(scale * squares.sum::<Result<f64>>()?.sqrt()))
+        }
+    }
+}
+
+thread_local!(static READ_BACK: Cell<u64> = const { Cell::new(0) });
+
+/// Copies a tensor to the host.
+pub(crate) fn read_back(tensor: &Tensor) -> Result<Tensor> {
+    READ_BACK.set(READ_BACK.get() + 1);
+    tensor.to_device(&Device::Cpu)
+}
+
+/// How often this thread has copied something to the host. A step must not change it.
+pub(crate) fn read_backs() -> u64 {
+    READ_BACK.get()
+}
+
+/// Whether its tensors are updated by the kernels for GPUs.
+pub(crate) fn is_gpu(device: &Device) -> bool {
+    #[cfg(test)]
+    if emulated::is_on() {
+        return true;
+    }
+    !device.is_cpu()
+}
+
+/// The kernels' type `wide`.
+fn wide_dtype(device: &Device) -> DType {
+    #[cfg(test)]
+    if emulated::is_metal() {
+        return DType::F32;
+    }
+    if device.is_metal() { DType::F32 } else { DType::F64 }
+}
+
+/// Starts a kernel.
+fn launch(device: &Device, launch: &Launch<'_>) -> Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::launch(device, launch),
+        #[cfg(feature = "metal")]
+        Device::Metal(device) => metal::launch(device, launch),
+        #[cfg(test)]
+        Device::Cpu => emulated::launch(launch),
+        _ => bail!("`{}` has no kernel for {:?}", launch.function, device.location()),
+    }
+}
+
+/// Where a tensor starts on its device.
+fn place(tensor: &Tensor) -> Result<Place> {
+    let (storage, _layout) = tensor.storage_and_layout();
+    match &*storage {
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(storage) => cuda::place(storage, _layout),
+        #[cfg(feature = "metal")]
+        Storage::Metal(storage) => metal::place(storage, _layout),
+        #[cfg(test)]
+        Storage::Cpu(storage) => emulated::place(storage, _layout),
+        _ => bail!("a tensor on {:?} has no address", tensor.device().location()),
+    }
+}
+
+/// Replaces a tensor of bytes: in its memory where the device orders that after the launches that read it.
+fn refill(tensor: &mut Tensor, bytes: &[u8]) -> Result<()> {
+    if tensor.device().is_cuda() && tensor.elem_count() == bytes.len() {
+        return tensor.inplace_op1(&Refill(bytes));
+    }
+    *tensor = Tensor::from_slice(bytes, bytes.len(), tensor.device())?;
+    Ok(())
+}
+
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "CUDA alone reads it"))]
+struct Refill<'a>(&'a [u8]);
+
+impl InplaceOp1 for Refill<'_> {
+    fn name(&self) -> &'static str {
+        "optimizer-tables"
+    }
+
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
+        bail!("tables are of GPUs")
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &mut CudaStorage, _: &Layout) -> Result<()> {
+        cuda::refill(storage, self.0)
+    }
+}
+
+/// The sum of squares of a contiguous tensor on the CPU, each value first multiplied by that of `weight` where there is one.
+/// It does not depend on the number of threads.
+fn squared_norm(values: &Tensor, weight: Option<&Tensor>) -> Result<f64> {
+    let weight = weight.map(|w| w.to_dtype(values.dtype())).transpose()?;
     let (values_guard, values_layout) = values.storage_and_layout();
     let weight_guard = weight.as_ref().map(|w| w.storage_and_layout());
     let Storage::Cpu(values) = &*values_guard else { bail!("a tensor on the CPU without a CPU storage") };
@@ -203,10 +444,13 @@ fn slice_mut<'a, T>(all: &'a mut [T], layout: &Layout) -> Result<&'a mut [T]> {
     }
 }
 
-/// The elements of a parameter and of its gradient.
+/// The elements of a parameter and of its gradient, or of two tensors one of which is added to the other.
 enum Pair<'a> {
     F32(Target<'a, f32>, Source<'a, f32>),
     F64(Target<'a, f64>, Source<'a, f64>),
+    /// Where they start on a GPU.
+    #[cfg_attr(not(any(test, feature = "cuda", feature = "metal")), allow(dead_code, reason = "no GPU in this build"))]
+    Device(Place, Place),
 }
 
 impl<'a> Pair<'a> {
@@ -218,37 +462,24 @@ impl<'a> Pair<'a> {
             (BF16(p), BF16(g)) => Pair::F32(Target::Bf16(slice_mut(p, pl)?), Source::Bf16(slice(g, gl)?)),
             (BF16(p), F32(g)) => Pair::F32(Target::Bf16(slice_mut(p, pl)?), Source::Same(slice(g, gl)?)),
             (F16(p), F16(g)) => Pair::F32(Target::F16(slice_mut(p, pl)?), Source::F16(slice(g, gl)?)),
+            // Sums of gradients.
+            (F32(p), BF16(g)) => Pair::F32(Target::Same(slice_mut(p, pl)?), Source::Bf16(slice(g, gl)?)),
+            (F32(p), F16(g)) => Pair::F32(Target::Same(slice_mut(p, pl)?), Source::F16(slice(g, gl)?)),
             (F16(p), F32(g)) => Pair::F32(Target::F16(slice_mut(p, pl)?), Source::Same(slice(g, gl)?)),
             (p, g) => bail!("no update of a {:?} parameter with a {:?} gradient", p.dtype(), g.dtype()),
         })
     }
 }
 
-/// Calls `work` with the elements of all tensors, in order, `NEST` tensors at a time. Tensors of another device are
-/// copied to the host and back.
-fn on_host(tensors: &[(&Var, Tensor)], mut work: impl FnMut(Vec<Pair<'_>>) -> Result<()>) -> Result<()> {
-    for part in tensors.chunks(NEST) {
-        let mut copies = Vec::with_capacity(part.len());
-        for (param, grad) in part {
-            copies.push(match param.device() {
-                Device::Cpu => (param.as_tensor().clone(), grad.clone()),
-                _ => (param.to_device(&Device::Cpu)?, grad.to_device(&Device::Cpu)?),
-            });
-        }
-        nest(&copies, Vec::with_capacity(part.len()), &mut work)?;
-        for ((param, _), (copy, _)) in part.iter().zip(&copies) {
-            if !param.device().is_cpu() {
-                param.set(&copy.to_device(param.device())?)?;
-            }
-        }
-    }
-    Ok(())
+/// Calls `work` with the elements of all tensors, in order, `NEST` tensors at a time.
+fn with_elements(tensors: &[(&Var, Tensor)], mut work: impl FnMut(Vec<Pair<'_>>) -> Result<()>) -> Result<()> {
+    tensors.chunks(NEST).try_for_each(|part| nest(part, Vec::with_capacity(part.len()), &mut work))
 }
 
 type WorkFn<'w> = &'w mut dyn FnMut(Vec<Pair<'_>>) -> Result<()>;
 
 /// Collects the elements of all tensors and calls `work`.
-fn nest(tensors: &[(Tensor, Tensor)], collected: Vec<Pair<'_>>, work: WorkFn<'_>) -> Result<()> {
+fn nest(tensors: &[(&Var, Tensor)], collected: Vec<Pair<'_>>, work: WorkFn<'_>) -> Result<()> {
     match tensors {
         [] => work(collected),
         [(param, grad), rest @ ..] => {
@@ -260,9 +491,21 @@ fn nest(tensors: &[(Tensor, Tensor)], collected: Vec<Pair<'_>>, work: WorkFn<'_>
 
 /// A level of the nest.
 struct Level<'a, 'w> {
-    rest: &'a [(Tensor, Tensor)],
+    rest: &'a [(&'a Var, Tensor)],
     collected: Cell<Vec<Pair<'a>>>,
     work: Cell<Option<WorkFn<'w>>>,
+}
+
+impl Level<'_, '_> {
+    fn go_on(&self, pair: Pair<'_>) -> Result<()> {
+        // Moving the vector out of its cell lets the lifetime of its elements shrink to that of this level.
+        let mut collected: Vec<Pair<'_>> = self.collected.take();
+        collected.push(pair);
+        match self.work.take() {
+            Some(work) => nest(self.rest, collected, work),
+            None => bail!("a level of the nest runs once"),
+        }
+    }
 }
 
 impl InplaceOp2 for Level<'_, '_> {
@@ -271,13 +514,21 @@ impl InplaceOp2 for Level<'_, '_> {
     }
 
     fn cpu_fwd(&self, param: &mut CpuStorage, pl: &Layout, grad: &CpuStorage, gl: &Layout) -> Result<()> {
-        // Moving the vector out of its cell lets the lifetime of its elements shrink to that of this level.
-        let mut collected: Vec<Pair<'_>> = self.collected.take();
-        collected.push(Pair::new(param, pl, grad, gl)?);
-        match self.work.take() {
-            Some(work) => nest(self.rest, collected, work),
-            None => bail!("a level of the nest runs once"),
+        #[cfg(test)]
+        if emulated::is_on() {
+            return self.go_on(Pair::Device(emulated::place(param, pl)?, emulated::place(grad, gl)?));
         }
+        self.go_on(Pair::new(param, pl, grad, gl)?)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, param: &mut CudaStorage, pl: &Layout, grad: &CudaStorage, gl: &Layout) -> Result<()> {
+        cuda::with_places(param, pl, grad, gl, |param, grad| self.go_on(Pair::Device(param, grad)))
+    }
+
+    #[cfg(feature = "metal")]
+    fn metal_fwd(&self, param: &mut MetalStorage, pl: &Layout, grad: &MetalStorage, gl: &Layout) -> Result<()> {
+        self.go_on(Pair::Device(metal::place(param, pl)?, metal::place(grad, gl)?))
     }
 }
 

@@ -1,0 +1,33 @@
+#!/bin/bash
+# Every kernel through nvcc, to PTX and to machine code: prints the registers of the f32 kernels and the most of each file;
+# a spill is an error. `.ci/cuda/kernels.sh DIR`, the folder of env.sh.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. .ci/cuda/env.sh "$1"
+out="$(mktemp -d)"
+trap 'rm -rf "$out"' EXIT
+check() { # name, options of nvcc
+  local name="$1"
+  shift
+  for target in ptx cubin; do
+    nvcc -std=c++17 -O3 -fmad=false -arch="sm_$CUDA_COMPUTE_CAP" -Ikernels -Xptxas -v -Werror all-warnings \
+      "-$target" -o "$out/$name.$target" "$@" >"$out/$name.$target.log" 2>&1 || { cat "$out/$name.$target.log"; exit 1; }
+  done
+  awk -v name="$name" '
+    /Function properties for/ { kernel = $NF }
+    /spill stores/ { if ($0 !~ / 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads/) { print name, kernel, $0; bad = 1 } }
+    /Used [0-9]+ registers/ {
+      match($0, /Used [0-9]+/); used = substr($0, RSTART + 5, RLENGTH - 5) + 0; count++
+      if (used > most) { most = used; widest = kernel }
+      if (kernel ~ /^(update|direction|squares|add)_f32_f32$/) line = line sprintf("  %s %d", kernel, used)
+    }
+    END { printf "%-26s %2d kernels, at most %3d registers (%s);%s\n", name, count, most, widest, line; exit bad || count == 0 }
+  ' "$out/$name.cubin.log"
+  # Nothing is contracted or approximated.
+  if grep -qE 'fma\.rn\.f|(sqrt|div|rcp|rsqrt)\.(approx|full)' "$out/$name.ptx"; then echo "$name: inexact operations"; exit 1; fi
+}
+check norm kernels/norm.cu
+for header in kernels/rules/*.h; do
+  rule="$(basename "$header" .h)"
+  check "$rule" "-DRULE=$rule" "-DRULE_HEADER=\"rules/$rule.h\"" kernels/elementwise.cu
+done

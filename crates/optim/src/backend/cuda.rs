@@ -1,0 +1,99 @@
+//! Addresses and launches on CUDA devices.
+
+use super::device::{Args, Launch, Place};
+use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
+use candle_core::{CudaDevice, CudaStorage, Layout, Result, Storage, Tensor, bail};
+
+/// The kernels, built by build.rs: `NORM`, and a function from the name of a rule.
+mod ptx {
+    #![allow(dead_code, reason = "rules are found by name")]
+    include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
+}
+
+/// Threads of a block, as in `launch.h`.
+const THREADS: u32 = 256;
+
+// SAFETY: it is plain data of the same layout as in `launch.h`.
+unsafe impl DeviceRepr for Args {}
+
+/// The address of a slice's first element and what orders its use with that of other streams, by a method of the slice.
+macro_rules! pointer {
+    ($slice:expr, $method:ident, $stream:expr, $($Kind:ident)*) => {
+        match $slice {
+            $(CudaStorageSlice::$Kind(all) => all.$method($stream),)*
+            _ => bail!("no address of a tensor of this type"),
+        }
+    };
+}
+
+fn offset(layout: &Layout, storage: &CudaStorage) -> u64 {
+    use candle_core::backend::BackendStorage;
+    (layout.start_offset() * storage.dtype().size_in_bytes()) as u64
+}
+
+/// Where a tensor starts that only this optimizer uses, on its device's stream.
+pub fn place(storage: &CudaStorage, layout: &Layout) -> Result<Place> {
+    let stream = storage.device.cuda_stream();
+    let (start, _use) = pointer!(&storage.slice, device_ptr, &stream, U8 I64 F32 F64 BF16 F16);
+    Ok(Place { address: start + offset(layout, storage), handle: Default::default() })
+}
+
+/// Calls `f` with where a parameter and its gradient start; what it launches is then ordered with other uses of them.
+pub fn with_places(
+    param: &mut CudaStorage,
+    pl: &Layout,
+    grad: &CudaStorage,
+    gl: &Layout,
+    f: impl FnOnce(Place, Place) -> Result<()>,
+) -> Result<()> {
+    let stream = param.device.cuda_stream();
+    let (param_offset, grad_offset) = (offset(pl, param), offset(gl, grad));
+    let (param, _write) = pointer!(&mut param.slice, device_ptr_mut, &stream, F32 F64 BF16 F16);
+    let (grad, _read) = pointer!(&grad.slice, device_ptr, &stream, F32 F64 BF16 F16);
+    f(
+        Place { address: param + param_offset, handle: Default::default() },
+        Place { address: grad + grad_offset, handle: Default::default() },
+    )
+}
+
+/// Writes bytes over a tensor of bytes, after the launches that read it.
+pub fn refill(storage: &mut CudaStorage, bytes: &[u8]) -> Result<()> {
+    let device = storage.device.clone();
+    match &mut storage.slice {
+        CudaStorageSlice::U8(all) => device.memcpy_htod(bytes, all),
+        _ => bail!("tables are bytes"),
+    }
+}
+
+fn address(tensor: &Tensor) -> Result<u64> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cuda(storage) => Ok(place(storage, layout)?.address),
+        _ => bail!("a table that is not on the device"),
+    }
+}
+
+pub fn launch(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
+    let Launch { rule, function, blocks, buffers, args, .. } = launch;
+    let (module, ptx) = match rule {
+        None => ("optim-norm".to_string(), ptx::NORM),
+        Some(rule) => match ptx::rule(rule.name) {
+            Some(ptx) => (format!("optim-{}", rule.name), ptx),
+            None => bail!("no CUDA kernel of the rule `{}` was built: it has no header in kernels/rules", rule.name),
+        },
+    };
+    let function = device.get_or_load_custom_func(function, &module, ptx)?;
+    let addresses = buffers.iter().map(|tensor| address(tensor)).collect::<Result<Vec<_>>>()?;
+    let mut builder = function.builder();
+    for address in &addresses {
+        builder.arg(address);
+    }
+    builder.arg(args);
+    let config = LaunchConfig { grid_dim: (*blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
+    // SAFETY: the arguments are those that all kernels take (`launch.h`). The tables hold the starts and lengths of tensors of
+    // the types in the kernel's name, whose storages are locked until it is launched, and of state and sums, which live as
+    // long as the optimizer; memory is freed in the order of the stream.
+    unsafe { builder.launch(config) }.w()?;
+    Ok(())
+}

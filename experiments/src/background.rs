@@ -1,0 +1,68 @@
+//! What waits for the disk, done aside while training goes on.
+
+use anyhow::{Result, bail};
+use std::{
+    sync::mpsc::{Sender, channel},
+    thread::{self, JoinHandle},
+};
+
+type Job = Box<dyn FnOnce() -> Result<()> + Send>;
+
+/// A thread that does jobs one after another, in the order in which they came.
+pub struct Background {
+    jobs: Sender<Job>,
+    worker: JoinHandle<Result<()>>,
+}
+
+impl Background {
+    /// Starts the thread.
+    pub fn start() -> Self {
+        let (jobs, queue) = channel::<Job>();
+        Self { jobs, worker: thread::spawn(move || queue.into_iter().try_for_each(|job| job())) }
+    }
+
+    /// Has `job` done after those before it.
+    ///
+    /// # Errors
+    /// When one before it failed, after which none is done; [`Background::finish`] tells why.
+    pub fn later(&self, job: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+        if self.jobs.send(Box::new(job)).is_err() {
+            bail!("a record could not be written");
+        }
+        Ok(())
+    }
+
+    /// Waits for all jobs.
+    ///
+    /// # Errors
+    /// That of the job that failed.
+    pub fn finish(self) -> Result<()> {
+        drop(self.jobs);
+        self.worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn jobs_are_done_in_order_until_one_fails() {
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let background = Background::start();
+        for i in 0..5 {
+            let done = Arc::clone(&done);
+            // Refused or not: that depends on how far the thread is.
+            let _ = background.later(move || {
+                if i == 3 {
+                    bail!("the disk is full");
+                }
+                done.lock().unwrap().push(i);
+                Ok(())
+            });
+        }
+        assert_eq!(background.finish().unwrap_err().to_string(), "the disk is full");
+        assert_eq!(*done.lock().unwrap(), [0, 1, 2]);
+    }
+}

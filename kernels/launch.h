@@ -1,0 +1,223 @@
+// What a launch is made of, for both backends: the tables that the host fills, the number formats, and sums in a fixed
+// order. `crates/optim/src/backend/device.rs` is the host's side of it.
+#pragma once
+#include "rule.h"
+
+#if defined(RULE_METAL)
+#define DEVICE device
+#define SHARED threadgroup
+#define BARRIER() threadgroup_barrier(mem_flags::mem_threadgroup)
+typedef ulong u64;
+typedef uint u32;
+typedef ushort u16;
+typedef uchar u8;
+// Scalars and the results of sums. Metal has no double.
+typedef float wide;
+#else
+#define DEVICE
+#define SHARED
+#define BARRIER() __syncthreads()
+typedef unsigned long long u64;
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef unsigned char u8;
+typedef double wide;
+#endif
+
+enum { THREADS = 256, CHUNK = 4096 };
+// Of a tensor. ALIGNED: parameter and gradient start at a multiple of 16 bytes, as the state always does.
+enum { ALIGNED = 1, MASTER = 2, STOCHASTIC = 4, AT_MOST_ONE = 8, ADAPTIVE = 16, WEIGHTED = 32 };
+// Of a launch: scaled by a norm that is read from the device.
+enum { BY_NORM = 1 };
+
+struct Tensor {
+  DEVICE u8 *param;
+  DEVICE const u8 *grad;
+  // The slots, then the master copy, then the direction, `stride` numbers each.
+  DEVICE u8 *state;
+  u64 len, stride;
+  // Of the random numbers of stochastic rounding.
+  u64 key;
+  // Its scalars: where they start in the rows. Its first chunk in the launch.
+  u32 row, flags, first, unused;
+};
+
+// What one block works on: elements `index * CHUNK` and following of a tensor.
+struct Chunk {
+  u32 tensor, index;
+};
+
+struct Args {
+  // Partial sums to add up, or the place of the launch's first one.
+  u64 partials;
+  u32 flags, unused;
+};
+
+// ---- numbers ----
+
+struct Bf16 {
+  u16 bits;
+};
+struct F16 {
+  u16 bits;
+};
+
+#if defined(RULE_METAL)
+RULE_FUNCTION u32 float_bits(float x) { return as_type<u32>(x); }
+RULE_FUNCTION float bits_float(u32 x) { return as_type<float>(x); }
+RULE_FUNCTION float half_float(u16 x) { return float(as_type<half>(x)); }
+RULE_FUNCTION u16 float_half(float x) { return as_type<u16>(half(x)); }
+#else
+RULE_FUNCTION u32 float_bits(float x) { return __float_as_uint(x); }
+RULE_FUNCTION float bits_float(u32 x) { return __uint_as_float(x); }
+RULE_FUNCTION float half_float(u16 x) { return __half2float(__ushort_as_half(x)); }
+RULE_FUNCTION u16 float_half(float x) { return __half_as_ushort(__float2half_rn(x)); }
+RULE_FUNCTION void store(double x, double *to, u32) { *to = x; }
+RULE_FUNCTION double load(double x) { return x; }
+#endif
+
+RULE_FUNCTION float load(float x) { return x; }
+RULE_FUNCTION float load(Bf16 x) { return bits_float(u32(x.bits) << 16); }
+RULE_FUNCTION float load(F16 x) { return half_float(x.bits); }
+
+// `noise` is 16 random bits, or NEAREST.
+enum { NEAREST = 0x10000 };
+RULE_FUNCTION void store(float x, RULE_LOCAL float *to, u32) { *to = x; }
+RULE_FUNCTION void store(float x, RULE_LOCAL F16 *to, u32) { to->bits = float_half(x); }
+RULE_FUNCTION void store(float x, RULE_LOCAL Bf16 *to, u32 noise) {
+  const u32 bits = float_bits(x);
+  const bool is_finite = (bits & 0x7F800000u) != 0x7F800000u;
+  // Half of the last place rounds to nearest, a tie to even; a uniform number rounds up as often as it is close.
+  const u32 half_place = 0x7FFFu + (bits >> 16 & 1u);
+  const u32 rounded = bits + (noise == NEAREST ? half_place : noise);
+  const u32 nan = (bits & 0x007FFFFFu) != 0 ? 0x00400000u : 0u;
+  to->bits = u16((is_finite ? rounded : bits | nan) >> 16);
+}
+
+// 16 random bits: a function of the key and the element alone, two rounds of a 32-bit hash of low bias.
+RULE_FUNCTION u32 mixed(u32 x) {
+  x = (x ^ x >> 16) * 0x7FEB352Du;
+  x = (x ^ x >> 15) * 0x846CA68Bu;
+  return x ^ x >> 16;
+}
+RULE_FUNCTION u32 noise_at(u64 key, u64 element) {
+  return mixed(mixed(u32(element) ^ u32(key)) + u32(element >> 32) * 0x9E3779B9u + u32(key >> 32)) >> 16;
+}
+
+// ---- memory ----
+
+// Moved in accesses of 16 bytes.
+template <typename T, int N> struct alignas(16) Pack {
+  T x[N];
+};
+
+template <typename T, int N> RULE_FUNCTION Pack<T, N> read(DEVICE const T *from, u32 n, bool aligned) {
+  if (aligned && n == N) return *(DEVICE const Pack<T, N> *)from;
+  Pack<T, N> pack;
+#pragma unroll
+  for (u32 k = 0; k < N; k++) pack.x[k] = from[k < n ? k : 0];
+  return pack;
+}
+
+template <typename T, int N> RULE_FUNCTION void write(DEVICE T *to, Pack<T, N> pack, u32 n, bool aligned) {
+  if (aligned && n == N) {
+    *(DEVICE Pack<T, N> *)to = pack;
+  } else {
+#pragma unroll
+    for (u32 k = 0; k < N; k++)
+      if (k < n) to[k] = pack.x[k];
+  }
+}
+
+// Elements that a thread moves at a time.
+template <typename A, typename B> struct Width {
+  enum { N = 16 / (sizeof(A) < sizeof(B) ? sizeof(A) : sizeof(B)) };
+};
+
+// The end of a chunk.
+RULE_FUNCTION u64 end_of(Tensor t, Chunk chunk) {
+  const u64 end = (u64(chunk.index) + 1) * CHUNK;
+  return end < t.len ? end : t.len;
+}
+
+// ---- sums ----
+
+#if defined(RULE_METAL)
+// An unevaluated sum of two floats, 48 bits: Knuth's two-sum, and the rounding error of a product by fma.
+struct Sum {
+  float high, low;
+};
+RULE_FUNCTION Sum zero() { return Sum{0.0f, 0.0f}; }
+RULE_FUNCTION Sum plus(Sum a, Sum b) {
+  const float s = a.high + b.high, t = s - a.high;
+  // Infinity and NaN have no error.
+  const float e = s - s == 0.0f ? (a.high - (s - t)) + (b.high - t) + (a.low + b.low) : 0.0f;
+  const float high = s + e;
+  return Sum{high, s - s == 0.0f ? e - (high - s) : 0.0f};
+}
+RULE_FUNCTION Sum plus_square(Sum a, float x) {
+  const float square = x * x, error = square - square == 0.0f ? fma(x, x, -square) : 0.0f;
+  return plus(a, Sum{square, error});
+}
+RULE_FUNCTION wide root(Sum a) { return sqrt(a.high + a.low); }
+#else
+struct Sum {
+  double value;
+};
+RULE_FUNCTION Sum zero() { return Sum{0.0}; }
+RULE_FUNCTION Sum plus(Sum a, Sum b) { return Sum{a.value + b.value}; }
+RULE_FUNCTION Sum plus_square(Sum a, double x) { return Sum{a.value + x * x}; }
+RULE_FUNCTION wide root(Sum a) { return sqrt(a.value); }
+#endif
+
+// The sum over the threads of a block, in the order of a binary tree. All threads have to call it.
+RULE_FUNCTION Sum sum_of_block(SHARED Sum *shared, u32 thread_index, Sum mine) {
+  shared[thread_index] = mine;
+  for (u32 half_count = THREADS / 2; half_count > 0; half_count /= 2) {
+    BARRIER();
+    if (thread_index < half_count) {
+      const Sum a = shared[thread_index], b = shared[thread_index + half_count];
+      shared[thread_index] = plus(a, b);
+    }
+  }
+  BARRIER();
+  const Sum all = shared[0];
+  BARRIER();
+  return all;
+}
+
+// ---- kernels ----
+
+// The head of a kernel. All take the same arguments; `block_index` and `thread_index` say which part is theirs, and
+// `shared` has room for a sum per thread. A stand-in for Metal's header may have other words for the first two macros.
+#define BUFFERS(at)                                                                                    \
+  DEVICE const Tensor *tensors at(0), DEVICE const Chunk *chunks at(1), DEVICE const wide *rows at(2), \
+      DEVICE const wide *norm at(3), DEVICE Sum *sums at(4), DEVICE wide *out at(5)
+#define BODY(name)                                                                                   \
+  RULE_FUNCTION void body_##name(BUFFERS(AT), Args args, SHARED Sum *shared, u32 block_index, u32 thread_index)
+#define AT(n)
+#define KERNEL(name)                                                                                 \
+  BODY(name);                                                                                        \
+  HEAD(name) {                                                                                       \
+    STORAGE Sum shared[THREADS];                                                                     \
+    body_##name(tensors, chunks, rows, norm, sums, out, args, shared, BLOCK_INDEX, THREAD_INDEX);    \
+  }                                                                                                  \
+  BODY(name)
+#if defined(RULE_METAL)
+#if !defined(ENTRY)
+#define ENTRY [[max_total_threads_per_threadgroup(THREADS)]] kernel
+#define STORAGE threadgroup
+#endif
+#define BUFFER(n) [[buffer(n)]]
+#define HEAD(name)                                                                                  \
+  ENTRY void name(BUFFERS(BUFFER), constant Args &args [[buffer(6)]],                               \
+                  u32 block_index [[threadgroup_position_in_grid]],                                 \
+                  u32 thread_index [[thread_index_in_threadgroup]])
+#define BLOCK_INDEX block_index
+#define THREAD_INDEX thread_index
+#else
+#define STORAGE __shared__
+#define HEAD(name) extern "C" __global__ void __launch_bounds__(THREADS) name(BUFFERS(AT), Args args)
+#define BLOCK_INDEX blockIdx.x
+#define THREAD_INDEX threadIdx.x
+#endif
