@@ -1,19 +1,23 @@
-"""PyTorch's training of the same ResNet-20 as benches/training.rs, as a peer measured in the same run.
+"""PyTorch's training of the models of benches/training.rs, as a peer measured in the same run.
 
     pip install torch==2.15.0
-    python training.py --batch-size 128 --threads 2 --seconds 5 [--channels-last]
+    python training.py --model resnet20 --batch-size 128 --threads 2 --seconds 5 [--channels-last]
 
-Times forward, backward and SGD with momentum on random images of CIFAR-10's size, float32, on the CPU, and prints one JSON line.
+Models: resnet20, cnn4, cnn4-norm, gpt. Times forward, backward and the optimizer (SGD with momentum, AdamW for all others,
+fused) on random images of CIFAR-10's size or random windows of 65 characters, float32, on the CPU, and prints one JSON line.
 """
 
 import argparse
 import json
+import resource
 import statistics
 import time
 
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
+
+VOCABULARY = 65
 
 
 class Block(nn.Module):
@@ -48,8 +52,23 @@ class ResNet20(nn.Module):
         return self.classifier(x.mean((2, 3)))
 
 
+class Cnn4(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        layers = []
+        for inputs, outputs, stride in [(3, 32, 1), (32, 64, 2), (64, 128, 2), (128, 128, 1)]:
+            layers.append(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=not norm))
+            layers += [nn.BatchNorm2d(outputs)] if norm else []
+            layers.append(nn.ReLU(inplace=True))
+        self.layers, self.classifier = nn.Sequential(*layers), nn.Linear(128, 10)
+
+    def forward(self, x):
+        return self.classifier(self.layers(x).mean((2, 3)))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet20")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5.0)
@@ -58,15 +77,27 @@ def main():
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model, n = ResNet20(), options.batch_size
-    x, labels = torch.rand(n, 3, 32, 32) - 0.5, torch.randint(10, (n,))
-    if options.channels_last:
-        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, foreach=True)
+    n = options.batch_size
+    if options.model == "gpt":
+        from transformer import CONTEXT, Transformer
+
+        model = Transformer(VOCABULARY)
+        x, labels = (torch.randint(VOCABULARY, (n, CONTEXT)) for _ in range(2))
+        loss = lambda: model(x, labels)
+    else:
+        model = {"resnet20": ResNet20, "cnn4": lambda: Cnn4(False), "cnn4-norm": lambda: Cnn4(True)}[options.model]()
+        x, labels = torch.rand(n, 3, 32, 32) - 0.5, torch.randint(10, (n,))
+        if options.channels_last:
+            model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+        loss = lambda: F.cross_entropy(model(x), labels)
+    if options.model == "resnet20":
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    else:
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
     def step():
         optimizer.zero_grad()
-        F.cross_entropy(model(x), labels).backward()
+        loss().backward()
         optimizer.step()
 
     step()
@@ -78,12 +109,14 @@ def main():
         times.append(time.perf_counter() - start)
     line = {
         "impl": "torch " + ("channels_last" if options.channels_last else "contiguous"),
-        "model": "resnet20",
+        "model": options.model,
         "batch_size": n,
         "threads": options.threads,
-        "images_per_second": round(n / statistics.median(times)),
-        "best_images_per_second": round(n / min(times)),
+        "examples_per_second": round(n / statistics.median(times)),
+        "best_examples_per_second": round(n / min(times)),
         "steps": len(times),
+        "median_step_ms": statistics.median(times) * 1e3,
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "torch": torch.__version__,
     }
     print(json.dumps(line))

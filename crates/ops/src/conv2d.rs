@@ -130,33 +130,3 @@ impl Convolve for f32 {
         }
     }
 }
-
-#[doc(hidden)]
-#[allow(missing_docs)]
-pub struct Timed {
-    g: Geometry,
-    x: Tensor,
-    w: Tensor,
-}
-#[allow(missing_docs)]
-impl Timed {
-    pub fn new(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Self {
-        Self { g: Geometry::new(x.shape(), w.shape(), stride, padding).unwrap(), x: x.clone(), w: w.clone() }
-    }
-    fn run(&self, dy: &Tensor, wanted: Wanted) {
-        let (x, w, dy) = (Reading::new(&self.x), Reading::new(&self.w), Reading::new(dy));
-        std::hint::black_box(f32::backward(
-            &self.g,
-            x.slice().unwrap(),
-            w.slice().unwrap(),
-            &OutputGradient::Given(dy.slice().unwrap()),
-            wanted,
-        ));
-    }
-    pub fn dx(&self, dy: &Tensor) {
-        self.run(dy, Wanted { input: true, weight: false })
-    }
-    pub fn dw(&self, dy: &Tensor) {
-        self.run(dy, Wanted { input: false, weight: true })
-    }
-}

@@ -1,6 +1,7 @@
 //! How the ops read candle's tensors on the CPU.
 
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, WithDType};
+use std::mem::MaybeUninit;
 
 /// Returns an error of one line (candle's `bail!` appends a backtrace).
 macro_rules! fail {
@@ -42,6 +43,11 @@ float!(f64);
 /// Whether the ops compute on this tensor themselves; others they leave to candle.
 pub(crate) fn is_ours(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && (tensor.dtype() == f32::DTYPE || tensor.dtype() == f64::DTYPE)
+}
+
+/// Whether an op that computes in f32 only does so on this tensor itself.
+pub(crate) fn is_fused(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && tensor.dtype() == f32::DTYPE
 }
 
 /// Runs `$body` with the type `$float` that `$dtype` stands for.
@@ -93,4 +99,13 @@ impl<'a> Reading<'a> {
 /// The gradient by `argument`, if one is wanted.
 pub(crate) fn gradient<T: WithDType>(argument: &Tensor, values: Vec<T>) -> Result<Option<Tensor>> {
     argument.track_op().then(|| Tensor::from_vec(values, argument.shape(), argument.device())).transpose()
+}
+
+/// The elements of a slice that was written.
+///
+/// # Safety
+/// All elements were.
+pub(crate) unsafe fn written<T>(slice: &mut [MaybeUninit<T>]) -> &mut [T] {
+    // SAFETY: MaybeUninit<T> has T's layout, and the caller promises that each is a T.
+    unsafe { &mut *(std::ptr::from_mut(slice) as *mut [T]) }
 }

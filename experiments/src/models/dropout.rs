@@ -2,9 +2,8 @@
 
 use super::{Mode, Pass};
 use crate::random::{Purpose, stream};
-use candle_core::{DType, Result, Tensor, bail};
-use rand::Rng;
-use rand_chacha::ChaCha8Rng;
+use candle_core::{Result, Tensor, bail};
+use ops::Masks;
 
 /// Sets values to 0 with probability `rate` in training, and divides the others by `1 - rate`. Its masks are a function of
 /// the pass's noise and the layer's name.
@@ -21,7 +20,7 @@ impl Dropout {
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         match self.draw(pass)? {
             None => Ok(x.clone()),
-            Some(masks) => x * masks.tensor(x)?,
+            Some(masks) => ops::dropout(x, masks),
         }
     }
 
@@ -33,38 +32,10 @@ impl Dropout {
         match pass.noise {
             Some(noise) => {
                 let rng = stream(noise.seed, Purpose::Dropout(&self.name), noise.step);
-                Ok(Some(Masks { rate: self.rate, rng }))
+                Ok(Some(Masks::new(self.rate, rng.get_seed())?))
             }
             None => bail!("{}: dropout = {} needs noise in training", self.name, self.rate),
         }
-    }
-}
-
-/// As many masks as needed, each from a stream of its own, so that they can be drawn in any order.
-pub(super) struct Masks {
-    rate: f64,
-    rng: ChaCha8Rng,
-}
-
-impl Masks {
-    /// What a value that stays is multiplied by.
-    pub(super) fn scale(&self) -> f32 {
-        (1.0 / (1.0 - self.rate)) as f32
-    }
-
-    /// Whether each of a mask's values stays.
-    pub(super) fn mask(&self, index: usize) -> impl FnMut() -> bool + use<> {
-        let mut rng = self.rng.clone();
-        rng.set_stream(index as u64);
-        let dropped = (self.rate * 2f64.powi(32)) as u32;
-        move || rng.next_u32() >= dropped
-    }
-
-    /// The first mask in the shape of `x`: 0 or [`Masks::scale`].
-    fn tensor(&self, x: &Tensor) -> Result<Tensor> {
-        let (mut stays, scale) = (self.mask(0), self.scale());
-        let values: Vec<f32> = (0..x.elem_count()).map(|_| if stays() { scale } else { 0.0 }).collect();
-        Tensor::from_vec(values, x.shape(), x.device())?.to_dtype(DType::F32)
     }
 }
 
@@ -72,7 +43,7 @@ impl Masks {
 mod tests {
     use super::*;
     use crate::models::Noise;
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     fn drop(name: &str, seed: u64, step: u64) -> Vec<f32> {
         let ones = Tensor::ones(10_000, DType::F32, &Device::Cpu).unwrap();

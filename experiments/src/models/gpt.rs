@@ -1,13 +1,10 @@
 //! A transformer decoder over characters, after nanoGPT (Karpathy 2022, github.com/karpathy/nanoGPT, `model.py`) with
 //! `bias=False`.
 
-use super::{
-    Allowed, Key, Model, ModelConfig, Pass, Value,
-    dropout::Dropout,
-    ops::{Heads, attention_logits, causal_attention, gelu, layer_norm, linear},
-};
+use super::{Allowed, Key, Model, ModelConfig, Pass, Value, dropout::Dropout};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
+use ops::{Heads, attention_logits, causal_attention, gelu, layer_norm, linear};
 
 pub(super) const KEYS: &[Key] = &[
     Key { name: "layers", doc: "blocks", default: Value::Whole(4), allowed: Allowed::Whole(1, 96) },
@@ -103,6 +100,9 @@ impl Config {
     }
 }
 
+/// Of layer norms.
+const EPS: f64 = 1e-5;
+
 /// The deviation of initial weights of a pre-norm model (Radford et al. 2018).
 const STD: f64 = 0.02;
 
@@ -177,7 +177,7 @@ impl Model for Gpt {
             x = block.forward(&x, context, pass)?;
         }
         if let Some(weight) = &self.norm {
-            x = layer_norm(&x, weight)?;
+            x = layer_norm(&x, weight, EPS)?;
             pass.activation("norm", &x)?;
         }
         linear(&x, &self.token)
@@ -233,8 +233,8 @@ impl Block {
     /// Adds `f` to the stream, with the norm where it belongs.
     fn add(&self, x: &Tensor, norm: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         match self.norm {
-            Norm::Pre => x + f(&layer_norm(x, norm)?)?,
-            Norm::Post => layer_norm(&(x + f(x)?)?, norm),
+            Norm::Pre => x + f(&layer_norm(x, norm, EPS)?)?,
+            Norm::Post => layer_norm(&(x + f(x)?)?, norm, EPS),
         }
     }
 

@@ -9,7 +9,6 @@ mod dropout;
 mod gpt;
 mod layers;
 mod mlp;
-mod ops;
 mod parameters;
 mod probe;
 mod resnet;

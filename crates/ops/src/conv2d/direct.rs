@@ -34,6 +34,7 @@ use super::{
     gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
     tile::{CHANNELS, Correlations, Products, blocks, instructions, lanes},
 };
+use crate::host::written;
 use pulp::Arch;
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
@@ -70,7 +71,7 @@ pub(super) fn forward<R: Send>(
                 grid.write(buffer, y, g.out_height, g.out_width);
             }
             // SAFETY: the grid has all pixels of an image, and the products or what is written from them are of all channels.
-            seen(unsafe { y.assume_init_ref() })
+            seen(unsafe { written(y) })
         },
     );
     let results = results.collect();

@@ -7,7 +7,7 @@ use super::{
     geometry::Geometry,
     gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
 };
-use crate::host::Float;
+use crate::host::{Float, written};
 use gemm::{Parallelism, gemm};
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
@@ -45,7 +45,7 @@ pub(super) fn backward<T: Float>(
         let (mut dy_buffer, mut columns) = (dy.buffer(g), Vec::new());
         dx.fill(MaybeUninit::new(T::zero()));
         // SAFETY: all were just written.
-        let mut dx = unsafe { dx.assume_init_mut() }.chunks_exact_mut(g.in_size());
+        let mut dx = unsafe { written(dx) }.chunks_exact_mut(g.in_size());
         let mut sum = wanted.weight.then(|| vec![T::zero(); g.weight_size()]);
         for image in images {
             let dy = dy.image(g, image, &mut dy_buffer);

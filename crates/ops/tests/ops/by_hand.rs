@@ -103,3 +103,21 @@ fn other_dtypes_go_to_candle() -> Result<()> {
     }
     Ok(())
 }
+
+/// Each value is kept and divided by 0.75, or dropped, and its gradient with it; another seed drops others.
+#[test]
+fn dropout_drops_a_value_and_its_gradient() -> Result<()> {
+    let masks = |seed| ops::Masks::new(0.25, [seed; 32]);
+    for dtype in [DType::F32, DType::F64] {
+        let x = Var::from_tensor(&Tensor::ones((10, 1000), dtype, &Device::Cpu)?)?;
+        let y = ops::dropout(&x, masks(1)?)?;
+        let kept = values(&y).iter().filter(|&&y| y > 0.0).count();
+        // Five standard deviations of a binomial of 10,000 draws.
+        assert!(kept.abs_diff(7500) < 220, "{kept}");
+        assert!(values(&y).iter().all(|&y| y == 0.0 || (y - 4.0 / 3.0).abs() < 1e-6));
+        let grads = y.sum_all()?.backward()?;
+        assert_eq!(values(grads.get(&x).unwrap()), values(&y));
+        assert_ne!(values(&ops::dropout(&x, masks(2)?)?), values(&y));
+    }
+    Ok(())
+}

@@ -47,6 +47,16 @@ fn errors_name_what_is_wrong() {
             &["scale_shift", "shift [1]", "[2]"],
         ),
         (ops::add_relu(&zeros(&[2, 3]), &zeros(&[3, 2])), &["add_relu", "[2, 3]", "[3, 2]", "same shape"]),
+        (ops::layer_norm(&zeros(&[2, 3]), &zeros(&[2]), 1e-5), &["layer_norm", "weight [2]", "[2, 3]"]),
+        (ops::linear(&zeros(&[2, 3]), &zeros(&[4, 2])), &["linear", "[2, 3]", "[4, 2]", "(outputs, inputs)"]),
+        (
+            ops::causal_attention(&zeros(&[6, 6]), ops::Heads { heads: 2, context: 4 }, None),
+            &["causal_attention", "[6, 6]", "4 rows", "3 x 2"],
+        ),
+        (
+            ops::Masks::new(1.0, [0; 32]).and_then(|masks| ops::dropout(&zeros(&[1]), masks)),
+            &["dropout", "rate is 1", "below 1"],
+        ),
         (ops::max_pool2(&zeros(&[1, 2, 1, 4])), &["max_pool2", "[1, 2, 1, 4]", "at least 2"]),
         (ops::cross_entropy(&zeros(&[2, 3]), &labels(&[0, 3])), &["cross_entropy", "label 3", "row 1", "3 classes"]),
         (ops::cross_entropy(&zeros(&[2, 3]), &labels(&[0])), &["cross_entropy", "[2, 3]", "[1]"]),

@@ -1,15 +1,18 @@
-//! Causal attention of several heads (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
+//! Causal attention of several heads.
 
-use super::{LANES, add_scaled, exp, is_fused, max, sum, sum2, values, with_values};
-use crate::models::dropout::Masks;
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
+use crate::{
+    dropout::Masks,
+    host::{Reading, fail, is_fused, slice},
+    vector::{LANES, add_scaled, exp, max, sum, sum2},
+};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
 /// How rows are divided into windows, and their columns into heads.
-#[derive(Clone, Copy)]
-pub(in crate::models) struct Heads {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
     /// Heads.
     pub heads: usize,
     /// Rows of a window.
@@ -20,19 +23,28 @@ impl Heads {
     /// Checks the shape (rows, columns) of queries, keys and values; the number of columns of a head.
     fn head_width(self, rows: usize, columns: usize) -> Result<usize> {
         let Self { heads, context } = self;
-        if !rows.is_multiple_of(context) || !columns.is_multiple_of(3 * heads) {
-            bail!("attention of {heads} heads over windows of {context} rows is given [{rows}, {columns}]");
+        if heads == 0 || context == 0 || !rows.is_multiple_of(context) || !columns.is_multiple_of(3 * heads) {
+            fail!(
+                "causal_attention: qkv [{rows}, {columns}] must have a multiple of {context} rows (windows) and of 3 x {heads} \
+                 columns (queries, keys and values of each head), and both numbers must be at least 1"
+            );
         }
         Ok(columns / (3 * heads))
     }
 }
 
-/// `softmax(q k^T / sqrt(d)) v` of each head, where a row attends to itself and the rows before it in its window.
+/// `softmax(q k^T / sqrt(d)) v` of each head (Vaswani et al. 2017, arXiv:1706.03762, section 3.2), where a row attends to
+/// itself and the rows before it in its window.
 ///
 /// `qkv` is (n * context, 3 * heads * d): queries of all heads, then keys, then values. The result is
 /// (n * context, heads * d). With `masks`, the probabilities are dropped by them: window `i` and head `j` have the mask
 /// `i * heads + j`, whose values go row by row up to the diagonal.
-pub(in crate::models) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
+///
+/// # Errors
+/// When the rows are no whole windows, or the columns do not divide into queries, keys and values of the heads.
+pub fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
+    let (rows, columns) = qkv.dims2()?;
+    heads.head_width(rows, columns)?;
     if is_fused(qkv) {
         qkv.contiguous()?.apply_op1(Attention { heads, masks, probabilities: OnceLock::new() })
     } else {
@@ -40,8 +52,11 @@ pub(in crate::models) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Opt
     }
 }
 
-/// `q k^T / sqrt(d)` of each head before masking: (n, heads, context, context).
-pub(in crate::models) fn attention_logits(qkv: &Tensor, heads: Heads) -> Result<Tensor> {
+/// `q k^T / sqrt(d)` of each head before masking: (n, heads, context, context). For looking at; it has candle's gradient.
+///
+/// # Errors
+/// As [`causal_attention`].
+pub fn attention_logits(qkv: &Tensor, heads: Heads) -> Result<Tensor> {
     let [q, k, _] = split(qkv, heads)?;
     let d = q.dim(D::Minus1)?;
     q.matmul(&k.t()?)? * (1.0 / (d as f64).sqrt())
@@ -69,7 +84,7 @@ fn composed(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> 
         for (index, mask) in factors.chunks_exact_mut(context * context).enumerate() {
             let mut stays = masks.mask(index);
             for (row, factors) in mask.chunks_exact_mut(context).enumerate() {
-                factors[..=row].fill_with(|| if stays() { masks.scale() } else { 0.0 });
+                factors[..=row].fill_with(|| if stays() { masks.scale() as f32 } else { 0.0 });
             }
         }
         let factors = Tensor::from_vec(factors, (n, count, context, context), qkv.device())?;
@@ -91,7 +106,7 @@ impl CustomOp1 for Attention {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let qkv = values(self.name(), storage, layout)?;
+        let qkv = slice::<f32>(storage, layout)?;
         let (rows, columns) = layout.shape().dims2()?;
         let Heads { heads, context } = self.heads;
         let width = heads * self.heads.head_width(rows, columns)?;
@@ -112,7 +127,7 @@ impl CustomOp1 for Attention {
                         }
                     }
                 }
-                let scale = self.masks.as_ref().map_or(1.0, Masks::scale);
+                let scale = self.masks.as_ref().map_or(1.0, |masks| masks.scale() as f32);
                 mix(qkv, place, probabilities, scale, out);
             }
         });
@@ -125,25 +140,21 @@ impl CustomOp1 for Attention {
         let (rows, columns) = qkv.dims2()?;
         let Heads { heads, context } = self.heads;
         let width = heads * self.heads.head_width(rows, columns)?;
-        let Some(probabilities) = self.probabilities.get() else {
-            bail!("{} has no forward pass before its gradient", self.name());
-        };
-        let scale = self.masks.as_ref().map_or(1.0, Masks::scale);
-        let grad_qkv = with_values(self.name(), [qkv, &grad.contiguous()?], |[qkv, grad]| {
-            let mut grad_qkv = vec![0f32; qkv.len()];
-            let windows = qkv.par_chunks(context * columns).zip(grad.par_chunks(context * width));
-            let windows = windows.zip(probabilities.par_chunks(heads * context * context));
-            grad_qkv.par_chunks_mut(context * columns).zip(windows).for_each(
-                |(grad_qkv, ((qkv, grad), probabilities))| {
-                    for head in 0..heads {
-                        let place = Place { head, width, head_width: width / heads, context };
-                        let probabilities = &probabilities[head * context * context..][..context * context];
-                        backward(qkv, place, probabilities, scale, grad, grad_qkv);
-                    }
-                },
-            );
-            Ok(grad_qkv)
-        })?;
+        let probabilities = self.probabilities.get().expect("the forward pass has set them");
+        let scale = self.masks.as_ref().map_or(1.0, |masks| masks.scale() as f32);
+        let grad = grad.contiguous()?;
+        let (qkv_read, grad_read) = (Reading::new(qkv), Reading::new(&grad));
+        let (values, grads) = (qkv_read.slice::<f32>()?, grad_read.slice::<f32>()?);
+        let mut grad_qkv = vec![0f32; values.len()];
+        let windows = values.par_chunks(context * columns).zip(grads.par_chunks(context * width));
+        let windows = windows.zip(probabilities.par_chunks(heads * context * context));
+        grad_qkv.par_chunks_mut(context * columns).zip(windows).for_each(|(grad_qkv, ((qkv, grad), probabilities))| {
+            for head in 0..heads {
+                let place = Place { head, width, head_width: width / heads, context };
+                let probabilities = &probabilities[head * context * context..][..context * context];
+                backward(qkv, place, probabilities, scale, grad, grad_qkv);
+            }
+        });
         Ok(Some(Tensor::from_vec(grad_qkv, qkv.shape(), qkv.device())?))
     }
 }
@@ -292,11 +303,7 @@ fn backward(qkv: &[f32], place: Place, probabilities: &[f32], scale: f32, grad: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{
-        Noise, Pass,
-        dropout::Dropout,
-        ops::tests::{check, wave},
-    };
+    use crate::check::{check, wave};
     use candle_core::{DType, Device};
 
     const HEADS: Heads = Heads { heads: 2, context: 19 };
@@ -313,10 +320,7 @@ mod tests {
 
     #[test]
     fn values_and_gradients_with_dropout() {
-        let masks = || {
-            let pass = Pass::train(0).with_noise(Noise { seed: 1, step: 2 });
-            Dropout::new(0.3, "attention").draw(&pass).unwrap()
-        };
+        let masks = || Some(Masks::new(0.3, [1; 32]).unwrap());
         check([&qkv()], |[qkv]| causal_attention(qkv, HEADS, masks()));
         let rows = |masks| {
             let y = causal_attention(&qkv().to_dtype(DType::F32).unwrap(), HEADS, masks).unwrap();

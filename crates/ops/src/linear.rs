@@ -1,25 +1,31 @@
 //! A matrix product with a transposed matrix, as in a layer.
 
+use crate::host::fail;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor, backend::BackendStorage, bail,
+    CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor, backend::BackendStorage,
 };
 
-/// `x weight^T`: (n, inputs) by (outputs, inputs) to (n, outputs).
+/// `x weight^T`: x (n, inputs) by weight (outputs, inputs) to (n, outputs), on any device.
 ///
 /// The difference from `x.matmul(&weight.t()?)` is the weight's gradient: `grad^T x` lies in memory as the weight does, while
 /// candle makes its transpose and walks across it to add it up.
-pub(in crate::models) fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.apply_op2(weight, Linear)
+///
+/// # Errors
+/// When the shapes or dtypes do not fit each other.
+pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let fits = matches!((x.dims(), weight.dims()), (&[_, inputs], &[_, width]) if inputs == width);
+    if !fits || x.dtype() != weight.dtype() {
+        let [x, weight] = [x, weight].map(|t| format!("{:?} of {:?}", t.shape(), t.dtype()));
+        fail!("linear: x {x} and weight {weight} must be (n, inputs) and (outputs, inputs) of one dtype");
+    }
+    x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)
 }
 
 struct Linear;
 
 impl Linear {
     fn forward<S: BackendStorage>(&self, x: &S, lx: &Layout, weight: &S, lw: &Layout) -> Result<(S, Shape)> {
-        let ((n, inputs), (outputs, width)) = (lx.shape().dims2()?, lw.shape().dims2()?);
-        if inputs != width {
-            bail!("a layer of {width} inputs is given {inputs}");
-        }
+        let ((n, inputs), (outputs, _)) = (lx.shape().dims2()?, lw.shape().dims2()?);
         let y = x.matmul(weight, (1, n, outputs, inputs), lx, &lw.transpose(0, 1)?)?;
         Ok((y, (n, outputs).into()))
     }
@@ -49,16 +55,16 @@ impl CustomOp2 for Linear {
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad_x = grad.matmul(&weight.detach())?;
-        let grad_weight = grad.t()?.matmul(&x.detach())?;
-        Ok((Some(grad_x), Some(grad_weight)))
+        let grad_x = x.track_op().then(|| grad.matmul(&weight.detach()));
+        let grad_weight = weight.track_op().then(|| grad.t()?.matmul(&x.detach()));
+        Ok((grad_x.transpose()?, grad_weight.transpose()?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::ops::tests::{check, wave};
+    use crate::check::{check, wave};
 
     #[test]
     fn values_and_gradients() {

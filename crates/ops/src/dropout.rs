@@ -1,0 +1,85 @@
+//! Dropout with masks of a seeded generator.
+
+use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// What is dropped: as many masks as needed, each from a stream of its own of ChaCha8, so that they can be drawn in any order,
+/// and again. A function of rate and seed alone.
+#[derive(Clone, Debug)]
+pub struct Masks {
+    rate: f64,
+    rng: ChaCha8Rng,
+}
+
+impl Masks {
+    /// Each value is dropped with the probability `rate`.
+    ///
+    /// # Errors
+    /// When the rate is not in 0..1.
+    pub fn new(rate: f64, seed: [u8; 32]) -> Result<Self> {
+        if !(0.0..1.0).contains(&rate) {
+            fail!("dropout: the rate is {rate} and must be at least 0 and below 1");
+        }
+        Ok(Self { rate, rng: ChaCha8Rng::from_seed(seed) })
+    }
+
+    /// What a value that stays is multiplied by: `1 / (1 - rate)`.
+    pub fn scale(&self) -> f64 {
+        1.0 / (1.0 - self.rate)
+    }
+
+    /// Whether each of the values of the mask of this number stays.
+    pub fn mask(&self, index: usize) -> impl FnMut() -> bool + use<> {
+        let mut rng = self.rng.clone();
+        rng.set_stream(index as u64);
+        let dropped = (self.rate * 2f64.powi(32)) as u32;
+        move || rng.next_u32() >= dropped
+    }
+
+    /// `x`, or 0 where it is dropped by the first mask.
+    fn apply<T: Float>(&self, x: &[T]) -> Vec<T> {
+        let (mut stays, scale) = (self.mask(0), T::narrow(self.scale()));
+        // A product, so that what is not a number stays that.
+        x.iter().map(|&x| x * if stays() { scale } else { T::zero() }).collect()
+    }
+}
+
+/// Dropout (Srivastava et al. 2014, JMLR 15:1929) of a tensor of any shape: 0 where the first of the masks drops a value, and
+/// `x / (1 - rate)` elsewhere. No mask is kept for the gradient: it is drawn again.
+///
+/// # Errors
+/// When candle fails.
+pub fn dropout(x: &Tensor, masks: Masks) -> Result<Tensor> {
+    if is_ours(x) {
+        return x.contiguous()?.apply_op1(Dropout { masks });
+    }
+    let factors = masks.apply(&vec![1f32; x.elem_count()]);
+    x * Tensor::from_vec(factors, x.shape(), x.device())?.to_dtype(x.dtype())?
+}
+
+struct Dropout {
+    masks: Masks,
+}
+
+impl CustomOp1 for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        with_float!(self.name(), x.dtype(), T => {
+            let y = self.masks.apply(slice::<T>(x, layout)?);
+            Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dy = dy.contiguous()?;
+        with_float!(self.name(), dy.dtype(), T => {
+            let dx = self.masks.apply(Reading::new(&dy).slice::<T>()?);
+            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
+        })
+    }
+}
