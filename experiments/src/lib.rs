@@ -48,17 +48,6 @@ use std::{
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// candle's threads for elementwise operations wait for the next one in a loop of 25,000 turns, and keep a core from the
-/// operations of `ops` all that time: a quarter of the training time of a small transformer. Here they wait for a short while
-/// only, unless the environment says otherwise.
-fn limit_spinning() {
-    const KEY: &str = "CANDLE_BARRIER_POOL_SPIN_LIMIT";
-    if std::env::var_os(KEY).is_none() {
-        // SAFETY: this is the first thing that the program does, so no other thread reads the environment.
-        unsafe { std::env::set_var(KEY, "50") };
-    }
-}
-
 /// Set by the first Ctrl-C or SIGTERM.
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -70,7 +59,6 @@ const INTERRUPTED: u8 = 130;
 /// The exit status is 0 after success, 2 when the input is wrong, 1 when a run that began fails, and 130 when Ctrl-C or SIGTERM
 /// ended it after everything was saved; errors are one line on stderr.
 pub fn main(comparison: Comparison) -> ExitCode {
-    limit_spinning();
     let mut command =
         Options::command().name(comparison.name).about(comparison.about).version(env!("CARGO_PKG_VERSION"));
     for special in ["lr", "norm", "tune", "space"] {
