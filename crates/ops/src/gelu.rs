@@ -7,6 +7,7 @@ use crate::{
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
+use std::f64::consts::FRAC_1_SQRT_2;
 
 /// `x Phi(x)`, where Phi is the distribution function of the standard normal (Hendrycks & Gimpel 2016, arXiv:1606.08415), for
 /// tensors of any shape. In f32 on the CPU its error is below 1e-7 |x| plus f32's own.
@@ -14,7 +15,12 @@ use rayon::prelude::*;
 /// # Errors
 /// When candle fails.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if is_fused(x) { x.contiguous()?.apply_op1(Gelu) } else { x.gelu_erf() }
+    if is_fused(x) {
+        return x.contiguous()?.apply_op1(Gelu);
+    }
+    // candle's own gelu has a gradient of eight digits.
+    let distribution = (((x * FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?;
+    x * distribution
 }
 
 /// Values that a task takes: enough to be worth a task.
