@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH = 4, 4, 128, 64, 12
+# The deviation of initial weights (Nguyen & Salazar 2019).
+STD = math.sqrt(2 / (5 * WIDTH))
 
 
 class Block(nn.Module):
@@ -45,7 +47,7 @@ class Transformer(nn.Module):
         for name, p in self.named_parameters():
             if p.dim() == 2:
                 into_stream = name.endswith(("projection.weight", "contract.weight"))
-                nn.init.normal_(p, 0.0, 0.02 / math.sqrt(2 * LAYERS) if into_stream else 0.02)
+                nn.init.normal_(p, 0.0, STD / math.sqrt(2 * LAYERS) if into_stream else STD)
 
     def forward(self, x, y):
         x = self.blocks(self.token(x) + self.position.weight)

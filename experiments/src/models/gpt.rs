@@ -77,7 +77,7 @@ impl Config {
     /// The deviation of an initial weight of `rows` by `columns`.
     fn std(&self, rows: usize, columns: usize) -> f64 {
         match self.norm {
-            Norm::Pre => STD,
+            Norm::Pre => (2.0 / (5 * self.width) as f64).sqrt(),
             Norm::Post => (2.0 / (rows + columns) as f64).sqrt(),
         }
     }
@@ -86,7 +86,7 @@ impl Config {
     fn projection_std(&self, columns: usize) -> f64 {
         match self.norm {
             // GPT-2's: the 2 layers additions to the stream have one variance in all, however many there are.
-            Norm::Pre => STD / (2.0 * self.layers as f64).sqrt(),
+            Norm::Pre => self.std(self.width, columns) / (2.0 * self.layers as f64).sqrt(),
             Norm::Post => self.std(self.width, columns),
         }
     }
@@ -94,7 +94,7 @@ impl Config {
     /// The deviation of an initial embedding.
     fn embedding_std(&self) -> f64 {
         match self.norm {
-            Norm::Pre => STD,
+            Norm::Pre => self.std(self.width, self.width),
             Norm::Post => 1.0 / (self.width as f64).sqrt(),
         }
     }
@@ -102,9 +102,6 @@ impl Config {
 
 /// Of layer norms.
 const EPS: f64 = 1e-5;
-
-/// The deviation of initial weights of a pre-norm model (Radford et al. 2018).
-const STD: f64 = 0.02;
 
 pub(super) fn check(config: &ModelConfig) -> std::result::Result<(), String> {
     let Config { heads, width, .. } = Config::of(config);
@@ -120,7 +117,8 @@ pub(super) fn check(config: &ModelConfig) -> std::result::Result<(), String> {
 ///
 /// Norms begin at 1, and all other weights are normal. Each place of the norms has the initial deviations that it is known with:
 ///
-/// - pre (GPT-2, nanoGPT): 0.02, and `0.02 / sqrt(2 layers)` for a block's two projections into the stream;
+/// - pre: `sqrt(2 / (5 width))` (Nguyen & Salazar 2019, arXiv:1910.05895), and that over `sqrt(2 layers)` for a block's two projections
+///   into the stream, as in GPT-2 (Radford et al. 2019), whose fixed 0.02 this is at a width of 1,000;
 /// - post (Vaswani et al. 2017; Xiong et al. 2020, arXiv:2002.04745): `sqrt(2 / (fan in + fan out))` (Glorot & Bengio 2010), query, key
 ///   and value each on their own, and `1 / sqrt(width)` for embeddings, which are multiplied by `sqrt(width)` on their way in.
 ///   What a block adds is then as large as what it is added to; GPT-2's would make it so small that its place hardly matters.
@@ -308,11 +306,11 @@ mod tests {
     }
 
     #[test]
-    fn initial_weights_are_nano_gpts_or_glorots() {
+    fn initial_weights_have_the_deviations_of_their_norms_place() {
         let pre = |name: &str| match name {
             name if name.contains("norm") => 1.0,
-            name if name.contains("projection") || name.contains("contract") => 0.02 / 8f64.sqrt(),
-            _ => 0.02,
+            name if name.contains("projection") || name.contains("contract") => 0.003_125f64.sqrt() / 8f64.sqrt(),
+            _ => 0.003_125f64.sqrt(),
         };
         let post = |name: &str| match name {
             name if name.contains("norm") => 1.0,
