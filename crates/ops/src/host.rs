@@ -101,6 +101,26 @@ pub(crate) fn gradient<T: WithDType>(argument: &Tensor, values: Vec<T>) -> Resul
     argument.track_op().then(|| Tensor::from_vec(values, argument.shape(), argument.device())).transpose()
 }
 
+/// A vector of `len` values that `write` has written.
+///
+/// # Safety
+/// `write` writes all of them.
+pub(crate) unsafe fn vec_written<T>(len: usize, write: impl FnOnce(&mut [MaybeUninit<T>])) -> Vec<T> {
+    let mut values = Vec::with_capacity(len);
+    write(&mut values.spare_capacity_mut()[..len]);
+    // SAFETY: the capacity is at least `len`, and the caller promises that as many were written.
+    unsafe { values.set_len(len) };
+    values
+}
+
+/// Copies values to a place where nothing was written yet.
+pub(crate) fn copy<T: Copy>(from: &[T], to: &mut [MaybeUninit<T>]) {
+    assert_eq!(from.len(), to.len());
+    for (to, &from) in to.iter_mut().zip(from) {
+        to.write(from);
+    }
+}
+
 /// The elements of a slice that was written.
 ///
 /// # Safety

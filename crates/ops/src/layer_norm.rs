@@ -7,6 +7,7 @@ use crate::{
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// Layer normalisation (Ba, Kiros & Hinton 2016, arXiv:1607.06450) without a bias:
 /// `(x - mean) / sqrt(variance + eps) * weight`, with mean and (biased) variance over the last dimension of `x`, which has
@@ -23,7 +24,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 /// That `weight` has a number for each of the last dimension of `x`.
-fn check_rows(op: &str, x: &Tensor, weight: &Tensor) -> Result<()> {
+pub(crate) fn check_rows(op: &str, x: &Tensor, weight: &Tensor) -> Result<()> {
     let width = x.dims().last().copied().unwrap_or(0);
     if width == 0 || weight.dims() != [width] {
         fail!(
@@ -96,12 +97,42 @@ fn moments(x: &[f32], eps: f32) -> (f32, f32) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+pub(crate) fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     let n = weight.len();
     for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
         let (mean, scale) = moments(x, eps);
         for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
             *y = (x - mean) * scale * weight;
+        }
+    }
+}
+
+/// Writes the value to `y` and turns the gradient by it into the one by `x`; adds to the one by `weight`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+pub(crate) fn again_and_backward(
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    y: &mut [MaybeUninit<f32>],
+    grad: &mut [f32],
+    grad_weight: &mut [f32],
+) {
+    let n = weight.len();
+    let rows = x.chunks_exact(n).zip(y.chunks_exact_mut(n));
+    for ((x, y), grad) in rows.zip(grad.chunks_exact_mut(n)) {
+        let (mean, scale) = moments(x, eps);
+        for (((y, x), weight), (grad, grad_weight)) in
+            y.iter_mut().zip(x).zip(weight).zip(grad.iter_mut().zip(grad_weight.iter_mut()))
+        {
+            let z = (x - mean) * scale;
+            y.write(z * weight);
+            *grad_weight += *grad * z;
+            *grad *= weight;
+        }
+        let mean_u = sum(grad, |u| u) / n as f32;
+        let mean_uz = sum2(grad, x, |u, x| u * (x - mean)) * scale / n as f32;
+        for (u, x) in grad.iter_mut().zip(x) {
+            *u = scale * (*u - mean_u - (x - mean) * scale * mean_uz);
         }
     }
 }

@@ -1,9 +1,16 @@
-//! A matrix product with a transposed matrix, as in a layer.
+//! A matrix product with a transposed matrix, as in a layer, and what often stands before and after it.
 
-use crate::host::fail;
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor, backend::BackendStorage,
+use crate::{
+    gelu,
+    host::{Reading, copy, fail, is_fused, slice, vec_written, written},
+    layer_norm,
+    product::{Matrix, Product},
 };
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor, backend::BackendStorage,
+};
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// `x weight^T`: x (n, inputs) by weight (outputs, inputs) to (n, outputs), on any device.
 ///
@@ -13,14 +20,83 @@ use candle_core::{
 /// # Errors
 /// When the shapes or dtypes do not fit each other.
 pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    fused_linear(x, weight, Before::Nothing, None)
+}
+
+/// What happens to the rows before the product of [`fused_linear`].
+#[derive(Clone, Copy, Debug)]
+pub enum Before<'a> {
+    /// They are taken as they are.
+    Nothing,
+    /// [`layer_norm`](crate::layer_norm()).
+    LayerNorm {
+        /// Its weight, (inputs).
+        weight: &'a Tensor,
+        /// Its eps.
+        eps: f64,
+    },
+    /// [`gelu`](crate::gelu()).
+    Gelu,
+}
+
+/// `residual + before(x) weight^T`: x (n, inputs) by weight (outputs, inputs) to (n, outputs), as the residual is; the sublayers of
+/// a transformer are made of these. On any device.
+///
+/// In f32 on the CPU it is one pass: `before(x)` is made again for the gradient, not kept, and neither it nor the
+/// product has a gradient of its own in memory. A layer norm with a residual is two operations.
+///
+/// # Errors
+/// When the shapes or dtypes do not fit each other.
+pub fn fused_linear(x: &Tensor, weight: &Tensor, before: Before, residual: Option<&Tensor>) -> Result<Tensor> {
+    check(x, weight, before, residual)?;
+    let weight = weight.contiguous()?;
+    match before {
+        _ if !is_fused(x) || x.elem_count() == 0 || weight.elem_count() == 0 => composed(x, &weight, before, residual),
+        Before::LayerNorm { weight: norm, eps } => {
+            let op = Fused { before: Pass::LayerNorm { eps: eps as f32 } };
+            let y = x.contiguous()?.apply_op3(&weight, &norm.contiguous()?, op)?;
+            residual.map_or(Ok(y.clone()), |residual| residual + &y)
+        }
+        Before::Nothing | Before::Gelu => {
+            let op = Fused { before: if matches!(before, Before::Gelu) { Pass::Gelu } else { Pass::Nothing } };
+            match residual {
+                Some(residual) => x.contiguous()?.apply_op3(&weight, &residual.contiguous()?, op),
+                None => x.contiguous()?.apply_op2(&weight, op),
+            }
+        }
+    }
+}
+
+fn check(x: &Tensor, weight: &Tensor, before: Before, residual: Option<&Tensor>) -> Result<()> {
     let fits = matches!((x.dims(), weight.dims()), (&[_, inputs], &[_, width]) if inputs == width);
     if !fits || x.dtype() != weight.dtype() {
         let [x, weight] = [x, weight].map(|t| format!("{:?} of {:?}", t.shape(), t.dtype()));
         fail!("linear: x {x} and weight {weight} must be (n, inputs) and (outputs, inputs) of one dtype");
     }
-    x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)
+    if let Before::LayerNorm { weight, .. } = before {
+        layer_norm::check_rows("linear", x, weight)?;
+    }
+    if let Some(residual) = residual {
+        let out = [x.dims()[0], weight.dims()[0]];
+        if residual.dims() != out || residual.dtype() != x.dtype() {
+            let (found, dtype) = (residual.shape(), residual.dtype());
+            fail!("linear: residual {found:?} of {dtype:?} must be {out:?} of {:?}, as what it is added to", x.dtype());
+        }
+    }
+    Ok(())
 }
 
+fn composed(x: &Tensor, weight: &Tensor, before: Before, residual: Option<&Tensor>) -> Result<Tensor> {
+    let x = match before {
+        Before::Nothing => x.clone(),
+        Before::LayerNorm { weight, eps } => layer_norm::layer_norm(x, weight, eps)?,
+        Before::Gelu => gelu::gelu(x)?,
+    };
+    let y = x.contiguous()?.apply_op2(weight, Linear)?;
+    residual.map_or(Ok(y.clone()), |residual| residual + &y)
+}
+
+/// The product alone, by candle.
 struct Linear;
 
 impl Linear {
@@ -61,17 +137,236 @@ impl CustomOp2 for Linear {
     }
 }
 
+/// Rows of `x` that a task takes: enough that it pays to bring the weight into the order that the product wants.
+const ROWS: usize = 128;
+/// The most rows of the weight's gradient that a task takes.
+const OUTPUTS: usize = 64;
+
+/// [`Before`], without its tensors.
+#[derive(Clone, Copy)]
+enum Pass {
+    Nothing,
+    LayerNorm { eps: f32 },
+    Gelu,
+}
+
+/// In f32 on the CPU. The third argument is the layer norm's weight if there is one, and the residual else.
+struct Fused {
+    before: Pass,
+}
+
+/// The gradients by the arguments.
+struct Gradients {
+    x: Option<Vec<f32>>,
+    weight: Vec<f32>,
+    norm: Vec<f32>,
+}
+
+impl Fused {
+    fn forward(&self, n: usize, x: &[f32], weight: &[f32], third: &[f32]) -> Vec<f32> {
+        let (inputs, outputs) = (x.len() / n, weight.len() / (x.len() / n));
+        let write = |y: &mut [MaybeUninit<f32>]| {
+            let rows = y.par_chunks_mut(ROWS * outputs).zip(x.par_chunks(ROWS * inputs)).enumerate();
+            rows.for_each_init(Vec::new, |buffer, (chunk, (y, x))| {
+                let product = Product { rows: x.len() / inputs, columns: outputs, inner: inputs };
+                buffer.resize(x.len(), 0.0);
+                let x = match self.before {
+                    Pass::Nothing => x,
+                    Pass::LayerNorm { eps } => {
+                        layer_norm::forward(x, third, eps, buffer);
+                        buffer
+                    }
+                    Pass::Gelu => {
+                        gelu::forward(x, buffer);
+                        buffer
+                    }
+                };
+                let (x, weight) = (Matrix::rows(x, inputs), Matrix::rows(weight, inputs).transposed());
+                if !third.is_empty() && !matches!(self.before, Pass::LayerNorm { .. }) {
+                    copy(&third[chunk * ROWS * outputs..][..y.len()], y);
+                    // SAFETY: all were just copied.
+                    product.add(unsafe { written(y) }, x, weight);
+                } else {
+                    product.write(y, x, weight);
+                }
+            });
+        };
+        // SAFETY: each chunk's product has as many rows and columns as the chunk.
+        unsafe { vec_written(n * outputs, write) }
+    }
+
+    /// `wanted`: whether the gradient by x is.
+    fn backward(&self, n: usize, x: &[f32], weight: &[f32], norm: &[f32], grad: &[f32], wanted: bool) -> Gradients {
+        let (inputs, outputs) = (x.len() / n, grad.len() / n);
+        let mut parts = Vec::new();
+        // What stood before the product, made again on the way, since the weight's gradient needs it.
+        let mut again = Vec::with_capacity(if matches!(self.before, Pass::Nothing) { 0 } else { x.len() });
+        let write = |grad_x: &mut [MaybeUninit<f32>]| {
+            let places = again.spare_capacity_mut();
+            let chunks = grad_x.par_chunks_mut(ROWS * inputs).zip(grad.par_chunks(ROWS * outputs));
+            let through = |grad_x: &mut [MaybeUninit<f32>], grad: &[f32]| {
+                let product = Product { rows: grad.len() / outputs, columns: inputs, inner: outputs };
+                product.write(grad_x, Matrix::rows(grad, outputs), Matrix::rows(weight, inputs));
+            };
+            match self.before {
+                Pass::Nothing => chunks.for_each(|(grad_x, grad)| through(grad_x, grad)),
+                Pass::Gelu | Pass::LayerNorm { .. } => {
+                    let chunks =
+                        chunks.zip(x.par_chunks(ROWS * inputs)).zip(places[..x.len()].par_chunks_mut(ROWS * inputs));
+                    let chunks = chunks.map(|(((grad_x, grad), x), again)| {
+                        through(grad_x, grad);
+                        // SAFETY: the product has written all.
+                        let grad_x = unsafe { written(grad_x) };
+                        let mut grad_norm = vec![0f32; norm.len()];
+                        match self.before {
+                            Pass::LayerNorm { eps } => {
+                                layer_norm::again_and_backward(x, norm, eps, again, grad_x, &mut grad_norm);
+                            }
+                            _ => gelu::again_and_backward(x, again, grad_x),
+                        }
+                        grad_norm
+                    });
+                    parts = chunks.collect::<Vec<_>>();
+                }
+            }
+        };
+        let plain = matches!(self.before, Pass::Nothing);
+        // SAFETY: each chunk's product has as many rows and columns as the chunk.
+        let grad_x = (wanted || !plain).then(|| unsafe { vec_written(x.len(), write) });
+        if !plain {
+            // SAFETY: layer norm's and gelu's loops have written each chunk of them.
+            unsafe { again.set_len(x.len()) };
+        }
+        let z = if plain { x } else { &again };
+        let tasks = outputs.div_ceil(OUTPUTS);
+        let per_task = outputs.div_ceil(tasks);
+        let write = |grad_weight: &mut [MaybeUninit<f32>]| {
+            grad_weight.par_chunks_mut(per_task * inputs).enumerate().for_each(|(task, grad_weight)| {
+                let product = Product { rows: grad_weight.len() / inputs, columns: inputs, inner: n };
+                let grad = Matrix::rows(&grad[task * per_task..], outputs).transposed();
+                product.write(grad_weight, grad, Matrix::rows(z, inputs));
+            });
+        };
+        // SAFETY: each chunk's product has as many rows and columns as the chunk.
+        let grad_weight = unsafe { vec_written(weight.len(), write) };
+        let grad_norm = (0..norm.len()).map(|i| parts.iter().map(|part: &Vec<f32>| part[i]).sum::<f32>()).collect();
+        Gradients { x: grad_x.filter(|_| wanted), weight: grad_weight, norm: grad_norm }
+    }
+
+    fn gradients(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        norm: Option<&Tensor>,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; 3]> {
+        let grad = grad.contiguous()?;
+        let (n, device) = (x.dim(0)?, x.device());
+        let [x_read, weight_read, norm_read, grad_read] = [x, weight, norm.unwrap_or(weight), &grad].map(Reading::new);
+        let norms = if norm.is_some() { norm_read.slice::<f32>()? } else { &[] };
+        let (xs, weights, grads) = (x_read.slice::<f32>()?, weight_read.slice::<f32>()?, grad_read.slice::<f32>()?);
+        let gradients = self.backward(n, xs, weights, norms, grads, x.track_op());
+        let tensor = |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), device);
+        let grad_x = gradients.x.map(|values| tensor(values, x)).transpose()?;
+        let grad_norm = norm.map(|norm| tensor(gradients.norm, norm)).transpose()?;
+        Ok([grad_x, Some(tensor(gradients.weight, weight)?), grad_norm])
+    }
+}
+
+impl CustomOp2 for Fused {
+    fn name(&self) -> &'static str {
+        "fused-linear"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ((n, _), (outputs, _)) = (l1.shape().dims2()?, l2.shape().dims2()?);
+        let y = self.forward(n, slice(s1, l1)?, slice(s2, l2)?, &[]);
+        Ok((CpuStorage::F32(y), (n, outputs).into()))
+    }
+
+    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [grad_x, grad_weight, _] = self.gradients(x, weight, None, grad)?;
+        Ok((grad_x, grad_weight))
+    }
+}
+
+impl CustomOp3 for Fused {
+    fn name(&self) -> &'static str {
+        "fused-linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((n, _), (outputs, _)) = (l1.shape().dims2()?, l2.shape().dims2()?);
+        let y = self.forward(n, slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?);
+        Ok((CpuStorage::F32(y), (n, outputs).into()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        third: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let norm = matches!(self.before, Pass::LayerNorm { .. }).then_some(third);
+        let [grad_x, grad_weight, grad_norm] = self.gradients(x, weight, norm, grad)?;
+        // The residual's gradient is the sum's.
+        let grad_third = grad_norm.or_else(|| third.track_op().then(|| grad.clone()));
+        Ok((grad_x, grad_weight, grad_third))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::check::{check, wave};
+    use candle_core::DType;
+
+    /// 130 rows make two tasks, and so do 65 outputs.
+    const N: usize = 130;
 
     #[test]
     fn values_and_gradients() {
-        check([&wave(&[5, 7], 1.0, 0.0), &wave(&[3, 7], 1.0, 1.0)], |[x, weight]| linear(x, weight));
+        check([&wave(&[N, 3], 1.0, 0.0), &wave(&[65, 3], 1.0, 1.0)], |[x, weight]| linear(x, weight));
         let (x, weight) = (wave(&[2, 3], 1.0, 0.0), wave(&[4, 3], 1.0, 1.0));
         let (y, expected) = (linear(&x, &weight).unwrap(), x.matmul(&weight.t().unwrap()).unwrap());
         assert_eq!(y.to_vec2::<f64>().unwrap(), expected.to_vec2::<f64>().unwrap());
         assert!(linear(&x, &wave(&[4, 2], 1.0, 1.0)).is_err());
+    }
+
+    #[test]
+    fn values_and_gradients_of_what_is_fused() {
+        let (x, weight, residual) = (wave(&[N, 5], 2.0, 0.0), wave(&[3, 5], 1.0, 1.0), wave(&[N, 3], 1.0, 0.5));
+        let norm = (wave(&[5], 0.5, 2.0) + 1.0).unwrap();
+        check([&x, &weight, &residual], |[x, weight, residual]| {
+            fused_linear(x, weight, Before::Nothing, Some(residual))
+        });
+        check([&x, &weight], |[x, weight]| fused_linear(x, weight, Before::Gelu, None));
+        check([&x, &weight, &residual], |[x, weight, residual]| fused_linear(x, weight, Before::Gelu, Some(residual)));
+        check([&x, &weight, &norm], |[x, weight, norm]| {
+            fused_linear(x, weight, Before::LayerNorm { weight: norm, eps: 1e-3 }, None)
+        });
+        check([&x, &weight, &norm, &residual], |[x, weight, norm, residual]| {
+            fused_linear(x, weight, Before::LayerNorm { weight: norm, eps: 1e-3 }, Some(residual))
+        });
+    }
+
+    /// Which rows are one task is no matter.
+    #[test]
+    fn empty_and_single_rows() {
+        for (n, inputs, outputs) in [(0, 3, 2), (1, 3, 2), (2, 0, 2), (2, 3, 0)] {
+            let zeros = |shape| Tensor::zeros(shape, DType::F32, &candle_core::Device::Cpu).unwrap();
+            let y = fused_linear(&zeros((n, inputs)), &zeros((outputs, inputs)), Before::Gelu, None).unwrap();
+            assert_eq!(y.dims(), [n, outputs]);
+        }
     }
 }

@@ -41,14 +41,6 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger)
 }
 
-/// `y += a x`.
-#[inline(always)]
-pub(crate) fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += a * x;
-    }
-}
-
 /// e^x with a relative error below 2e-7, in operations that vectorise. Below -87 it is e^-87, above 88 e^88.
 ///
 /// `x = n ln 2 + r`; a polynomial for e^r (the one of Cephes' `expf`) and the power of two from its bits.

@@ -4,7 +4,7 @@
 use super::{Allowed, Key, Model, ModelConfig, Pass, Value, dropout::Dropout};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
-use ops::{Heads, attention_logits, causal_attention, gelu, layer_norm, linear};
+use ops::{Before, Heads, attention_logits, causal_attention, fused_linear, layer_norm};
 
 pub(super) const KEYS: &[Key] = &[
     Key { name: "layers", doc: "blocks", default: Value::Whole(4), allowed: Allowed::Whole(1, 96) },
@@ -178,7 +178,7 @@ impl Model for Gpt {
             x = layer_norm(&x, weight, EPS)?;
             pass.activation("norm", &x)?;
         }
-        linear(&x, &self.token)
+        ops::linear(&x, &self.token)
     }
 }
 
@@ -220,30 +220,56 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, context: usize, pass: &Pass) -> Result<Tensor> {
-        let x = self.add(x, &self.attention_norm, |x| self.attention(x, context, pass))?;
-        let x = self.add(&x, &self.mlp_norm, |x| {
-            self.dropouts[2].forward(&linear(&gelu(&linear(x, &self.expand)?)?, &self.contract)?, pass)
-        })?;
+        let attention = self.attention(x, context, pass)?;
+        let x = self.add(x, &attention, &self.projection, Before::Nothing, &self.dropouts[1], pass)?;
+        let x = self.after(x, &self.attention_norm)?;
+        let hidden = fused_linear(&x, &self.expand, self.before(&self.mlp_norm), None)?;
+        let x = self.add(&x, &hidden, &self.contract, Before::Gelu, &self.dropouts[2], pass)?;
+        let x = self.after(x, &self.mlp_norm)?;
         pass.activation(&self.name, &x)?;
         Ok(x)
     }
 
-    /// Adds `f` to the stream, with the norm where it belongs.
-    fn add(&self, x: &Tensor, norm: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    /// What a sublayer begins with.
+    fn before<'a>(&self, weight: &'a Tensor) -> Before<'a> {
         match self.norm {
-            Norm::Pre => x + f(&layer_norm(x, norm, EPS)?)?,
-            Norm::Post => layer_norm(&(x + f(x)?)?, norm, EPS),
+            Norm::Pre => Before::LayerNorm { weight, eps: EPS },
+            Norm::Post => Before::Nothing,
         }
     }
 
+    /// What follows a sublayer's sum.
+    fn after(&self, x: Tensor, weight: &Tensor) -> Result<Tensor> {
+        match self.norm {
+            Norm::Pre => Ok(x),
+            Norm::Post => layer_norm(&x, weight, EPS),
+        }
+    }
+
+    /// Adds the end of a sublayer to the stream `x`.
+    fn add(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        weight: &Tensor,
+        before: Before,
+        dropout: &Dropout,
+        pass: &Pass,
+    ) -> Result<Tensor> {
+        match dropout.draw(pass)? {
+            None => fused_linear(y, weight, before, Some(x)),
+            Some(masks) => x + ops::dropout(&fused_linear(y, weight, before, None)?, masks)?,
+        }
+    }
+
+    /// What the heads put out, before their projection.
     fn attention(&self, x: &Tensor, context: usize, pass: &Pass) -> Result<Tensor> {
         let heads = Heads { heads: self.heads, context };
-        let qkv = linear(x, &self.qkv)?;
+        let qkv = fused_linear(x, &self.qkv, self.before(&self.attention_norm), None)?;
         if let Some(probe) = pass.probe {
             probe.attention_logits(&self.name, &attention_logits(&qkv.detach(), heads)?)?;
         }
-        let attention = causal_attention(&qkv, heads, self.dropouts[0].draw(pass)?)?;
-        self.dropouts[1].forward(&linear(&attention, &self.projection)?, pass)
+        causal_attention(&qkv, heads, self.dropouts[0].draw(pass)?)
     }
 }
 

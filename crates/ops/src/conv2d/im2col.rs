@@ -7,8 +7,10 @@ use super::{
     geometry::Geometry,
     gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
 };
-use crate::host::{Float, written};
-use gemm::{Parallelism, gemm};
+use crate::{
+    host::{Float, written},
+    product::{Matrix, Product},
+};
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
 
@@ -125,77 +127,4 @@ fn inside(tap: usize, padding: usize, stride: usize, size: usize, out: usize) ->
     let start = padding.saturating_sub(tap).div_ceil(stride);
     let end = (size + padding).saturating_sub(tap).div_ceil(stride).min(out);
     start..end.max(start)
-}
-
-/// A matrix in a slice, with its strides.
-#[derive(Clone, Copy)]
-struct Matrix<'a, T> {
-    values: &'a [T],
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a, T> Matrix<'a, T> {
-    /// Row after row.
-    fn rows(values: &'a [T], columns: usize) -> Self {
-        Self { values, row_stride: columns, column_stride: 1 }
-    }
-
-    fn transposed(self) -> Self {
-        Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
-    }
-
-    fn holds(&self, rows: usize, columns: usize) -> bool {
-        (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.values.len()
-    }
-}
-
-/// The sizes of a matrix product, none of them 0.
-struct Product {
-    rows: usize,
-    columns: usize,
-    inner: usize,
-}
-
-impl Product {
-    /// `out = a b`
-    fn set<T: Float>(&self, out: &mut [T], a: Matrix<T>, b: Matrix<T>) {
-        self.run(out, false, a, b);
-    }
-
-    /// `out += a b`
-    fn add<T: Float>(&self, out: &mut [T], a: Matrix<T>, b: Matrix<T>) {
-        self.run(out, true, a, b);
-    }
-
-    fn run<T: Float>(&self, out: &mut [T], add: bool, a: Matrix<T>, b: Matrix<T>) {
-        assert_eq!(out.len(), self.rows * self.columns);
-        assert!(a.holds(self.rows, self.inner) && b.holds(self.inner, self.columns));
-        let (one, cast) = (T::one(), |stride: usize| stride as isize);
-        // SAFETY: T is f32 or f64, the only Floats; all elements that the sizes and strides reach lie in the slices, as
-        // asserted above; and `out` overlaps neither of the others, since it is borrowed mutably.
-        unsafe {
-            gemm(
-                self.rows,
-                self.columns,
-                self.inner,
-                out.as_mut_ptr(),
-                1,
-                cast(self.columns),
-                add,
-                a.values.as_ptr(),
-                cast(a.column_stride),
-                cast(a.row_stride),
-                b.values.as_ptr(),
-                cast(b.column_stride),
-                cast(b.row_stride),
-                one,
-                one,
-                false,
-                false,
-                false,
-                Parallelism::None,
-            );
-        }
-    }
 }
