@@ -4,7 +4,7 @@
 use super::{Allowed, Key, Model, ModelConfig, Pass, Value, dropout::Dropout};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
-use ops::{Heads, attention_logits, causal_attention, gelu, layer_norm, linear};
+use ops::{Heads, attention_logits};
 
 pub(super) const KEYS: &[Key] = &[
     Key { name: "layers", doc: "blocks", default: Value::Whole(4), allowed: Allowed::Whole(1, 96) },
@@ -175,10 +175,10 @@ impl Model for Gpt {
             x = block.forward(&x, context, pass)?;
         }
         if let Some(weight) = &self.norm {
-            x = layer_norm(&x, weight, EPS)?;
+            x = pass.ops.layer_norm(&x, weight, EPS)?;
             pass.activation("norm", &x)?;
         }
-        linear(&x, &self.token)
+        pass.ops.linear(&x, &self.token)
     }
 }
 
@@ -220,30 +220,33 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, context: usize, pass: &Pass) -> Result<Tensor> {
-        let x = self.add(x, &self.attention_norm, |x| self.attention(x, context, pass))?;
-        let x = self.add(&x, &self.mlp_norm, |x| {
-            self.dropouts[2].forward(&linear(&gelu(&linear(x, &self.expand)?)?, &self.contract)?, pass)
-        })?;
+        let x = self.add(x, &self.attention_norm, |x| self.attention(x, context, pass), pass)?;
+        let x = self.add(&x, &self.mlp_norm, |x| self.perceptron(x, pass), pass)?;
         pass.activation(&self.name, &x)?;
         Ok(x)
     }
 
     /// Adds `f` to the stream, with the norm where it belongs.
-    fn add(&self, x: &Tensor, norm: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    fn add(&self, x: &Tensor, norm: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>, pass: &Pass) -> Result<Tensor> {
         match self.norm {
-            Norm::Pre => x + f(&layer_norm(x, norm, EPS)?)?,
-            Norm::Post => layer_norm(&(x + f(x)?)?, norm, EPS),
+            Norm::Pre => x + f(&pass.ops.layer_norm(x, norm, EPS)?)?,
+            Norm::Post => pass.ops.layer_norm(&(x + f(x)?)?, norm, EPS),
         }
+    }
+
+    fn perceptron(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let hidden = pass.ops.gelu(&pass.ops.linear(x, &self.expand)?)?;
+        self.dropouts[2].forward(&pass.ops.linear(&hidden, &self.contract)?, pass)
     }
 
     fn attention(&self, x: &Tensor, context: usize, pass: &Pass) -> Result<Tensor> {
         let heads = Heads { heads: self.heads, context };
-        let qkv = linear(x, &self.qkv)?;
+        let qkv = pass.ops.linear(x, &self.qkv)?;
         if let Some(probe) = pass.probe {
             probe.attention_logits(&self.name, &attention_logits(&qkv.detach(), heads)?)?;
         }
-        let attention = causal_attention(&qkv, heads, self.dropouts[0].draw(pass)?)?;
-        self.dropouts[1].forward(&linear(&attention, &self.projection)?, pass)
+        let attention = pass.ops.causal_attention(&qkv, heads, self.dropouts[0].draw(pass)?)?;
+        self.dropouts[1].forward(&pass.ops.linear(&attention, &self.projection)?, pass)
     }
 }
 
