@@ -52,9 +52,12 @@ impl<T: Send, F: FnMut(u64) -> T + Send> Ahead<T, F> {
 mod tests {
     use super::*;
     use anyhow::bail;
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering::SeqCst},
+    use std::{
+        sync::{
+            Mutex,
+            atomic::{AtomicU64, Ordering::SeqCst},
+        },
+        time::{Duration, Instant},
     };
 
     fn in_pool<R: Send>(threads: usize, run: impl FnOnce() -> R + Send) -> R {
@@ -86,8 +89,10 @@ mod tests {
             let made = AtomicU64::new(0);
             let mut ahead = Ahead::new("number", |index| made.fetch_max(index, SeqCst));
             for index in 1..20 {
+                let start = Instant::now();
                 let wait = |_| {
                     while made.load(SeqCst) <= index {
+                        assert!(start.elapsed() < Duration::from_secs(60), "{} is not made", index + 1);
                         std::thread::yield_now();
                     }
                     Ok(())
