@@ -9,7 +9,12 @@ pub fn peak() -> Option<u64> {
 /// Not by `getrusage`, whose figure a program takes over from the one that started it.
 #[cfg(target_os = "linux")]
 fn peak_kib() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// Of `/proc/<pid>/status`.
+#[cfg(target_os = "linux")]
+fn high_water_mark(status: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
@@ -42,5 +47,13 @@ mod tests {
         assert!(with < 8 * size as u64, "{with} for a block of {size}");
         drop(std::hint::black_box(block));
         assert!(peak().unwrap() >= with);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_peak_is_not_what_is_held_now() {
+        let status = "VmPeak:\t  900000 kB\nVmLck:\t       0 kB\nVmHWM:\t  123456 kB\nVmRSS:\t    4096 kB\n";
+        assert_eq!(high_water_mark(status), Some(123_456));
+        assert_eq!(high_water_mark("VmRSS:\t    4096 kB\n"), None);
     }
 }
