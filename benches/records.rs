@@ -12,7 +12,8 @@ use experiments::{
     console::Console,
     data::Dataset,
     experiment::{CHECKPOINT_EVERY, CHECKPOINTS_APART},
-    models, optimizer,
+    models::{self, Operations},
+    optimizer,
     record::{MetricsWriter, Phase, TrialConfig, TrialRecord, read_metrics, write_json},
     tensorboard,
     train::{Saving, Training},
@@ -61,6 +62,7 @@ fn main() -> Result<()> {
             max_loss: 1e3,
             probe,
             device: "cpu".to_owned(),
+            ops: Operations::Descent,
             seed: 0,
         };
         let training = Training { data: &data, model: &model, shape, rule, schedule, config: &config };

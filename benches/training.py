@@ -3,14 +3,15 @@
     pip install torch==2.15.0
     python training.py --model resnet20 --batch-size 128 --threads 2 --seconds 5 [--channels-last]
 
-Models: resnet20, cnn4, cnn4-norm, gpt. Times forward, backward and the optimizer (SGD with momentum, AdamW for all others,
-fused) on random images of CIFAR-10's size or random windows of 65 characters, float32, on the CPU, and prints one JSON line.
+Models: resnet20, cnn4, cnn4-norm, gpt. Times forward, backward and AdamW (fused) on random images of CIFAR-10's size or random windows
+of 65 characters, float32, on the CPU, and prints one JSON line. With `--paced` it reads a number of steps from each line of the
+standard input, takes them, and prints their times.
 """
 
 import argparse
 import json
-import resource
 import statistics
+import sys
 import time
 
 import torch
@@ -66,6 +67,11 @@ class Cnn4(nn.Module):
         return self.classifier(self.layers(x).mean((2, 3)))
 
 
+def peak_memory():
+    """The most memory that the process held, in MiB."""
+    return round(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet20")
@@ -73,6 +79,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--paced", action="store_true")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
@@ -90,23 +97,26 @@ def main():
         if options.channels_last:
             model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
         loss = lambda: F.cross_entropy(model(x), labels)
-    if options.model == "resnet20":
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
-    else:
-        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
     def step():
+        """Seconds."""
+        start = time.perf_counter()
         optimizer.zero_grad()
         loss().backward()
         optimizer.step()
+        return time.perf_counter() - start
 
     step()
     step()
+    if options.paced:
+        for line in sys.stdin:
+            times = [step() * 1e3 for _ in range(int(line))]
+            print(json.dumps({"step_ms": times, "peak_memory_mib": peak_memory()}), flush=True)
+        return
     times, end = [], time.perf_counter() + options.seconds
     while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
+        times.append(step())
     line = {
         "impl": "torch " + ("channels_last" if options.channels_last else "contiguous"),
         "model": options.model,
@@ -116,7 +126,7 @@ def main():
         "best_examples_per_second": round(n / min(times)),
         "steps": len(times),
         "median_step_ms": statistics.median(times) * 1e3,
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_memory_mib": peak_memory(),
         "torch": torch.__version__,
     }
     print(json.dumps(line))

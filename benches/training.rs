@@ -2,19 +2,21 @@
 //! characters, f32, on the CPU:
 //!
 //! `cargo bench --bench training -- --model resnet20 --batch-size 128 --opt sgd:lr=0.1,momentum=0.9 --threads 2 --seconds 5`
-//! `cargo bench --bench training -- --model gpt --batch-size 12 --opt adamw:beta2=0.99,weight_decay=0.1`
+//! `cargo bench --bench training -- --model gpt --batch-size 12 --ops candle`
 //!
-//! and prints one JSON line. Models are those of the experiments, and `cnn4` and `cnn4-norm`: four 3x3 convolutions of 32, 64,
-//! 128 and 128 channels with strides 1, 2, 2, 1 and ReLU, with a bias or a batch norm each. `training.py` takes the same models,
-//! batch sizes and threads for PyTorch, and `training_table.py` runs both.
+//! and prints one JSON line. With `--paced` it reads a number of steps from each line of the standard input, takes them, and prints
+//! their times. Models are those of the experiments. `training.py` has the same for PyTorch, and `training_table.py` lets both take
+//! turns and prints the table of `RESULTS.md`.
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::{Init, Linear, Module, Optimizer, VarBuilder, init::DEFAULT_KAIMING_NORMAL, linear};
+use candle_nn::Optimizer;
 use clap::Parser;
-use experiments::models::{self, ImageShape, Model, ModelConfig, Parameters, Pass, Shape};
-use ops::{ConvNorm, conv2d, conv2d_batch_norm, scale_shift};
+use experiments::{
+    memory,
+    models::{self, ImageShape, Operations, Parameters, Pass, Shape},
+};
 use rand::{RngExt, SeedableRng};
-use std::time::Instant;
+use std::{io::BufRead, time::Instant};
 
 #[derive(Parser)]
 struct Options {
@@ -22,13 +24,19 @@ struct Options {
     model: String,
     #[arg(long, default_value_t = 128)]
     batch_size: usize,
-    #[arg(long, default_value = "sgd:lr=0.1,momentum=0.9")]
+    #[arg(long, default_value = "adamw")]
     opt: String,
+    /// Whose operations the model runs on.
+    #[arg(long, default_value = "descent")]
+    ops: Operations,
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// For how long steps are timed, after two to warm up; at least three are.
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Takes as many steps as each line of the standard input says.
+    #[arg(long)]
+    paced: bool,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -38,53 +46,12 @@ struct Options {
 const VOCABULARY: u32 = 65;
 const CIFAR10: ImageShape = ImageShape { channels: 3, height: 32, width: 32, classes: 10 };
 
-struct Cnn4 {
-    norm: bool,
-    /// Kernels, the norm's weight (ones without one) and the bias.
-    layers: Vec<([Tensor; 3], usize)>,
-    classifier: Linear,
-}
-
-impl Cnn4 {
-    fn new(norm: bool, vb: &VarBuilder) -> Result<Self> {
-        let mut layers = Vec::new();
-        for (inputs, outputs, stride) in [(3, 32, 1), (32, 64, 2), (64, 128, 2), (128, 128, 1)] {
-            let vb = vb.pp(format!("conv{}", layers.len()));
-            let kernels = vb.get_with_hints((outputs, inputs, 3, 3), "weight", DEFAULT_KAIMING_NORMAL)?;
-            let weight = match norm {
-                true => vb.get_with_hints(outputs, "scale", Init::Const(1.0))?,
-                false => Tensor::ones(outputs, DType::F32, &Device::Cpu)?,
-            };
-            layers.push(([kernels, weight, vb.get_with_hints(outputs, "bias", Init::Const(0.0))?], stride));
-        }
-        Ok(Self { norm, layers, classifier: linear(128, 10, vb.pp("classifier"))? })
-    }
-}
-
-impl Model for Cnn4 {
-    fn forward(&self, x: &Tensor, _: &Pass) -> Result<Tensor> {
-        let mut x = x.clone();
-        for ([kernels, weight, bias], stride) in &self.layers {
-            let options = ConvNorm { stride: *stride, padding: 1, eps: 1e-5, relu: true };
-            x = match self.norm {
-                true => conv2d_batch_norm(&x, kernels, weight, bias, None, options)?.output,
-                false => scale_shift(&conv2d(&x, kernels, *stride, 1)?, weight, bias, true)?,
-            };
-        }
-        self.classifier.forward(&x.flatten_from(2)?.mean(2)?)
-    }
-}
-
-/// Seconds of each step, sorted.
-fn run(options: &Options) -> anyhow::Result<Vec<f64>> {
+fn run(options: &Options) -> anyhow::Result<()> {
     let (parameters, n, device) = (Parameters::new(0), options.batch_size, Device::Cpu);
-    let config = match options.model.as_str() {
-        "cnn4" | "cnn4-norm" => None,
-        name => Some(models::parse(name)?),
-    };
+    let config = models::parse(&options.model)?;
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let mut below = |len: usize, end: u32| Tensor::from_iter((0..len).map(|_| random.random_range(0..end)), &device);
-    let (shape, x, labels) = match config.as_ref().and_then(ModelConfig::context) {
+    let (shape, x, labels) = match config.context() {
         Some(context) => {
             let tokens = n * context;
             let x = below(tokens, VOCABULARY)?.reshape((n, context))?;
@@ -95,51 +62,53 @@ fn run(options: &Options) -> anyhow::Result<Vec<f64>> {
             (Shape::Images(CIFAR10), (x - 0.5)?.reshape((n, 3, 32, 32))?, below(n, 10)?)
         }
     };
-    let model: Box<dyn Model> = match config {
-        Some(config) => config.build(&shape, parameters.builder(&device))?,
-        None => Box::new(Cnn4::new(options.model == "cnn4-norm", &parameters.builder(&device))?),
-    };
+    let model = config.build(&shape, parameters.builder(&device))?;
     let variables = parameters.trainable().into_iter().map(|(_, var)| var).collect();
     let mut optimizer = optim::AnyOptimizer::new(variables, optim::by_name(&options.opt)?)?;
+    let pass = Pass::train(0).with_ops(options.ops);
 
-    let mut step = || -> Result<()> {
-        let logits = model.forward(&x, &Pass::train(0))?;
-        optimizer.backward_step(&ops::cross_entropy(&logits, &labels)?)
+    // Seconds.
+    let mut step = || -> Result<f64> {
+        let start = Instant::now();
+        let logits = model.forward(&x, &pass)?;
+        optimizer.backward_step(&options.ops.cross_entropy(&logits, &labels)?)?;
+        Ok(start.elapsed().as_secs_f64())
     };
-    (0..2).try_for_each(|_| step())?;
+    for _ in 0..2 {
+        step()?;
+    }
+    let memory = || memory::peak().map(|bytes| (bytes as f64 / f64::from(1 << 20)).round());
+    if options.paced {
+        for line in std::io::stdin().lock().lines() {
+            let times: Vec<f64> = (0..line?.trim().parse::<usize>()?).map(|_| step()).collect::<Result<_>>()?;
+            let times: Vec<f64> = times.into_iter().map(|seconds| seconds * 1e3).collect();
+            println!("{}", serde_json::json!({"step_ms": times, "peak_memory_mib": memory()}));
+        }
+        return Ok(());
+    }
     let (start, mut times) = (Instant::now(), Vec::new());
     while times.len() < 3 || start.elapsed().as_secs_f64() < options.seconds {
-        let before = Instant::now();
-        step()?;
-        times.push(before.elapsed().as_secs_f64());
+        times.push(step()?);
     }
     times.sort_by(f64::total_cmp);
-    Ok(times)
-}
-
-/// The most memory that the process held, as the kernel counts it, where there is /proc.
-fn peak_memory() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<f64>().ok().map(|kilobytes| (kilobytes / 1024.0).round())
-}
-
-fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
-    let times = pool.install(|| run(&options))?;
-    let per_second = |seconds: f64| (options.batch_size as f64 / seconds).round();
+    let per_second = |seconds: f64| (n as f64 / seconds).round();
     let line = serde_json::json!({
-        "impl": "descent",
-        "model": options.model,
-        "batch_size": options.batch_size,
+        "impl": options.ops,
+        "model": config.to_string(),
+        "batch_size": n,
         "threads": options.threads,
         "examples_per_second": per_second(times[times.len() / 2]),
         "best_examples_per_second": per_second(times[0]),
         "steps": times.len(),
         "median_step_ms": times[times.len() / 2] * 1e3,
-        "peak_memory_mb": peak_memory(),
+        "peak_memory_mib": memory(),
     });
     println!("{line}");
     Ok(())
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
+    pool.install(|| run(&options))
 }

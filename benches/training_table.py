@@ -1,70 +1,143 @@
-"""Times training steps of ours and of PyTorch's, turn by turn, and prints the table of RESULTS.md.
+"""Lets our training and PyTorch's take turns, and prints the table of RESULTS.md.
 
     pip install torch==2.15.0
-    cargo bench --bench training --no-run
-    python benches/training_table.py --rounds 3 --seconds 6 [--models resnet20 cnn4 cnn4-norm gpt]
+    python benches/training_table.py [--rows cnn4 cnn4-norm resnet20 gpt memory] [--steps 60] [--turn 5] [--threads 2]
 
-Each round starts ours, then PyTorch contiguous and channels_last. A figure is the median of the rounds' medians; the ratio is to
-the better of PyTorch's two. Memory is the most that a process held, PyTorch's libraries excluded (what it holds after import).
+Ours, PyTorch contiguous and PyTorch channels_last are processes of their own, which take turns of a few steps on batches of the same
+shape: forward, backward and AdamW (PyTorch's fused). A figure is that of the median step, and a ratio is to the better of PyTorch's
+two; the range beside it is that of the turns' ratios from the first to the third quartile. Where other programs run, PyTorch's threads
+wait for one that does not run, and the ratio of the fastest steps says more. Memory is the most that each process held, with all its
+libraries (VmHWM of /proc).
 """
 
 import argparse
 import json
-import pathlib
+import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-WORK = {
-    "cnn4": (128, "adamw", "images/s"),
-    "cnn4-norm": (128, "adamw", "images/s"),
-    "resnet20": (128, "sgd:lr=0.1,momentum=0.9", "images/s"),
-    "gpt": (12, "adamw", "windows/s"),
+HERE = Path(__file__).resolve().parent
+# By row: our model, PyTorch's, examples in a batch, what is counted and how many of them an example has, the bar.
+ROWS = {
+    "cnn4": ("cnn4", "cnn4", 128, "images/s", 1, ">= 1.1"),
+    "cnn4-norm": ("cnn4:norm=batch", "cnn4-norm", 128, "images/s", 1, ">= 1.1"),
+    "resnet20": ("resnet20", "resnet20", 128, "images/s", 1, ">= 1.0"),
+    "gpt": ("gpt", "gpt", 12, "tokens/s", 64, ">= 1.0"),
+}
+NAMES = {
+    "cnn4": "4-layer CNN",
+    "cnn4-norm": "4-layer CNN with batch norm",
+    "resnet20": "resnet20",
+    "gpt": "char GPT 4 x 4 x 128, context 64",
 }
 
 
-def run(command):
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(f"{' '.join(map(str, command))} failed:\n{result.stderr}")
-    return json.loads(result.stdout.splitlines()[-1])
+def binary():
+    command = ["cargo", "bench", "--bench", "training", "--no-run", "--message-format=json"]
+    lines = subprocess.run(command, cwd=HERE.parent, check=True, capture_output=True, text=True).stdout.splitlines()
+    artifacts = (json.loads(line) for line in lines)
+    return next(a["executable"] for a in artifacts if a.get("target", {}).get("name") == "training" and a["executable"])
+
+
+class Side:
+    """A program that waits for its turns."""
+
+    def __init__(self, command, environment=None):
+        self.process = subprocess.Popen(
+            [*command, "--paced"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.turns, self.memory = [], None
+
+    def turn(self, steps):
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        line = json.loads(self.process.stdout.readline())
+        self.memory = line["peak_memory_mib"]
+        self.turns.append(line["step_ms"])
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+    def median(self):
+        return statistics.median(ms for turn in self.turns for ms in turn)
+
+    def fastest(self):
+        return min(ms for turn in self.turns for ms in turn)
+
+
+def ours(program, model, batch, options):
+    # As cargo runs it (.cargo/config.toml).
+    environment = {**os.environ, "CANDLE_BARRIER_POOL_SPIN_LIMIT": "50"}
+    command = [program, "--model", model, "--batch-size", str(batch), "--threads", str(options.threads)]
+    return Side(command, environment)
+
+
+def pytorch(model, batch, options, *layout):
+    command = [sys.executable, str(HERE / "training.py"), "--model", model, "--batch-size", str(batch)]
+    return Side([*command, "--threads", str(options.threads), *layout])
+
+
+def measure(program, row, options):
+    our_model, model, batch, unit, per_example, bar = ROWS[row]
+    sides = [ours(program, our_model, batch, options), pytorch(model, batch, options)]
+    if unit == "images/s":
+        sides.append(pytorch(model, batch, options, "--channels-last"))
+    for side in sides:  # to warm up
+        side.turn(options.turn)
+        side.turns.clear()
+    for _ in range(-(-options.steps // options.turn)):
+        for side in sides:
+            side.turn(options.turn)
+    for side in sides:
+        side.stop()
+    best = min(sides[1:], key=Side.median)
+    turns = [statistics.median(b) / statistics.median(a) for a, b in zip(sides[0].turns, best.turns)]
+    low, _, high = statistics.quantiles(turns, n=4)
+    fastest = min(side.fastest() for side in sides[1:]) / sides[0].fastest()
+    speeds = [f"{batch * per_example / side.median() * 1e3:.0f}" for side in sides] + [""] * (3 - len(sides))
+    print(
+        f"| {NAMES[row]}, batch {batch}, {unit} | {' | '.join(speeds)} | {best.median() / sides[0].median():.2f}"
+        f" ({low:.2f} to {high:.2f}) | {fastest:.2f} | {bar} | {sum(map(len, sides[0].turns))} |",
+        flush=True,
+    )
+
+
+def measure_memory(program, options):
+    """One after another, so that none of them can take memory from another."""
+    sides = []
+    for start in (ours, pytorch, lambda *a: pytorch(*a, "--channels-last")):
+        side = start(program, "resnet20", 128, options) if start is ours else start("resnet20", 128, options)
+        side.turn(options.turn)
+        side.stop()
+        sides.append(side)
+    code = "import torch; print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+    imports = int(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout) / 1024
+    memory = [side.memory for side in sides]
+    print(
+        f"| resnet20, batch 128, most memory, MiB (PyTorch's import alone: {imports:.0f}) |"
+        f" {' | '.join(f'{m:.0f}' for m in memory)} | {memory[0] / min(memory[1:]):.2f} | | <= 1.0 | {options.turn} |",
+        flush=True,
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--rows", nargs="+", choices=[*ROWS, "memory"], default=[*ROWS, "memory"])
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--turn", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--models", nargs="+", choices=WORK, default=list(WORK))
     options = parser.parse_args()
-
-    imports = "import resource, torch; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
-    base = run([sys.executable, "-c", imports])
-    print("| work | ours | PyTorch contiguous | channels_last | ours / better | steps | peak MB, ours | PyTorch | ours / PyTorch |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for model in options.models:
-        batch, opt, unit = WORK[model]
-        common = ["--model", model, "--batch-size", str(batch), "--threads", str(options.threads)]
-        common += ["--seconds", str(options.seconds)]
-        peer = [sys.executable, "benches/training.py", *common]
-        commands = [["cargo", "bench", "-q", "--bench", "training", "--", *common, "--opt", opt], peer]
-        if model != "gpt":
-            commands.append([*peer, "--channels-last"])
-        rounds = [[run(command) for command in commands] for _ in range(options.rounds)]
-        speed = [statistics.median(r[i]["examples_per_second"] for r in rounds) for i in range(len(commands))]
-        ratio = statistics.median(
-            r[0]["examples_per_second"] / max(peer["examples_per_second"] for peer in r[1:]) for r in rounds
-        )
-        steps = sum(r[0]["steps"] for r in rounds)
-        memory = [statistics.median(r[i]["peak_memory_mb"] for r in rounds) for i in range(len(commands))]
-        theirs = min(memory[1:]) - base
-        last = f"{speed[2]:.0f}" if len(speed) > 2 else ""
-        print(
-            f"| {model}, batch {batch}, {unit} | {speed[0]:.0f} | {speed[1]:.0f} | {last} | {ratio:.2f} | {steps}"
-            f" | {memory[0]:.0f} | {theirs:.0f} | {memory[0] / theirs:.2f} |",
-            flush=True,
-        )
+    program = binary()
+    print("| work | ours | PyTorch contiguous | PyTorch channels_last | ours / PyTorch's better | of the fastest steps | bar | steps of each |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for row in options.rows:
+        if row == "memory":
+            measure_memory(program, options)
+        else:
+            measure(program, row, options)
 
 
 if __name__ == "__main__":

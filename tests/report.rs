@@ -4,6 +4,7 @@
 
 use experiments::{
     GroupConfig,
+    models::Operations,
     record::{
         ExperimentRecord, LayerProbe, Metric, MetricsWriter, Phase, Run, TrialConfig, TrialRecord, Versions, Workload,
         write_json,
@@ -86,6 +87,7 @@ impl Group {
             max_loss: 100.0,
             probe: self.probed,
             device: "cpu".to_owned(),
+            ops: Operations::Descent,
             seed,
         };
         let (metrics, outcome) = measurements(self, seed, lr, end);
@@ -224,6 +226,7 @@ fn run(experiment: &str, out: &str, config: Value, groups: Vec<Group>) -> Run {
         model: groups[0].model.to_owned(),
         groups: groups.iter().map(summary).collect(),
         tuning: summaries(&tuning),
+        peak_memory_bytes: Some(300 << 20),
         trials: trials.clone(),
     };
     let group = |group: &Group| GroupConfig {
@@ -453,6 +456,7 @@ fn shootout_says_who_won_and_how_sure_that_is() {
     assert!(text(&page, "pre").contains("target_accuracy = 0.8"));
     assert!(text(&page, ".facts").contains("0123456789abcdef-dirty (with changes that were not committed)"));
     assert!(text(&page, ".facts").contains("shootout --out 'my <runs>'"));
+    assert!(text(&page, ".facts").contains("300 MiB at most, of the whole process"));
     assert!(table(&page, "What was trained").contains_key("mlp on digits"));
 }
 

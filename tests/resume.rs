@@ -55,15 +55,16 @@ fn ended(child: Child) -> Output {
     output
 }
 
-/// Everything but times in the summary, and in the trials that it names.
+/// Everything but times and memory in the summary, and in the trials that it names.
 fn results(out: &Path) -> Vec<Value> {
-    fn without_times(mut value: Value) -> Value {
+    fn without_measured(mut value: Value) -> Value {
         match &mut value {
             Value::Object(map) => {
                 map.remove("seconds");
-                map.values_mut().for_each(|v| *v = without_times(v.take()));
+                map.remove("peak_memory_bytes");
+                map.values_mut().for_each(|v| *v = without_measured(v.take()));
             }
-            Value::Array(all) => all.iter_mut().for_each(|v| *v = without_times(v.take())),
+            Value::Array(all) => all.iter_mut().for_each(|v| *v = without_measured(v.take())),
             _ => {}
         }
         value
@@ -71,12 +72,12 @@ fn results(out: &Path) -> Vec<Value> {
     let json = |path: &Path| -> Value { serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap() };
     let summary = json(&out.join("summary.json"));
     let ids = ["trials", "tuning"].map(|key| summary[key].as_array().unwrap().clone()).concat();
-    let mut results = vec![without_times(summary)];
+    let mut results = vec![without_measured(summary)];
     for trial in &ids {
         let folder = out.join("trials").join(trial["id"].as_str().unwrap());
-        results.push(without_times(json(&folder.join("trial.json"))));
+        results.push(without_measured(json(&folder.join("trial.json"))));
         let lines = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
-        results.extend(lines.lines().map(|line| without_times(serde_json::from_str(line).unwrap())));
+        results.extend(lines.lines().map(|line| without_measured(serde_json::from_str(line).unwrap())));
         assert!(!folder.join("checkpoint.safetensors").exists());
     }
     results

@@ -105,7 +105,10 @@ fn a_run_writes_every_record_and_prints_the_table() {
     assert_eq!(steps, 2 * workload["steps_per_epoch"].as_u64().unwrap());
     assert_eq!(workload["parameters"], 17_226);
 
-    assert_eq!(keys(&summary), ["experiment", "dataset", "model", "groups", "trials", "tuning"]);
+    assert_eq!(keys(&summary), ["experiment", "dataset", "model", "groups", "trials", "tuning", "peak_memory_bytes"]);
+    // More than the program and less than a machine has.
+    #[cfg(unix)]
+    assert!((10 << 20..10 << 30).contains(&summary["peak_memory_bytes"].as_u64().unwrap()));
     let groups = summary["groups"].as_array().unwrap();
     for (group, optimizer) in groups.iter().zip(["sgd", "adam", "adamw"]) {
         let expected = [
@@ -192,21 +195,45 @@ fn a_run_writes_every_record_and_prints_the_table() {
 #[test]
 fn the_same_seed_gives_the_same_bits_whatever_the_threads_and_jobs() {
     let folder = tempfile::tempdir().unwrap();
-    for model in ["mlp", "cnn", "resnet20"] {
+    for model in ["mlp", "cnn", "cnn4:norm=batch", "resnet20"] {
         let args = ["--model", model, "--steps", "4", "--seeds", "2", "--opt", "adamw", "--opt", "sgd:momentum=0.9"];
-        let first = measurements(&run(folder.path(), &format!("{model}-first"), &args).0);
+        let first = measurements(&run(folder.path(), &format!("{}-first", model.replace(':', "-")), &args).0);
         assert_eq!(first.len(), 4);
         for (name, more) in [
             ("again", &["--threads", "1", "--jobs", "1"][..]),
             ("two-threads", &["--threads", "2", "--jobs", "1"]),
             ("two-jobs", &["--threads", "2", "--jobs", "2"]),
         ] {
-            let (out, _) = run(folder.path(), &format!("{model}-{name}"), &[&args, more].concat());
+            let (out, _) = run(folder.path(), &format!("{}-{name}", model.replace(':', "-")), &[&args, more].concat());
             assert_eq!(measurements(&out), first, "{model} {name}");
         }
         let mut trials = first.values();
         let one = trials.next().unwrap();
         assert!(trials.all(|other| other != one), "other seeds and optimizers have other losses");
+    }
+}
+
+#[test]
+fn candles_own_operations_are_an_option_that_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--model", "cnn", "--steps", "20", "--seeds", "1", "--opt", "sgd:lr=0.05"];
+    let [(ours, our_losses), (candles, candles_losses)] = ["descent", "candle"].map(|ops| {
+        let more: &[&str] = if ops == "candle" { &["--ops", ops] } else { &[] };
+        let (out, _) = run(folder.path(), ops, &[&args, more].concat());
+        assert_eq!(json(&out.join("experiment.json"))["config"]["ops"], ops);
+        assert!(fs::read_to_string(out.join("config.toml")).unwrap().contains(&format!("ops = \"{ops}\"")));
+        let mut trials = measurements(&out).into_iter();
+        let (id, lines) = trials.next().unwrap();
+        let losses: Vec<f64> = lines.iter().map(|line| line["loss"].as_f64().unwrap()).collect();
+        (json(&out.join("trials").join(id).join("trial.json")), losses)
+    });
+    assert_eq!((ours["config"].get("ops"), &candles["config"]["ops"]), (None, &"candle".into()));
+    assert_ne!(ours["id"], candles["id"]);
+    // Updates 1, 10 and 20, and two evaluations: not the same bits, but the same losses.
+    assert_eq!(our_losses.len(), 5);
+    assert_ne!(our_losses, candles_losses);
+    for (a, b) in our_losses.iter().zip(&candles_losses) {
+        assert!((a - b).abs() < 1e-4 * b, "{our_losses:?} and {candles_losses:?}");
     }
 }
 
@@ -279,9 +306,13 @@ fn wrong_input_is_one_line_and_status_2_and_leaves_nothing() {
 #[test]
 fn wrong_usage_is_status_2() {
     let folder = tempfile::tempdir().unwrap();
-    for args in
-        [&["--epochs", "1", "--steps", "1"][..], &["--seeds", "0"], &["--epochs", "-1"], &["--optimizer", "adam"]]
-    {
+    for args in [
+        &["--epochs", "1", "--steps", "1"][..],
+        &["--seeds", "0"],
+        &["--epochs", "-1"],
+        &["--optimizer", "adam"],
+        &["--ops", "x"],
+    ] {
         let output = shootout(folder.path(), args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(text(&output.stderr).starts_with("error: ") && !text(&output.stderr).contains("panicked"), "{args:?}");
@@ -314,7 +345,7 @@ fn the_list_names_everything_that_can_be_chosen() {
     let rules: Vec<&str> = optim::rules::specs().map(|spec| spec.name).collect();
     let schedules: Vec<&str> = optim::schedule::all().iter().map(|entry| entry.name).collect();
     assert!(rules.len() >= 8 && schedules.len() >= 9);
-    let others = ["digits", "fashion-mnist", "cifar10", "mlp", "cnn", "resnet20"];
+    let others = ["digits", "fashion-mnist", "cifar10", "mlp", "cnn", "cnn4", "resnet20"];
     for name in rules.into_iter().chain(schedules).chain(others) {
         assert!(list.lines().any(|line| line.split_whitespace().next() == Some(name)), "{name} is not in the list");
     }

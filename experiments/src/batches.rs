@@ -1,12 +1,12 @@
-//! The batches that a trial trains on and is judged by, as tensors: functions of the seed and the step.
+//! The batches that a trial trains on and is judged by: functions of the seed and the step.
 
 use crate::{
-    data::{Augment, Data, Split, text},
+    data::{Augment, Data, ImageData, Split, text},
     models::Shape,
     random::{self, Purpose, stream},
     record::TrialConfig,
 };
-use anyhow::Result;
+use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use rand::RngExt;
 use std::cell::OnceCell;
@@ -16,6 +16,26 @@ const EVALUATION_IMAGES: usize = 250;
 /// Characters in a batch of an evaluation.
 const EVALUATION_CHARACTERS: usize = 16_384;
 
+/// What an update or a part of an evaluation takes, before it is on a device.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Batch {
+    /// Pixels in the order (image, channel, row, column), and labels.
+    Images(Vec<f32>, Vec<u32>),
+    /// The images of these numbers, of a part that stays on the device.
+    Resident(Part, Vec<u32>),
+    /// Tokens, window after window, and those that follow each of them.
+    Windows(Vec<u32>, Vec<u32>),
+}
+
+/// A part of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What a model learns from.
+    Train,
+    /// What it is judged by.
+    Test,
+}
+
 /// The batches of a trial. An epoch visits each example once in seeded order, in full batches; the few that are left over differ
 /// from epoch to epoch. The examples of a text are windows side by side, of which the first begins at another place in each epoch.
 pub struct Batches<'a> {
@@ -24,9 +44,9 @@ pub struct Batches<'a> {
     batch_size: usize,
     augment: bool,
     seed: u64,
+    /// Whether images stay on a device, where they need not be made anew each time.
+    are_resident: bool,
     epoch: Option<Epoch>,
-    /// Images and labels of the training and of the test part where they are on a GPU.
-    resident: [OnceCell<(Tensor, Tensor)>; 2],
 }
 
 /// What is drawn for an epoch.
@@ -53,18 +73,15 @@ fn examples(data: &Data, context: usize) -> usize {
 }
 
 impl<'a> Batches<'a> {
-    /// The batches of the trial of `config`.
-    pub fn new(data: &'a Data, shape: &Shape, config: &TrialConfig) -> Self {
+    /// The batches of the trial of `config` on `device`.
+    pub fn new(data: &'a Data, shape: &Shape, config: &TrialConfig, device: &Device) -> Self {
         let context = if let Shape::Text { context, .. } = shape { *context } else { 1 };
         let (batch_size, augment, seed) = (config.batch_size, config.augment, config.seed);
-        Self { data, context, batch_size, augment, seed, epoch: None, resident: Default::default() }
+        Self { data, context, batch_size, augment, seed, are_resident: !device.is_cpu(), epoch: None }
     }
 
-    /// What update `step`, counted from 0, trains on: inputs and labels.
-    ///
-    /// # Errors
-    /// When candle fails.
-    pub fn train(&mut self, step: u64, device: &Device) -> Result<(Tensor, Tensor)> {
+    /// What update `step`, counted from 0, trains on.
+    pub fn train(&mut self, step: u64) -> Batch {
         let steps_per_epoch = (examples(self.data, self.context) / self.batch_size) as u64;
         let (index, batch) = (step / steps_per_epoch, (step % steps_per_epoch) as usize);
         if self.epoch.as_ref().is_none_or(|epoch| epoch.index != index) {
@@ -76,30 +93,41 @@ impl<'a> Batches<'a> {
         match self.data {
             Data::Images(images) => {
                 let augment = epoch.augment.as_ref().map(|augment| &augment[range]);
-                self.images(&images.train, examples, augment, device)
+                self.images(images, Part::Train, examples, augment)
             }
             Data::Text(text) => {
                 let starts: Vec<usize> = examples.iter().map(|window| epoch.offset + window * self.context).collect();
-                self.windows(&text.train, &starts, device)
+                self.windows(&text.train, &starts)
             }
         }
     }
 
-    /// The batches of the test data: all images in order, or all of the text in windows side by side.
-    pub fn test<'b>(&'b self, device: &'b Device) -> Box<dyn Iterator<Item = Result<(Tensor, Tensor)>> + 'b> {
+    /// The number of batches of the test data.
+    pub fn tests(&self) -> u64 {
+        let (examples, per_batch) = self.test_sizes();
+        examples.div_ceil(per_batch) as u64
+    }
+
+    /// Batch `index` of the test data: all images in order, or all of the text in windows side by side.
+    pub fn test(&self, index: u64) -> Batch {
+        let (examples, per_batch) = self.test_sizes();
+        let first = index as usize * per_batch;
+        let examples = first..examples.min(first + per_batch);
         match self.data {
-            Data::Images(images) => Box::new((0..images.test.len()).step_by(EVALUATION_IMAGES).map(move |start| {
-                let indices: Vec<usize> = (start..images.test.len().min(start + EVALUATION_IMAGES)).collect();
-                self.images(&images.test, &indices, None, device)
-            })),
+            Data::Images(images) => self.images(images, Part::Test, &examples.collect::<Vec<_>>(), None),
             Data::Text(text) => {
-                // The last character of a window needs one that follows it.
-                let windows = (text.test.len() - 1) / self.context;
-                let starts: Vec<usize> = (0..windows).map(|window| window * self.context).collect();
-                let per_batch = (EVALUATION_CHARACTERS / self.context).max(1);
-                let batches: Vec<Vec<usize>> = starts.chunks(per_batch).map(<[usize]>::to_vec).collect();
-                Box::new(batches.into_iter().map(move |starts| self.windows(&text.test, &starts, device)))
+                let starts: Vec<usize> = examples.map(|window| window * self.context).collect();
+                self.windows(&text.test, &starts)
             }
+        }
+    }
+
+    /// The examples of the test data, and how many are in a batch.
+    fn test_sizes(&self) -> (usize, usize) {
+        match self.data {
+            Data::Images(images) => (images.test.len(), EVALUATION_IMAGES),
+            // The last character of a window needs one that follows it.
+            Data::Text(text) => ((text.test.len() - 1) / self.context, (EVALUATION_CHARACTERS / self.context).max(1)),
         }
     }
 
@@ -122,45 +150,77 @@ impl<'a> Batches<'a> {
         Epoch { index, order, offset, augment }
     }
 
-    fn images(
-        &self,
-        split: &Split,
-        indices: &[usize],
-        augment: Option<&[Augment]>,
-        device: &Device,
-    ) -> Result<(Tensor, Tensor)> {
-        let Data::Images(data) = self.data else { unreachable!("only called for images") };
-        // Augmented images are made anew each time, on the host.
-        if !device.is_cpu() && augment.is_none() {
-            return self.chosen(split, indices, device);
+    fn images(&self, images: &ImageData, part: Part, indices: &[usize], augment: Option<&[Augment]>) -> Batch {
+        if self.are_resident && augment.is_none() {
+            return Batch::Resident(part, indices.iter().map(|index| *index as u32).collect());
         }
-        let (pixels, labels) = data.batch(split, indices, augment);
-        let n = labels.len();
-        let x = Tensor::from_vec(pixels, (n, data.channels, data.height, data.width), device)?;
-        Ok((x, Tensor::from_vec(labels, n, device)?))
+        let (pixels, labels) = images.batch(part.of(images), indices, augment);
+        Batch::Images(pixels, labels)
     }
 
-    /// Images out of all of a part, which stay on the device.
-    fn chosen(&self, split: &Split, indices: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
-        let Data::Images(data) = self.data else { unreachable!("only called for images") };
-        let resident = &self.resident[usize::from(std::ptr::eq(split, &data.test))];
-        if resident.get().is_none() {
-            let all: Vec<usize> = (0..split.len()).collect();
-            let (pixels, labels) = data.batch(split, &all, None);
-            let n = labels.len();
-            let x = Tensor::from_vec(pixels, (n, data.channels, data.height, data.width), device)?;
-            let _ = resident.set((x, Tensor::from_vec(labels, n, device)?));
-        }
-        let (x, labels) = resident.get().expect("it was just set");
-        let indices: Vec<u32> = indices.iter().map(|i| *i as u32).collect();
-        let indices = Tensor::new(indices, device)?;
-        Ok((x.index_select(&indices, 0)?, labels.index_select(&indices, 0)?))
-    }
-
-    fn windows(&self, tokens: &[u32], starts: &[usize], device: &Device) -> Result<(Tensor, Tensor)> {
+    fn windows(&self, tokens: &[u32], starts: &[usize]) -> Batch {
         let (inputs, targets) = text::windows(tokens, starts, self.context);
-        let n = targets.len();
-        Ok((Tensor::from_vec(inputs, (starts.len(), self.context), device)?, Tensor::from_vec(targets, n, device)?))
+        Batch::Windows(inputs, targets)
+    }
+}
+
+impl Part {
+    fn of(self, images: &ImageData) -> &Split {
+        match self {
+            Self::Train => &images.train,
+            Self::Test => &images.test,
+        }
+    }
+}
+
+/// Puts batches on a device, as inputs and labels.
+pub struct Placer<'a> {
+    data: &'a Data,
+    context: usize,
+    device: &'a Device,
+    /// Images and labels of each part that stays there.
+    resident: [OnceCell<(Tensor, Tensor)>; 2],
+}
+
+impl<'a> Placer<'a> {
+    /// Puts batches of `data` on `device`.
+    pub fn new(data: &'a Data, shape: &Shape, device: &'a Device) -> Self {
+        let context = if let Shape::Text { context, .. } = shape { *context } else { 1 };
+        Self { data, context, device, resident: Default::default() }
+    }
+
+    /// The inputs and labels of `batch`.
+    ///
+    /// # Errors
+    /// When candle fails.
+    pub fn place(&self, batch: Batch) -> Result<(Tensor, Tensor)> {
+        match (batch, self.data) {
+            (Batch::Windows(inputs, targets), _) => {
+                let n = targets.len();
+                let x = Tensor::from_vec(inputs, (n / self.context, self.context), self.device)?;
+                Ok((x, Tensor::from_vec(targets, n, self.device)?))
+            }
+            (Batch::Images(pixels, labels), Data::Images(data)) => self.images(data, pixels, labels),
+            (Batch::Resident(part, indices), Data::Images(data)) => {
+                let resident = &self.resident[part as usize];
+                if resident.get().is_none() {
+                    let split = part.of(data);
+                    let all: Vec<usize> = (0..split.len()).collect();
+                    let (pixels, labels) = data.batch(split, &all, None);
+                    let _ = resident.set(self.images(data, pixels, labels)?);
+                }
+                let (x, labels) = resident.get().expect("it was just set");
+                let indices = Tensor::new(indices, self.device)?;
+                Ok((x.index_select(&indices, 0)?, labels.index_select(&indices, 0)?))
+            }
+            (_, Data::Text(_)) => bail!("a batch of images is given, and the data is text"),
+        }
+    }
+
+    fn images(&self, data: &ImageData, pixels: Vec<f32>, labels: Vec<u32>) -> Result<(Tensor, Tensor)> {
+        let n = labels.len();
+        let x = Tensor::from_vec(pixels, (n, data.channels, data.height, data.width), self.device)?;
+        Ok((x, Tensor::from_vec(labels, n, self.device)?))
     }
 }
 
@@ -169,6 +229,7 @@ mod tests {
     use super::*;
     use crate::{
         data::{TextData, digits},
+        models::{ImageShape, Operations},
         record::Phase,
     };
 
@@ -176,23 +237,26 @@ mod tests {
     fn images_that_stay_on_a_device_are_those_of_the_host() -> Result<()> {
         let data = Data::Images(digits::load());
         let Data::Images(images) = &data else { unreachable!("digits are images") };
-        let batches = Batches {
-            data: &data,
-            context: 0,
-            batch_size: 4,
-            augment: false,
-            seed: 0,
-            epoch: None,
-            resident: Default::default(),
-        };
-        for split in [&images.train, &images.test, &images.train] {
-            let indices = [3, 0, split.len() - 1, 3];
-            let (x, labels) = batches.images(split, &indices, None, &Device::Cpu)?;
-            let (chosen, chosen_labels) = batches.chosen(split, &indices, &Device::Cpu)?;
+        let shape = Shape::Images(ImageShape { channels: 1, height: 8, width: 8, classes: 10 });
+        let mut batches = Batches::new(&data, &shape, &config(4), &Device::Cpu);
+        let mut resident = Batches { are_resident: true, ..Batches::new(&data, &shape, &config(4), &Device::Cpu) };
+        let placer = Placer::new(&data, &shape, &Device::Cpu);
+        let check = |host: Batch, resident: Batch| -> Result<()> {
+            assert!(matches!(host, Batch::Images(..)) && matches!(resident, Batch::Resident(..)));
+            let ((x, labels), (chosen, chosen_labels)) = (placer.place(host)?, placer.place(resident)?);
             assert_eq!(x.dims(), chosen.dims());
             assert_eq!(x.flatten_all()?.to_vec1::<f32>()?, chosen.flatten_all()?.to_vec1::<f32>()?);
             assert_eq!(labels.to_vec1::<u32>()?, chosen_labels.to_vec1::<u32>()?);
+            Ok(())
+        };
+        for step in [0, 7, 359] {
+            check(batches.train(step), resident.train(step))?;
+            check(batches.test(step % 2), resident.test(step % 2))?;
         }
+        // Images that are moved are made anew each time.
+        resident.augment = true;
+        assert!(matches!(resident.train(1000), Batch::Images(..)));
+        assert_eq!((images.test.len(), batches.tests()), (359, 2));
         Ok(())
     }
 
@@ -213,6 +277,7 @@ mod tests {
             max_loss: 1e3,
             probe: false,
             device: "cpu".to_owned(),
+            ops: Operations::default(),
             seed: 5,
         }
     }
@@ -237,15 +302,17 @@ mod tests {
         let data = counted(200);
         let config = config(batch_size);
         assert_eq!(steps_per_epoch(&data, &shape, batch_size), 8);
+        let placer = Placer::new(&data, &shape, &Device::Cpu);
+        let new = || Batches::new(&data, &shape, &config, &Device::Cpu);
         let starts = |batches: &mut Batches, step: u64| -> Vec<u32> {
-            let (x, labels) = batches.train(step, &Device::Cpu).unwrap();
+            let (x, labels) = placer.place(batches.train(step)).unwrap();
             let x: Vec<Vec<u32>> = x.to_vec2().unwrap();
             let labels: Vec<u32> = labels.to_vec1().unwrap();
             assert!(x.concat().iter().zip(&labels).all(|(token, label)| token + 1 == *label));
             assert!(x.iter().all(|window| window.windows(2).all(|pair| pair[0] + 1 == pair[1])));
             x.iter().map(|window| window[0]).collect()
         };
-        let mut batches = Batches::new(&data, &shape, &config);
+        let mut batches = new();
         let mut epoch = |index: u64| -> Vec<u32> {
             (index * 8..index * 8 + 8).flat_map(|step| starts(&mut batches, step)).collect()
         };
@@ -261,7 +328,7 @@ mod tests {
         }
         assert!(offsets.iter().any(|offset| *offset != offsets[0]) && offsets.iter().all(|offset| *offset < 8));
         // A trial that goes on from step 11 has the same batches.
-        assert_eq!(starts(&mut Batches::new(&data, &shape, &config), 11), epochs[1][9..12]);
+        assert_eq!(starts(&mut new(), 11), epochs[1][9..12]);
     }
 
     #[test]
@@ -270,8 +337,8 @@ mod tests {
         let (data, config) = (counted(9), config(1));
         assert_eq!(steps_per_epoch(&data, &shape, 1), 1);
         for step in 0..5 {
-            let (x, _) = Batches::new(&data, &shape, &config).train(step, &Device::Cpu).unwrap();
-            assert_eq!(x.to_vec2::<u32>().unwrap(), [[0, 1, 2, 3, 4, 5, 6, 7]]);
+            let batch = Batches::new(&data, &shape, &config, &Device::Cpu).train(step);
+            assert_eq!(batch, Batch::Windows((0..8).collect(), (1..9).collect()));
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::{
     console::Console,
     data::{Data, Dataset},
     device::DeviceName,
-    models::{self, ModelConfig, Parameters, Shape},
+    memory,
+    models::{self, ModelConfig, Operations, Parameters, Shape},
     optimizer,
     options::{Norm, Options, Settings},
     record::{
@@ -333,6 +334,7 @@ impl Experiment {
             max_loss: self.settings.max_loss.unwrap_or(MAX_LOSS),
             probe: self.comparison.probe,
             device: self.device.to_string(),
+            ops: self.settings.ops.unwrap_or_default(),
             seed,
         };
         let record = TrialRecord { id: config.id(), group: group_config.name.clone(), config, outcome: None };
@@ -548,6 +550,7 @@ impl Experiment {
             groups: self.groups.iter().zip(rules).map(group).collect::<Result<_>>()?,
             tuning: summaries(tuning),
             trials,
+            peak_memory_bytes: memory::peak(),
         })
     }
 
@@ -617,6 +620,7 @@ fn resolve(comparison: &Comparison, mut settings: Settings) -> Result<Settings> 
     }
     settings.seeds = settings.seeds.or(NonZeroUsize::new(3));
     settings.device = settings.device.or(Some("cpu".to_owned()));
+    settings.ops = settings.ops.or(Some(Operations::default()));
     settings.max_loss = settings.max_loss.or(Some(MAX_LOSS));
     Ok(settings)
 }

@@ -7,6 +7,7 @@
 //! A binary is a short table of what it compares, a [`Comparison`], and a call of [`main`]. All binaries have the same
 //! [`Options`] and write the same records ([`record`]).
 
+pub mod ahead;
 pub mod background;
 pub mod batches;
 pub mod checkpoint;
@@ -15,6 +16,7 @@ pub mod data;
 pub mod device;
 pub mod experiment;
 pub mod list;
+pub mod memory;
 pub mod models;
 pub mod names;
 pub mod optimizer;

@@ -1,6 +1,6 @@
 //! What an experiment is told: the command line, and the same as a TOML file.
 
-use crate::names;
+use crate::{models::Operations, names};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -125,6 +125,10 @@ pub struct Settings {
     #[arg(long, value_name = "DEVICE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Whose operations models run on: this project's, or candle's own to compare with [default: descent]
+    #[arg(long, value_name = "WHOSE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ops: Option<Operations>,
     /// CPU threads, shared by the trials that run at a time [default: all cores]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,7 +254,7 @@ mod tests {
 
     #[test]
     fn options_override_the_file_and_the_result_reads_back() {
-        let file = "dataset = [\"digits\"]\nopt = [\"adam\", \"lion\"]\nepochs = 3\nlr = [1e-3, 1]\nnorm = \"both\"\n";
+        let file = "dataset = [\"digits\"]\nopt = [\"adam\", \"lion\"]\nepochs = 3\nlr = [1e-3, 1]\nnorm = \"both\"\nops = \"candle\"\n";
         let options = Settings { steps: NonZeroU64::new(7), opt: vec!["sgd".to_owned()], ..Default::default() };
         let settings = Settings::parse(file, &options).unwrap();
         let expected = Settings {
@@ -259,11 +263,12 @@ mod tests {
             steps: NonZeroU64::new(7),
             lr: vec![1e-3, 1.0],
             norm: Some(Norm::Both),
+            ops: Some(Operations::Candle),
             ..Default::default()
         };
         assert_eq!(settings, expected);
         assert_eq!(Settings::parse(&settings.to_toml().unwrap(), &Settings::default()).unwrap(), settings);
-        assert_eq!(settings.given().unwrap(), ["--dataset", "--opt", "--lr", "--norm", "--steps"]);
+        assert_eq!(settings.given().unwrap(), ["--dataset", "--opt", "--lr", "--norm", "--steps", "--ops"]);
     }
 
     #[test]
@@ -276,6 +281,7 @@ mod tests {
             ("seeds = 1\nsteps = = 2", &["line 2"]),
             ("steps = 1\nepochs = 1", &["`epochs` and `steps`"]),
             ("norm = \"middle\"", &["middle", "pre"]),
+            ("ops = \"torch\"", &["torch", "descent"]),
         ] {
             let message = format!("{:#}", Settings::parse(file, &Settings::default()).unwrap_err());
             assert!(parts.iter().all(|part| message.contains(part)), "{file}: {message}");

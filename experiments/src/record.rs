@@ -15,7 +15,7 @@
 //!
 //! Files other than logs and measurements appear whole or not at all. Numbers that are not finite are written as `null`.
 
-use crate::{summary::Summary, train::Outcome};
+use crate::{models::Operations, summary::Summary, train::Outcome};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
@@ -161,8 +161,16 @@ pub struct TrialConfig {
     pub probe: bool,
     /// The device.
     pub device: String,
+    /// Whose operations the model runs on. What is not the default alone is written, so that ids stay what they were before there
+    /// was a choice.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ops: Operations,
     /// The seed.
     pub seed: u64,
+}
+
+fn is_default(ops: &Operations) -> bool {
+    *ops == Operations::default()
 }
 
 impl TrialConfig {

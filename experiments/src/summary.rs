@@ -20,6 +20,10 @@ pub struct Summary {
     /// The trials that hyperparameters were chosen by; none without tuning.
     #[serde(default)]
     pub tuning: Vec<TrialSummary>,
+    /// The most memory that the process which ended the run held at any time: its data, and all trials that ran at a time. None
+    /// where the system does not tell it.
+    #[serde(default)]
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// A group: trials that differ in their seed alone.

@@ -1,11 +1,12 @@
 //! One training run: updates, measurements, checkpoints.
 
 use crate::{
-    batches::Batches,
+    ahead::Ahead,
+    batches::{Batches, Placer},
     checkpoint::{Checkpoint, Progress},
     console::TrialBar,
     data::Data,
-    models::{Mode, Model, ModelConfig, Noise, Parameters, Pass, Probe, Shape},
+    models::{Mode, Model, ModelConfig, Noise, Operations, Parameters, Pass, Probe, Shape},
     optimizer,
     probe::Prober,
     record::{Metric, MetricsWriter, TrialConfig},
@@ -13,7 +14,6 @@ use crate::{
 use anyhow::Result;
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::Optimizer;
-use ops::cross_entropy;
 use optim::{AnyOptimizer, AnyRule, Schedule};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -106,7 +106,10 @@ impl Training<'_> {
             }
         }
         metrics.go_on_from(progress.metrics_len)?;
-        let mut batches = Batches::new(self.data, &self.shape, config);
+        let placer = Placer::new(self.data, &self.shape, device);
+        let batches = || Batches::new(self.data, &self.shape, config, device);
+        let (tests, mut trained) = (batches(), batches());
+        let mut ahead = Ahead::new("the batch after update", move |step| trained.train(step));
         let steps_per_epoch = crate::batches::steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
         let mut clock = Clock::from_seconds(progress.outcome.seconds);
         let mut saved_at = progress.step;
@@ -125,7 +128,7 @@ impl Training<'_> {
             let step = progress.step;
             let is_due = step > 0 && (step == config.steps || step % config.evaluate_every == 0);
             if is_due && !progress.evaluated {
-                let Some((loss, accuracy)) = evaluate(&*model, &batches, device, stop)? else {
+                let Some((loss, accuracy)) = evaluate(&*model, config.ops, &tests, &placer, stop)? else {
                     save(&mut progress, metrics, &prober, &optimizer)?;
                     return Ok(None);
                 };
@@ -152,28 +155,31 @@ impl Training<'_> {
             }
 
             clock.start();
-            let (x, labels) = batches.train(step, device)?;
-            let step = step + 1;
+            let (before, step) = (step, step + 1);
             let is_recorded = step == 1 || step == config.steps || step % TRAIN_LINE_EVERY == 0;
             let noise = Some(Noise { seed: config.seed, step });
-            let loss_of = |evaluation, probe: Option<&Probe>| {
-                let pass = Pass { mode: Mode::Train { evaluation }, probe, noise };
-                cross_entropy(&model.forward(&x, &pass)?, &labels)
-            };
-            let (loss, probed) = match &mut prober {
-                None => {
-                    optimizer.measure_grad_norm(is_recorded);
-                    (optimizer.step_with(|evaluation| loss_of(evaluation, None))?, None)
-                }
-                Some(prober) => {
-                    let probe = Probe::default();
-                    let loss = loss_of(0, Some(&probe))?;
-                    let grads = loss.backward()?;
-                    let watch = prober.before(&grads)?;
-                    optimizer.step(&grads)?;
-                    (loss, Some(prober.after(step, watch, &probe)?))
-                }
-            };
+            let next = (step < config.steps).then_some(step);
+            let (loss, probed) = ahead.with(before, next, |batch| {
+                let (x, labels) = placer.place(batch)?;
+                let loss_of = |evaluation, probe: Option<&Probe>| {
+                    let pass = Pass { mode: Mode::Train { evaluation }, probe, noise, ops: config.ops };
+                    config.ops.cross_entropy(&model.forward(&x, &pass)?, &labels)
+                };
+                Ok(match &mut prober {
+                    None => {
+                        optimizer.measure_grad_norm(is_recorded);
+                        (optimizer.step_with(|evaluation| loss_of(evaluation, None))?, None)
+                    }
+                    Some(prober) => {
+                        let probe = Probe::default();
+                        let loss = loss_of(0, Some(&probe))?;
+                        let grads = loss.backward()?;
+                        let watch = prober.before(&grads)?;
+                        optimizer.step(&grads)?;
+                        (loss, Some(prober.after(step, watch, &probe)?))
+                    }
+                })
+            })?;
             unread.push(loss);
             let is_timed = step == config.steps || step % config.evaluate_every == 0;
             let is_saved = saving.is_some_and(|saving| step % saving.every == 0);
@@ -238,21 +244,28 @@ impl Outcome {
 /// When candle fails.
 pub fn evaluate(
     model: &dyn Model,
+    ops: Operations,
     batches: &Batches,
-    device: &Device,
+    placer: &Placer,
     stop: &AtomicBool,
 ) -> Result<Option<(f64, f64)>> {
     let (mut loss, mut right, mut n) = (0.0, 0.0, 0);
-    for batch in batches.test(device) {
+    let mut ahead = Ahead::new("test batch", |index| batches.test(index));
+    let pass = Pass::evaluate().with_ops(ops);
+    for index in 0..batches.tests() {
         if stop.load(Relaxed) {
             return Ok(None);
         }
-        let (x, labels) = batch?;
-        let logits = model.forward(&x, &Pass::evaluate())?;
-        loss += f64::from(cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * labels.elem_count() as f64;
-        let is_right = logits.argmax(D::Minus1)?.eq(&labels)?;
-        right += f64::from(is_right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?);
-        n += labels.elem_count();
+        let next = (index + 1 < batches.tests()).then_some(index + 1);
+        ahead.with(index, next, |batch| {
+            let (x, labels) = placer.place(batch)?;
+            let logits = model.forward(&x, &pass)?;
+            loss += f64::from(ops.cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * labels.elem_count() as f64;
+            let is_right = logits.argmax(D::Minus1)?.eq(&labels)?;
+            right += f64::from(is_right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?);
+            n += labels.elem_count();
+            Ok(())
+        })?;
     }
     Ok(Some((loss / n as f64, right / n as f64)))
 }

@@ -1,6 +1,7 @@
 //! Images with integer labels, held as bytes and normalised batch by batch.
 
 use crate::random::{Purpose, stream};
+use multiversion::multiversion;
 use rand::seq::SliceRandom;
 
 /// What the images of a data set are, and what its files must hold.
@@ -140,51 +141,51 @@ impl ImageData {
         if let Some(augment) = augment {
             assert_eq!(augment.len(), indices.len(), "one augmentation per image");
         }
-        let plane_len = self.height * self.width;
-        let image_len = self.channels * plane_len;
+        let image_len = self.channels * self.height * self.width;
+        let max_value = f32::from(self.max_value);
+        let affine = self.mean.iter().zip(&self.std).map(|(mean, std)| (1.0 / (max_value * std), -mean / std));
+        let affine: Vec<(f32, f32)> = affine.collect();
         let mut pixels = vec![0.0; indices.len() * image_len];
         for (i, (out, &index)) in pixels.chunks_exact_mut(image_len).zip(indices).enumerate() {
-            let augment = augment.map_or(Augment::default(), |augment| augment[i]);
             let image = &split.images[index * image_len..][..image_len];
-            let planes = out.chunks_exact_mut(plane_len).zip(image.chunks_exact(plane_len));
-            for (channel, (out, plane)) in planes.enumerate() {
-                let scale = 1.0 / (f32::from(self.max_value) * self.std[channel]);
-                let black = -self.mean[channel] / self.std[channel];
-                self.write_plane(out, plane, augment, |byte| f32::from(byte) * scale + black);
-            }
+            let augment = augment.map_or(Augment::default(), |augment| augment[i]);
+            write_image(out, image, (self.height, self.width), augment, &affine);
         }
         let labels = indices.iter().map(|&index| split.labels[index].into()).collect();
         (pixels, labels)
     }
+}
 
-    fn write_plane(
-        &self,
-        out: &mut [f32],
-        plane: &[u8],
-        Augment { dy, dx, flip }: Augment,
-        normalise: impl Fn(u8) -> f32,
-    ) {
-        let (dy, dx, width) = (isize::from(dy), isize::from(dx), self.width as isize);
-        // The columns of the window that the image covers.
-        let left = (-dx).clamp(0, width);
-        let right = (width - dx).clamp(0, width);
-        for (y, out) in out.chunks_exact_mut(self.width).enumerate() {
-            let row = y.checked_add_signed(dy).filter(|&row| row < self.height && left < right);
-            match row {
-                Some(row) => {
-                    let start = row * self.width + (left + dx) as usize;
-                    let (left, right) = (left as usize, right as usize);
-                    out[..left].fill(normalise(0));
-                    out[right..].fill(normalise(0));
-                    let bytes = &plane[start..][..right - left];
-                    for (out, &byte) in out[left..right].iter_mut().zip(bytes) {
-                        *out = normalise(byte);
-                    }
-                }
-                None => out.fill(normalise(0)),
-            }
+/// Writes `byte * scale + shift` with the scale and shift of each channel, in one pass over each row: the bytes of the image that
+/// are in the window, from the right where it is mirrored, and black on both sides of them.
+#[multiversion(targets("x86_64+avx2"))]
+fn write_image(
+    out: &mut [f32],
+    image: &[u8],
+    (height, width): (usize, usize),
+    Augment { dy, dx, flip }: Augment,
+    affine: &[(f32, f32)],
+) {
+    // Columns of the window to the left and to the right of the image, of which it lacks as many on the other side.
+    let [left, right] = [-isize::from(dx), dx.into()].map(|columns| columns.clamp(0, width as isize) as usize);
+    let (before, after) = if flip { (right, left) } else { (left, right) };
+    let planes = out.chunks_exact_mut(height * width).zip(image.chunks_exact(height * width));
+    for ((out, plane), &(scale, shift)) in planes.zip(affine) {
+        let normalise = |byte: u8| f32::from(byte) * scale + shift;
+        let black = normalise(0);
+        for (y, out) in out.chunks_exact_mut(width).enumerate() {
+            let Some(row) = y.checked_add_signed(dy.into()).filter(|&row| row < height) else {
+                out.fill(black);
+                continue;
+            };
+            out[..before].fill(black);
+            out[width - after..].fill(black);
+            let out = out[before..width - after].iter_mut();
+            let bytes = &plane[row * width..][right..width - left];
             if flip {
-                out.reverse();
+                out.rev().zip(bytes).for_each(|(out, &byte)| *out = normalise(byte));
+            } else {
+                out.zip(bytes).for_each(|(out, &byte)| *out = normalise(byte));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A small convolutional network.
 
-use super::{ImageShape, Model, Pass, layers::convolve};
+use super::{ImageShape, Model, ModelConfig, Pass, layers::convolve_bias_relu};
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, conv2d, linear};
 
@@ -11,7 +11,7 @@ pub(super) struct Cnn {
 }
 
 impl Cnn {
-    pub(super) fn build(shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
+    pub(super) fn build(_: &ModelConfig, shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
         let config = Conv2dConfig { padding: 1, ..Default::default() };
         let (mut channels, mut height, mut width) = (shape.channels, shape.height, shape.width);
         let mut convs = Vec::new();
@@ -28,12 +28,7 @@ impl Model for Cnn {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let mut x = x.clone();
         for (i, conv) in self.convs.iter().enumerate() {
-            let y = convolve(conv, &x)?;
-            let y = match conv.bias() {
-                Some(bias) => ops::scale_shift(&y, &bias.ones_like()?, bias, true)?,
-                None => ops::relu(&y)?,
-            };
-            x = ops::max_pool2(&y)?;
+            x = pass.ops.max_pool2(&convolve_bias_relu(conv, &x, pass)?)?;
             pass.activation(&format!("conv{}", i + 1), &x)?;
         }
         let logits = self.classifier.forward(&x.flatten_from(1)?)?;

@@ -179,7 +179,7 @@ impl ModelConfig {
     /// When the model is for another kind of data or another context, or candle fails.
     pub fn build(&self, shape: &Shape, vb: VarBuilder) -> Result<Box<dyn Model>> {
         match (self.spec.build, *shape) {
-            (Build::Images(build), Shape::Images(shape)) => Ok(build(shape, vb)?),
+            (Build::Images(build), Shape::Images(shape)) => Ok(build(self, shape, vb)?),
             (Build::Text(_), Shape::Text { context, .. }) if self.context() != Some(context) => {
                 bail!("model {self}: its context cannot be {context}")
             }
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn wrong_models_are_errors_of_one_line() {
         for (text, expected) in [
-            ("gtp", "unknown model `gtp`: did you mean `gpt`? (known: mlp, cnn, resnet20, gpt)"),
+            ("gtp", "unknown model `gtp`: did you mean `gpt`? (known: mlp, cnn, cnn4, resnet20, gpt)"),
             (
                 "gpt:layer=2",
                 "unknown key of gpt `layer`: did you mean `layers`? (known: layers, heads, width, context, dropout, norm)",
@@ -274,7 +274,10 @@ mod tests {
         assert_eq!(gpt.shape(&text).unwrap(), Shape::Text { vocabulary: 2, context: 64 });
         let error = |result: Result<Shape>| result.unwrap_err().to_string();
         assert_eq!(error(mlp.shape(&text)), "model mlp takes images, and ab has text (for gpt)");
-        assert_eq!(error(gpt.shape(&images)), "model gpt takes text, and digits has images (for mlp, cnn, resnet20)");
+        assert_eq!(
+            error(gpt.shape(&images)),
+            "model gpt takes text, and digits has images (for mlp, cnn, cnn4, resnet20)"
+        );
         let wide = parse("gpt:context=100").unwrap();
         assert_eq!(
             error(wide.shape(&text)),
@@ -288,7 +291,7 @@ mod tests {
         };
         assert_eq!(
             build(&gpt, shape).unwrap_err(),
-            "model gpt takes text, and the data has images (for mlp, cnn, resnet20)"
+            "model gpt takes text, and the data has images (for mlp, cnn, cnn4, resnet20)"
         );
         let wrong = build(&gpt, Shape::Text { vocabulary: 2, context: 32 }).unwrap_err();
         assert!(wrong.starts_with("model gpt:") && wrong.ends_with("its context cannot be 32"), "{wrong}");

@@ -20,7 +20,7 @@ impl Dropout {
     pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         match self.draw(pass)? {
             None => Ok(x.clone()),
-            Some(masks) => ops::dropout(x, masks),
+            Some(masks) => pass.ops.dropout(x, masks),
         }
     }
 

@@ -4,7 +4,7 @@
 use super::{Allowed, Key, Model, ModelConfig, Pass, Value, dropout::Dropout};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
-use ops::{Before, Heads, attention_logits, causal_attention, fused_linear, layer_norm};
+use ops::{Before, Heads, attention_logits};
 
 pub(super) const KEYS: &[Key] = &[
     Key { name: "layers", doc: "blocks", default: Value::Whole(4), allowed: Allowed::Whole(1, 96) },
@@ -175,10 +175,10 @@ impl Model for Gpt {
             x = block.forward(&x, context, pass)?;
         }
         if let Some(weight) = &self.norm {
-            x = layer_norm(&x, weight, EPS)?;
+            x = pass.ops.layer_norm(&x, weight, EPS)?;
             pass.activation("norm", &x)?;
         }
-        ops::linear(&x, &self.token)
+        pass.ops.linear(&x, &self.token)
     }
 }
 
@@ -222,10 +222,10 @@ impl Block {
     fn forward(&self, x: &Tensor, context: usize, pass: &Pass) -> Result<Tensor> {
         let attention = self.attention(x, context, pass)?;
         let x = self.add(x, &attention, &self.projection, Before::Nothing, &self.dropouts[1], pass)?;
-        let x = self.after(x, &self.attention_norm)?;
-        let hidden = fused_linear(&x, &self.expand, self.before(&self.mlp_norm), None)?;
+        let x = self.after(x, &self.attention_norm, pass)?;
+        let hidden = pass.ops.fused_linear(&x, &self.expand, self.before(&self.mlp_norm), None)?;
         let x = self.add(&x, &hidden, &self.contract, Before::Gelu, &self.dropouts[2], pass)?;
-        let x = self.after(x, &self.mlp_norm)?;
+        let x = self.after(x, &self.mlp_norm, pass)?;
         pass.activation(&self.name, &x)?;
         Ok(x)
     }
@@ -239,10 +239,10 @@ impl Block {
     }
 
     /// What follows a sublayer's sum.
-    fn after(&self, x: Tensor, weight: &Tensor) -> Result<Tensor> {
+    fn after(&self, x: Tensor, weight: &Tensor, pass: &Pass) -> Result<Tensor> {
         match self.norm {
             Norm::Pre => Ok(x),
-            Norm::Post => layer_norm(&x, weight, EPS),
+            Norm::Post => pass.ops.layer_norm(&x, weight, EPS),
         }
     }
 
@@ -257,19 +257,19 @@ impl Block {
         pass: &Pass,
     ) -> Result<Tensor> {
         match dropout.draw(pass)? {
-            None => fused_linear(y, weight, before, Some(x)),
-            Some(masks) => x + ops::dropout(&fused_linear(y, weight, before, None)?, masks)?,
+            None => pass.ops.fused_linear(y, weight, before, Some(x)),
+            Some(masks) => x + pass.ops.dropout(&pass.ops.fused_linear(y, weight, before, None)?, masks)?,
         }
     }
 
     /// What the heads put out, before their projection.
     fn attention(&self, x: &Tensor, context: usize, pass: &Pass) -> Result<Tensor> {
         let heads = Heads { heads: self.heads, context };
-        let qkv = fused_linear(x, &self.qkv, self.before(&self.attention_norm), None)?;
+        let qkv = pass.ops.fused_linear(x, &self.qkv, self.before(&self.attention_norm), None)?;
         if let Some(probe) = pass.probe {
             probe.attention_logits(&self.name, &attention_logits(&qkv.detach(), heads)?)?;
         }
-        causal_attention(&qkv, heads, self.dropouts[0].draw(pass)?)
+        pass.ops.causal_attention(&qkv, heads, self.dropouts[0].draw(pass)?)
     }
 }
 

@@ -1,6 +1,6 @@
-//! Layers over the crate `ops`.
+//! Layers that models share.
 
-use super::Mode;
+use super::{Mode, Pass};
 use candle_core::{Result, Tensor, Var};
 use candle_nn::{Conv2d, Conv2dConfig, Init, VarBuilder};
 
@@ -11,8 +11,17 @@ pub(super) fn conv3x3(in_channels: usize, out_channels: usize, stride: usize, vb
 }
 
 /// `conv` of `x` without its bias.
-pub(super) fn convolve(conv: &Conv2d, x: &Tensor) -> Result<Tensor> {
-    ops::conv2d(x, conv.weight(), conv.config().stride, conv.config().padding)
+pub(super) fn convolve(conv: &Conv2d, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    pass.ops.conv2d(x, conv.weight(), conv.config().stride, conv.config().padding)
+}
+
+/// `relu(conv(x))`, with the bias if `conv` has one.
+pub(super) fn convolve_bias_relu(conv: &Conv2d, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    let y = convolve(conv, x, pass)?;
+    match conv.bias() {
+        Some(bias) => pass.ops.scale_shift(&y, &bias.ones_like()?, bias, true),
+        None => pass.ops.relu(&y),
+    }
 }
 
 /// The mean over height and width: (n, c, h, w) to (n, c).
@@ -43,11 +52,12 @@ impl BatchNorm {
     }
 
     /// `relu(norm(x))`
-    pub(super) fn forward_relu(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        match mode {
-            Mode::Evaluate => self.evaluate(x, true),
+    pub(super) fn forward_relu(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        match pass.mode {
+            Mode::Evaluate => self.evaluate(x, true, pass),
             Mode::Train { evaluation } => {
-                self.trained(ops::batch_norm(x, &self.weight, &self.bias, Self::EPS, true)?, evaluation)
+                let normal = pass.ops.batch_norm(x, &self.weight, &self.bias, Self::EPS, true)?;
+                self.trained(normal, evaluation)
             }
         }
     }
@@ -58,28 +68,28 @@ impl BatchNorm {
         conv: &Conv2d,
         x: &Tensor,
         residual: Option<&Tensor>,
-        mode: Mode,
+        pass: &Pass,
     ) -> Result<Tensor> {
-        match mode {
+        match pass.mode {
             Mode::Evaluate => {
-                let y = self.evaluate(&convolve(conv, x)?, residual.is_none())?;
-                residual.map_or(Ok(y.clone()), |residual| ops::add_relu(&y, residual))
+                let y = self.evaluate(&convolve(conv, x, pass)?, residual.is_none(), pass)?;
+                residual.map_or(Ok(y.clone()), |residual| pass.ops.add_relu(&y, residual))
             }
             Mode::Train { evaluation } => {
                 let &Conv2dConfig { stride, padding, .. } = conv.config();
                 let options = ops::ConvNorm { stride, padding, eps: Self::EPS, relu: true };
                 let (weight, bias) = (&self.weight, &self.bias);
-                let normal = ops::conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
+                let normal = pass.ops.conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
                 self.trained(normal, evaluation)
             }
         }
     }
 
-    fn evaluate(&self, x: &Tensor, relu: bool) -> Result<Tensor> {
+    fn evaluate(&self, x: &Tensor, relu: bool, pass: &Pass) -> Result<Tensor> {
         let var = self.running_var.as_detached_tensor();
         let scale = (&self.weight / (var + Self::EPS)?.sqrt()?)?;
         let shift = (&self.bias - (self.running_mean.as_detached_tensor() * &scale)?)?;
-        ops::scale_shift(x, &scale, &shift, relu)
+        pass.ops.scale_shift(x, &scale, &shift, relu)
     }
 
     /// Moves the running statistics in the first evaluation within a step.
@@ -123,14 +133,14 @@ mod tests {
                 assert!((f64::from(*a) - b).abs() < 1e-6, "{found:?} is not {expected:?}");
             }
         };
-        let y = values(&norm.forward_relu(&x, Mode::Train { evaluation: 0 }).unwrap());
+        let y = values(&norm.forward_relu(&x, &Pass::train(0)).unwrap());
         let (a, b) = ((5.0f64 + 1e-5).sqrt(), (12.0f64 + 1e-5).sqrt());
         close(y, &[0.0, 0.0, 0.0, 0.0, 1.0 / a, 3.0 / a, 0.0, 6.0 / b]);
         let buffers = parameters.buffers();
         close(values(&buffers[0].1), &[0.4, 0.2]);
         close(values(&buffers[1].1), &[0.9 + 0.1 * 20.0 / 3.0, 0.9 + 1.6]);
 
-        let y = values(&norm.forward_relu(&x, Mode::Evaluate).unwrap());
+        let y = values(&norm.forward_relu(&x, &Pass::evaluate()).unwrap());
         let (a, b) = ((0.9f64 + 2.0 / 3.0 + 1e-5).sqrt(), (2.5f64 + 1e-5).sqrt());
         close(y, &[0.6 / a, 2.6 / a, 0.0, 0.0, 4.6 / a, 6.6 / a, 0.0, 7.8 / b]);
     }

@@ -1,6 +1,6 @@
 //! A multi-layer perceptron.
 
-use super::{ImageShape, Model, Pass};
+use super::{ImageShape, Model, ModelConfig, Pass};
 use candle_core::{Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder, linear};
 
@@ -10,7 +10,7 @@ pub(super) struct Mlp {
 }
 
 impl Mlp {
-    pub(super) fn build(shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
+    pub(super) fn build(_: &ModelConfig, shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
         let pixels = shape.channels * shape.height * shape.width;
         Ok(Box::new(Self {
             layers: [
@@ -25,9 +25,9 @@ impl Mlp {
 impl Model for Mlp {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let [hidden1, hidden2, classifier] = &self.layers;
-        let x = hidden1.forward(&x.flatten_from(1)?)?.relu()?;
+        let x = pass.ops.relu(&hidden1.forward(&x.flatten_from(1)?)?)?;
         pass.activation("hidden1", &x)?;
-        let x = hidden2.forward(&x)?.relu()?;
+        let x = pass.ops.relu(&hidden2.forward(&x)?)?;
         pass.activation("hidden2", &x)?;
         let logits = classifier.forward(&x)?;
         pass.activation("classifier", &logits)?;

@@ -4,16 +4,19 @@
 //! that implements [`Model`] and a function that builds it, and a line in [`all`].
 
 mod cnn;
+mod cnn4;
 mod config;
 mod dropout;
 mod gpt;
 mod layers;
 mod mlp;
+mod operations;
 mod parameters;
 mod probe;
 mod resnet;
 
 pub use config::{Allowed, Key, ModelConfig, Value, parse};
+pub use operations::Operations;
 pub use parameters::Parameters;
 pub use probe::{Probe, layer_of};
 
@@ -81,7 +84,7 @@ pub struct Noise {
     pub step: u64,
 }
 
-/// A forward pass: what it is for, and who watches.
+/// A forward pass: what it is for, who watches, and whose operations compute it.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass<'a> {
     /// What it is for.
@@ -90,17 +93,19 @@ pub struct Pass<'a> {
     pub probe: Option<&'a Probe>,
     /// For training a model with dropout.
     pub noise: Option<Noise>,
+    /// What it is computed by.
+    pub ops: Operations,
 }
 
 impl<'a> Pass<'a> {
     /// To measure.
     pub fn evaluate() -> Self {
-        Self { mode: Mode::Evaluate, probe: None, noise: None }
+        Self { mode: Mode::Evaluate, probe: None, noise: None, ops: Operations::default() }
     }
 
     /// To train: the evaluation of this number within a step, from 0.
     pub fn train(evaluation: usize) -> Self {
-        Self { mode: Mode::Train { evaluation }, probe: None, noise: None }
+        Self { mode: Mode::Train { evaluation }, ..Self::evaluate() }
     }
 
     /// The same, watched by `probe`.
@@ -111,6 +116,11 @@ impl<'a> Pass<'a> {
     /// The same, with dropout drawn from `noise`.
     pub fn with_noise(self, noise: Noise) -> Self {
         Self { noise: Some(noise), ..self }
+    }
+
+    /// The same, by these operations.
+    pub fn with_ops(self, ops: Operations) -> Self {
+        Self { ops, ..self }
     }
 
     /// Shows what `layer` puts out to the probe, if there is one.
@@ -130,7 +140,7 @@ pub trait Model: Send {
 #[derive(Clone, Copy, Debug)]
 pub enum Build {
     /// For images of a shape.
-    Images(fn(ImageShape, VarBuilder) -> Result<Box<dyn Model>>),
+    Images(fn(&ModelConfig, ImageShape, VarBuilder) -> Result<Box<dyn Model>>),
     /// For this many different tokens.
     Text(fn(&ModelConfig, usize, VarBuilder) -> Result<Box<dyn Model>>),
 }
@@ -179,6 +189,13 @@ pub fn all() -> &'static [ModelSpec] {
             build: Build::Images(cnn::Cnn::build),
         },
         ModelSpec {
+            name: "cnn4",
+            doc: "four 3x3 convolutions of 32, 64, 128 and 128 channels with ReLU, two of stride 2, and the global average",
+            keys: cnn4::KEYS,
+            check: ALWAYS,
+            build: Build::Images(cnn4::Cnn4::build),
+        },
+        ModelSpec {
             name: "resnet20",
             doc: "He et al.'s residual network for CIFAR with batch norm, 0.27 million parameters",
             keys: &[],
@@ -210,6 +227,12 @@ mod tests {
         (parameters, model)
     }
 
+    /// The models of images, in all their forms.
+    fn image_models() -> impl Iterator<Item = &'static str> {
+        let images = all().iter().filter(|model| model.kind() == Kind::Images);
+        images.map(|model| model.name).chain(["cnn4:norm=batch"])
+    }
+
     /// Images that are no two alike.
     fn images(n: usize, shape: ImageShape) -> Tensor {
         let dims = (n, shape.channels, shape.height, shape.width);
@@ -225,12 +248,20 @@ mod tests {
         let cnn = |channels: usize, last: usize| {
             (channels * 9 + 1) * 16 + (16 * 9 + 1) * 32 + (32 * 9 + 1) * 64 + (last * 64 + 1) * 10
         };
+        let cnn4 = |channels: usize, others: usize| {
+            (channels * 9 + others) * 32
+                + (32 * 9 + others) * 64
+                + (64 * 9 + 128 * 9 + 2 * others) * 128
+                + (128 + 1) * 10
+        };
         for (name, shape, count) in [
             ("mlp", DIGITS, mlp(64)),
             ("mlp", CIFAR10, mlp(3072)),
             ("cnn", DIGITS, cnn(1, 1)),
             ("cnn", FASHION_MNIST, cnn(1, 9)),
             ("cnn", CIFAR10, cnn(3, 16)),
+            ("cnn4", CIFAR10, cnn4(3, 1)),
+            ("cnn4:norm=batch", DIGITS, cnn4(1, 2)),
             ("resnet20", CIFAR10, 269_722),
             ("resnet20", DIGITS, 269_722 - 2 * 16 * 9),
         ] {
@@ -240,17 +271,17 @@ mod tests {
 
     #[test]
     fn every_parameter_gets_a_gradient() {
-        for model in all().iter().filter(|model| model.kind() == Kind::Images) {
+        for model in image_models() {
             for shape in [DIGITS, FASHION_MNIST] {
-                let (parameters, network) = build(model.name, shape, 0);
+                let (parameters, network) = build(model, shape, 0);
                 let logits = network.forward(&images(4, shape), &Pass::train(0)).unwrap();
                 assert_eq!(logits.dims(), [4, 10]);
                 let labels = Tensor::new(&[0u32, 3, 9, 1], &Device::Cpu).unwrap();
                 let grads = cross_entropy(&logits, &labels).unwrap().backward().unwrap();
                 for (name, var) in parameters.trainable() {
-                    let grad = grads.get(&var).unwrap_or_else(|| panic!("{}: {name} has no gradient", model.name));
+                    let grad = grads.get(&var).unwrap_or_else(|| panic!("{model}: {name} has no gradient"));
                     let norm = grad.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
-                    assert!(norm > 0.0 && norm.is_finite(), "{} {shape:?}: {name} has the gradient {norm}", model.name);
+                    assert!(norm > 0.0 && norm.is_finite(), "{model} {shape:?}: {name} has the gradient {norm}");
                 }
                 assert!(parameters.buffers().iter().all(|(_, buffer)| grads.get(buffer).is_none()));
             }
@@ -278,22 +309,22 @@ mod tests {
     /// What a probe sees are all layers that have parameters, in the order of the forward pass.
     #[test]
     fn a_probe_sees_every_layer() {
-        for model in all().iter().filter(|model| model.kind() == Kind::Images) {
-            let (parameters, network) = build(model.name, DIGITS, 0);
+        for model in image_models() {
+            let (parameters, network) = build(model, DIGITS, 0);
             let probe = Probe::new();
             let watched = network.forward(&images(4, DIGITS), &Pass::evaluate().with_probe(&probe)).unwrap();
             let logits = network.forward(&images(4, DIGITS), &Pass::evaluate()).unwrap();
             assert_eq!(watched.to_vec2::<f32>().unwrap(), logits.to_vec2::<f32>().unwrap());
             let layers = probe.layers();
             let max = logits.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-            assert_eq!(layers.last().unwrap().activation_max, Some(max.into()), "{}", model.name);
+            assert_eq!(layers.last().unwrap().activation_max, Some(max.into()), "{model}");
             assert!(layers.iter().all(|layer| layer.activation_max > Some(0.0) && layer.attention_logit_max.is_none()));
             let mut seen: Vec<&str> = layers.iter().map(|layer| layer.layer.as_str()).collect();
             seen.sort_unstable();
             let parameters = parameters.trainable();
             let mut expected: Vec<&str> = parameters.iter().map(|(name, _)| layer_of(name)).collect();
             expected.dedup();
-            assert_eq!(seen, expected, "{}", model.name);
+            assert_eq!(seen, expected, "{model}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The residual network of the CIFAR experiments (He et al. 2015, arXiv:1512.03385, section 4.2).
 
 use super::{
-    ImageShape, Mode, Model, Pass,
+    ImageShape, Model, ModelConfig, Pass,
     layers::{BatchNorm, conv3x3, convolve, global_average_pool},
 };
 use candle_core::{Result, Tensor};
@@ -17,7 +17,7 @@ pub(super) struct ResNet20 {
 }
 
 impl ResNet20 {
-    pub(super) fn build(shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
+    pub(super) fn build(_: &ModelConfig, shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
         let mut blocks = Vec::new();
         let mut channels = 16;
         for (stage, out_channels) in [16, 32, 64].into_iter().enumerate() {
@@ -37,12 +37,12 @@ impl ResNet20 {
 
 impl Model for ResNet20 {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let x = convolve(&self.conv, x)?;
+        let x = convolve(&self.conv, x, pass)?;
         pass.activation("conv", &x)?;
-        let mut x = self.norm.forward_relu(&x, pass.mode)?;
+        let mut x = self.norm.forward_relu(&x, pass)?;
         pass.activation("norm", &x)?;
         for block in &self.blocks {
-            x = block.forward(&x, pass.mode)?;
+            x = block.forward(&x, pass)?;
             pass.activation(&block.name, &x)?;
         }
         let logits = self.classifier.forward(&global_average_pool(&x)?)?;
@@ -75,9 +75,9 @@ impl BasicBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let y = self.norm1.convolve_relu(&self.conv1, x, None, mode)?;
-        self.norm2.convolve_relu(&self.conv2, &y, Some(&shortcut(x, self.stride)?), mode)
+    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let y = self.norm1.convolve_relu(&self.conv1, x, None, pass)?;
+        self.norm2.convolve_relu(&self.conv2, &y, Some(&shortcut(x, self.stride)?), pass)
     }
 }
 

@@ -302,6 +302,15 @@ fn facts(run: &Run) -> Result<Markup> {
             dt { "seeds" } dd { (seeds.join(", ")) }
             dt { "device" } dd { (experiment.device) }
             dt { "system" } dd { (versions.os) " on " (versions.arch) @if let Some(processor) = processor { (processor) } }
+            dt { "memory" } dd {
+                @match run.summary.peak_memory_bytes {
+                    Some(bytes) => {
+                        (format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)))
+                        " at most, of the whole process: its data, and all trials that ran at a time"
+                    }
+                    None => { "unknown" }
+                }
+            }
             dt { "versions" } dd { "experiments " (versions.experiments) ", candle " (versions.candle) }
         }
         p {

@@ -1,0 +1,155 @@
+//! What loading costs: times training steps on images of CIFAR-10's size, moved and mirrored at random, f32, on the CPU:
+//!
+//! `cargo bench --bench loading -- --model cnn4 --batch-size 128 --threads 2 --rounds 40`
+//!
+//! Steps on one batch, on batches that are made before each step, and on batches that are made ahead, as in an experiment, take turns
+//! of five. It prints one JSON line: milliseconds of a median step of each, the median over the rounds of the ratio to the steps on
+//! one batch, and what it takes to make a batch (the mean over an epoch, the drawing of its order included).
+
+use anyhow::Result;
+use candle_core::Device;
+use candle_nn::Optimizer;
+use clap::Parser;
+use experiments::{
+    ahead::Ahead,
+    batches::{Batch, Batches, Placer},
+    data::{Data, ImageData, Split},
+    models::{self, Operations, Parameters, Pass},
+    record::{Phase, TrialConfig},
+};
+use rand::{Rng, SeedableRng};
+use std::time::Instant;
+
+#[derive(Parser)]
+struct Options {
+    #[arg(long, default_value = "cnn4")]
+    model: String,
+    #[arg(long, default_value_t = 128)]
+    batch_size: usize,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    #[arg(long, default_value_t = 40)]
+    rounds: usize,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+const IMAGES: usize = 50_000;
+const STEPS_OF_A_TURN: u64 = 5;
+
+/// Random images of CIFAR-10's size.
+fn data() -> Data {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+    let mut split = |n: usize| {
+        let mut images = vec![0; n * 3 * 32 * 32];
+        random.fill_bytes(&mut images);
+        Split { images, labels: vec![0; n] }
+    };
+    Data::Images(ImageData {
+        name: "random",
+        channels: 3,
+        height: 32,
+        width: 32,
+        classes: 10,
+        max_value: 255,
+        train: split(IMAGES),
+        test: split(1),
+        mean: vec![0.5; 3],
+        std: vec![0.25; 3],
+    })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn run(options: &Options) -> Result<()> {
+    let (data, model, device) = (data(), models::parse(&options.model)?, Device::Cpu);
+    let shape = model.shape(&data)?;
+    let config = TrialConfig {
+        phase: Phase::Final,
+        dataset: "random".to_owned(),
+        text_sha256: None,
+        model: model.to_string(),
+        optimizer: "adamw".to_owned(),
+        schedule: "constant".to_owned(),
+        clip: None,
+        decay_matrices_only: false,
+        batch_size: options.batch_size,
+        steps: u64::MAX,
+        evaluate_every: u64::MAX,
+        augment: true,
+        max_loss: 1e3,
+        probe: false,
+        device: "cpu".to_owned(),
+        ops: Operations::Descent,
+        seed: 0,
+    };
+    let (parameters, placer) = (Parameters::new(0), Placer::new(&data, &shape, &device));
+    let batches = || Batches::new(&data, &shape, &config, &device);
+    let network = model.build(&shape, parameters.builder(&device))?;
+    let variables = parameters.trainable().into_iter().map(|(_, var)| var).collect();
+    let mut optimizer = optim::AnyOptimizer::new(variables, optim::by_name(&config.optimizer)?)?;
+    let mut step = |batch: Batch| -> Result<()> {
+        let (x, labels) = placer.place(batch)?;
+        let loss = config.ops.cross_entropy(&network.forward(&x, &Pass::train(0))?, &labels)?;
+        Ok(optimizer.backward_step(&loss)?)
+    };
+
+    let (mut before, mut made, mut times) = (batches(), batches(), batches());
+    let fixed = made.train(0);
+    let mut ahead = Ahead::new("batch", move |step| made.train(step));
+    let mut ways: [Vec<f64>; 3] = Default::default();
+    let mut ratios: [Vec<f64>; 2] = Default::default();
+    for round in 0..=options.rounds as u64 {
+        let mut sums = [0.0; 3];
+        for way in 0..3 {
+            for at in round * STEPS_OF_A_TURN..(round + 1) * STEPS_OF_A_TURN {
+                // A copy costs nothing of the step on one batch.
+                let fixed = (way == 0).then(|| fixed.clone());
+                let start = Instant::now();
+                match (way, fixed) {
+                    (0, Some(batch)) => step(batch)?,
+                    (1, _) => step(before.train(at))?,
+                    _ => ahead.with(at, Some(at + 1), &mut step)?,
+                }
+                let ms = start.elapsed().as_secs_f64() * 1e3;
+                sums[way] += ms;
+                // The first round warms up.
+                if round > 0 {
+                    ways[way].push(ms);
+                }
+            }
+        }
+        if round > 0 {
+            ratios.iter_mut().zip(&sums[1..]).for_each(|(ratios, sum)| ratios.push(sum / sums[0]));
+        }
+    }
+    let steps = (IMAGES / options.batch_size) as u64;
+    let start = Instant::now();
+    for at in 0..steps {
+        std::hint::black_box(times.train(at));
+    }
+    let batch_ms = start.elapsed().as_secs_f64() * 1e3 / steps as f64;
+    let [fixed, before, ahead] = ways.map(median);
+    let [before_ratio, ahead_ratio] = ratios.map(median);
+    let line = serde_json::json!({
+        "model": config.model,
+        "batch_size": options.batch_size,
+        "threads": options.threads,
+        "step_ms": {"one_batch": fixed, "made_before": before, "made_ahead": ahead},
+        "ratio": {"made_before": before_ratio, "made_ahead": ahead_ratio},
+        "batch_ms": batch_ms,
+        "batch_ms_over_step_ms": batch_ms / fixed,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build()?;
+    pool.install(|| run(&options))
+}
