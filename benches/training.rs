@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Init, Linear, Module, Optimizer, VarBuilder, init::DEFAULT_KAIMING_NORMAL, linear};
 use clap::Parser;
 use experiments::models::{self, ImageShape, Model, ModelConfig, Parameters, Pass, Shape};
-use ops::{ConvNorm, conv2d, conv2d_batch_norm, scale_shift};
+use ops::{Conv2d, ConvNorm, conv2d, conv2d_batch_norm, scale_shift};
 use rand::{RngExt, SeedableRng};
 use std::time::Instant;
 
@@ -65,10 +65,11 @@ impl Model for Cnn4 {
     fn forward(&self, x: &Tensor, _: &Pass) -> Result<Tensor> {
         let mut x = x.clone();
         for ([kernels, weight, bias], stride) in &self.layers {
-            let options = ConvNorm { stride: *stride, padding: 1, eps: 1e-5, relu: true };
+            let conv = Conv2d { stride: *stride, padding: 1, ..Default::default() };
+            let options = ConvNorm { conv, eps: 1e-5, relu: true };
             x = match self.norm {
                 true => conv2d_batch_norm(&x, kernels, weight, bias, None, options)?.output,
-                false => scale_shift(&conv2d(&x, kernels, *stride, 1)?, weight, bias, true)?,
+                false => scale_shift(&conv2d(&x, kernels, conv)?, weight, bias, true)?,
             };
         }
         self.classifier.forward(&x.flatten_from(2)?.mean(2)?)
@@ -104,7 +105,7 @@ fn run(options: &Options) -> anyhow::Result<Vec<f64>> {
 
     let mut step = || -> Result<()> {
         let logits = model.forward(&x, &Pass::train(0))?;
-        optimizer.backward_step(&ops::cross_entropy(&logits, &labels)?)
+        optimizer.backward_step(&ops::cross_entropy(&logits, &labels, 0.0)?)
     };
     (0..2).try_for_each(|_| step())?;
     let (start, mut times) = (Instant::now(), Vec::new());

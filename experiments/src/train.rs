@@ -158,7 +158,7 @@ impl Training<'_> {
             let noise = Some(Noise { seed: config.seed, step });
             let loss_of = |evaluation, probe: Option<&Probe>| {
                 let pass = Pass { mode: Mode::Train { evaluation }, probe, noise };
-                cross_entropy(&model.forward(&x, &pass)?, &labels)
+                cross_entropy(&model.forward(&x, &pass)?, &labels, 0.0)
             };
             let (loss, probed) = match &mut prober {
                 None => {
@@ -249,7 +249,7 @@ pub fn evaluate(
         }
         let (x, labels) = batch?;
         let logits = model.forward(&x, &Pass::evaluate())?;
-        loss += f64::from(cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * labels.elem_count() as f64;
+        loss += f64::from(cross_entropy(&logits, &labels, 0.0)?.to_scalar::<f32>()?) * labels.elem_count() as f64;
         let is_right = logits.argmax(D::Minus1)?.eq(&labels)?;
         right += f64::from(is_right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?);
         n += labels.elem_count();

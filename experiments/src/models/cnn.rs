@@ -33,7 +33,7 @@ impl Model for Cnn {
                 Some(bias) => ops::scale_shift(&y, &bias.ones_like()?, bias, true)?,
                 None => ops::relu(&y)?,
             };
-            x = ops::max_pool2(&y)?;
+            x = ops::max_pool2d(&y, ops::Pool2d::square(2))?;
             pass.activation(&format!("conv{}", i + 1), &x)?;
         }
         let logits = self.classifier.forward(&x.flatten_from(1)?)?;

@@ -12,7 +12,12 @@ pub(super) fn conv3x3(in_channels: usize, out_channels: usize, stride: usize, vb
 
 /// `conv` of `x` without its bias.
 pub(super) fn convolve(conv: &Conv2d, x: &Tensor) -> Result<Tensor> {
-    ops::conv2d(x, conv.weight(), conv.config().stride, conv.config().padding)
+    ops::conv2d(x, conv.weight(), options(conv))
+}
+
+fn options(conv: &Conv2d) -> ops::Conv2d {
+    let &Conv2dConfig { stride, padding, dilation, groups, .. } = conv.config();
+    ops::Conv2d { stride, padding, dilation, groups }
 }
 
 /// The mean over height and width: (n, c, h, w) to (n, c).
@@ -66,8 +71,7 @@ impl BatchNorm {
                 residual.map_or(Ok(y.clone()), |residual| ops::add_relu(&y, residual))
             }
             Mode::Train { evaluation } => {
-                let &Conv2dConfig { stride, padding, .. } = conv.config();
-                let options = ops::ConvNorm { stride, padding, eps: Self::EPS, relu: true };
+                let options = ops::ConvNorm { conv: options(conv), eps: Self::EPS, relu: true };
                 let (weight, bias) = (&self.weight, &self.bias);
                 let normal = ops::conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
                 self.trained(normal, evaluation)

@@ -67,7 +67,7 @@ const CONVOLUTIONS: &[([usize; 4], [usize; 3], [usize; 4])] = &[
     ([1, 2, 5, 40], [4, 3, 5], [1, 2, 1, 2]), // two kernels a channel, of more elements than a tile
     ([2, 2, 7, 5], [2, 3, 2], [1, 2, 2, 2]),
     ([2, 3, 3, 4], [3, 1, 1], [1, 0, 1, 3]),
-    ([1, 2, 16, 48], [2, 5, 5], [1, 2, 1, 2]), // eight vectors at a time
+    ([1, 2, 4, 48], [2, 3, 5], [1, 1, 1, 2]),      // eight vectors at a time
 ];
 
 pub fn convolution(
