@@ -251,6 +251,43 @@ pub(crate) fn masked<T: Float>(relu: bool, y: &[T], dy: &[T], passed: &mut [Mayb
     }
 }
 
+/// `y += bias`, and 0 where that is negative if `relu`; NaN stays NaN.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+pub(crate) fn add_bias<T: Float>(relu: bool, bias: T, y: &mut [T]) {
+    for y in y {
+        let sum = *y + bias;
+        *y = if relu { sum.rectified() } else { sum };
+    }
+}
+
+/// `passed = g`, as in [`masked_sums`], and its sum.
+pub(crate) fn masked_sum<T: Float>(relu: bool, y: &[T], dy: &[T], passed: &mut [T]) -> f64 {
+    match relu {
+        true => pass_and_sum::<T, true>(y, dy, passed),
+        false => pass_and_sum::<T, false>(y, dy, passed),
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn pass_and_sum<T: Float, const RELU: bool>(y: &[T], dy: &[T], passed: &mut [T]) -> f64 {
+    let mut sums = [0.0; LANES];
+    let mut take = |lane: usize, y: T, dy: T, passed: &mut T| {
+        *passed = through::<T, RELU>(y, dy);
+        sums[lane] += passed.wide();
+    };
+    let (ys, dys, mut places) = (y.chunks_exact(LANES), dy.chunks_exact(LANES), passed.chunks_exact_mut(LANES));
+    let rest = ys.remainder().iter().zip(dys.remainder());
+    for ((y, dy), passed) in ys.zip(dys).zip(&mut places) {
+        for lane in 0..LANES {
+            take(lane, y[lane], dy[lane], &mut passed[lane]);
+        }
+    }
+    for (lane, ((&y, &dy), passed)) in rest.zip(places.into_remainder()).enumerate() {
+        take(lane, y, dy, passed);
+    }
+    sums.iter().sum()
+}
+
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 fn add_masked_sums<T: Float, const RELU: bool>(center: T, x: &[T], y: &[T], dy: &[T]) -> [f64; 2] {
     let (mut sum, mut product) = ([0.0; LANES], [0.0; LANES]);

@@ -6,68 +6,86 @@ mod gradient;
 mod im2col;
 mod tile;
 
-use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
+use crate::{
+    host::{Float, Reading, fail, is_ours, slice, with_float},
+    windows::Windows,
+};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, backend::BackendStorage};
 
+pub use geometry::Conv2d;
 pub(crate) use geometry::Geometry;
 pub(crate) use gradient::{Gradients, OutputGradient, Wanted};
 
 /// The convolution (in the sense of neural networks: a cross-correlation) of images `x` (n, c, h, w) with the kernels
-/// `weight` (o, c, kh, kw): with `p` the padding and zeros around the image,
+/// `weight` (o, c / groups, kh, kw): with stride `s`, padding `p`, dilation `d`, and zeros around the image,
 ///
-/// `y[n, o, i, j] = sum over c, a, b of x[n, c, i stride + a - p, j stride + b - p] weight[o, c, a, b]`,
+/// `y[n, o, i, j] = sum over c, a, b of x[n, g c / groups + c, i s + a d - p, j s + b d - p] weight[o, c, a, b]`,
 ///
-/// of the shape (n, o, (h + 2 p - kh) / stride + 1, (w + 2 p - kw) / stride + 1), as PyTorch's `conv2d`.
+/// where `c` runs over the `c / groups` channels of the group `g` that `o` is of (the first `o / groups` output channels are the
+/// first group's). Its shape is (n, o, (h + 2 p - d (kh - 1) - 1) / s + 1, (w + 2 p - d (kw - 1) - 1) / s + 1). As PyTorch's
+/// `conv2d`.
 ///
 /// f32 and f64 on the CPU are computed here, forward and backward, to the same bits for any number of threads; other
 /// tensors by candle. The gradient by an argument that has no gradient (the first layer's images) is not computed.
 ///
 /// # Errors
-/// When shapes or dtypes do not fit each other, the stride is 0, or the kernel is larger than the padded image.
-pub fn conv2d(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+/// When shapes or dtypes do not fit each other, stride, dilation or groups is 0, the groups do not divide the channels, or the
+/// kernel is larger than the padded image.
+pub fn conv2d(x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
     if x.dtype() != weight.dtype() {
         fail!("conv2d: weight is of {:?} and must be of {:?}, as x", weight.dtype(), x.dtype());
     }
-    let op = Conv2d { stride, padding };
-    op.geometry(x.shape(), weight.shape())?;
+    let geometry = Geometry::new(x.shape(), weight.shape(), options)?;
     if !is_ours(x) {
-        return x.conv2d(weight, padding, stride, 1, 1);
+        return composed(x, weight, options, &geometry);
     }
-    x.contiguous()?.apply_op2(&weight.contiguous()?, op)
+    x.contiguous()?.apply_op2(&weight.contiguous()?, Op { geometry })
 }
 
-struct Conv2d {
-    stride: usize,
-    padding: usize,
-}
-
-impl Conv2d {
-    fn geometry(&self, x: &Shape, weight: &Shape) -> Result<Geometry> {
-        Geometry::new(x, weight, self.stride, self.padding)
+/// The same by candle's operations, for other devices and dtypes.
+fn composed(x: &Tensor, weight: &Tensor, options: Conv2d, g: &Geometry) -> Result<Tensor> {
+    // candle differentiates a convolution by a transposed one that it gives as many more rows as columns.
+    let more = |size: usize, kernel: usize, out: usize| {
+        (size + 2 * g.padding).checked_sub((out - 1) * g.stride + (kernel - 1) * g.dilation + 1)
+    };
+    let reach = |kernel: usize, out: usize| (out - 1) * g.stride + (kernel - 1) * g.dilation + 1;
+    let has_gradient = more(g.height, g.kernel_height, g.out_height) == more(g.width, g.kernel_width, g.out_width)
+        && reach(g.kernel_height, g.out_height).min(reach(g.kernel_width, g.out_width)) > 2 * g.padding;
+    if has_gradient {
+        return x.conv2d(weight, options.padding, options.stride, options.dilation, options.groups);
     }
+    let kernel = (g.kernel_height, g.kernel_width);
+    let columns = Windows { kernel, stride: g.stride, padding: g.padding, dilation: g.dilation }.unfold(x)?;
+    let columns = columns.reshape((g.images, g.groups, g.window(), g.out_pixels()))?;
+    let weight = weight.reshape((1, g.groups, g.out_channels, g.window()))?;
+    weight.broadcast_matmul(&columns)?.reshape(g.output_shape())
 }
 
-impl CustomOp2 for Conv2d {
+struct Op {
+    geometry: Geometry,
+}
+
+impl CustomOp2 for Op {
     fn name(&self) -> &'static str {
         "conv2d"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, weight: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let geometry = self.geometry(xl.shape(), wl.shape())?;
+        let geometry = &self.geometry;
         with_float!(self.name(), x.dtype(), T => {
-            let (y, _) = T::forward(&geometry, slice(x, xl)?, slice(weight, wl)?, |_| ());
+            let (y, _) = T::forward(geometry, slice(x, xl)?, slice(weight, wl)?, |_, _| ());
             Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), geometry.output_shape()))
         })
     }
 
     fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let geometry = self.geometry(x.shape(), weight.shape())?;
+        let geometry = &self.geometry;
         let dy = dy.contiguous()?;
         with_float!(self.name(), dy.dtype(), T => {
             let (x_read, weight_read, dy) = (Reading::new(x), Reading::new(weight), Reading::new(&dy));
             let wanted = Wanted { input: x.track_op(), weight: weight.track_op() };
             let dy = OutputGradient::Given(dy.slice()?);
-            let gradients: Gradients<T> = T::backward(&geometry, x_read.slice()?, weight_read.slice()?, &dy, wanted);
+            let gradients: Gradients<T> = T::backward(geometry, x_read.slice()?, weight_read.slice()?, &dy, wanted);
             let tensor = |values: Option<Vec<T>>, like: &Tensor| {
                 values.map(|values| Tensor::from_vec(values, like.shape(), like.device())).transpose()
             };
@@ -78,12 +96,12 @@ impl CustomOp2 for Conv2d {
 
 /// The passes of a convolution, by the method that suits the number type and the shape.
 pub(crate) trait Convolve: Float {
-    /// The output, and what `seen` returns for each image of it, in order.
+    /// The output, and what `seen` returns for each section of it, in order; it may change what it sees.
     fn forward<R: Send>(
         geometry: &Geometry,
         x: &[Self],
         weight: &[Self],
-        seen: impl Fn(&[Self]) -> R + Sync,
+        seen: impl Fn(usize, &mut [Self]) -> R + Sync,
     ) -> (Vec<Self>, Vec<R>);
 
     fn backward(
@@ -100,7 +118,7 @@ impl Convolve for f64 {
         g: &Geometry,
         x: &[f64],
         weight: &[f64],
-        seen: impl Fn(&[f64]) -> R + Sync,
+        seen: impl Fn(usize, &mut [f64]) -> R + Sync,
     ) -> (Vec<f64>, Vec<R>) {
         im2col::forward(g, x, weight, seen)
     }
@@ -115,7 +133,7 @@ impl Convolve for f32 {
         g: &Geometry,
         x: &[f32],
         weight: &[f32],
-        seen: impl Fn(&[f32]) -> R + Sync,
+        seen: impl Fn(usize, &mut [f32]) -> R + Sync,
     ) -> (Vec<f32>, Vec<R>) {
         match g.is_product() {
             true => im2col::forward(g, x, weight, seen),

@@ -3,7 +3,7 @@
 use crate::{
     batch_norm::{Normalized, Statistics, batch_norm},
     channel::{self, Moments},
-    conv2d::{Convolve, Geometry, Gradients, OutputGradient, Wanted, conv2d},
+    conv2d::{Conv2d, Convolve, Geometry, Gradients, OutputGradient, Wanted, conv2d},
     host::{Reading, fail, is_ours, slice, with_float},
     relu::add_relu,
     scale_shift::check,
@@ -20,10 +20,8 @@ use std::{
 /// The options of [`conv2d_batch_norm`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvNorm {
-    /// Pixels between the windows, at least 1.
-    pub stride: usize,
-    /// Rows and columns of zeros on each side of the image.
-    pub padding: usize,
+    /// Of the convolution.
+    pub conv: Conv2d,
     /// Added to the variance.
     pub eps: f64,
     /// Whether what is negative becomes 0.
@@ -35,12 +33,11 @@ pub struct ConvNorm {
 /// addition and [`relu`](crate::relu()), with fewer passes over the memory: the statistics are taken from each image while
 /// it is in the cache, and the gradient by the convolution's output is made there too, and never stored.
 ///
-/// The images `x` are (n, c, h, w), `kernels` (o, c, kh, kw), `weight` and `bias` (o), and `residual` has the output's
+/// The images `x` are (n, c, h, w), `kernels` (o, c / groups, kh, kw), `weight` and `bias` (o), and `residual` has the output's
 /// shape. All are of one dtype.
 ///
 /// # Errors
-/// When shapes or dtypes do not fit each other, the stride is 0, the kernel is larger than the padded image, or there is no
-/// pixel to take a mean of.
+/// As [`conv2d`](crate::conv2d()), and when other shapes or dtypes do not fit each other, or there is no pixel to take a mean of.
 pub fn conv2d_batch_norm(
     x: &Tensor,
     kernels: &Tensor,
@@ -52,7 +49,7 @@ pub fn conv2d_batch_norm(
     if x.dtype() != kernels.dtype() {
         fail!("conv2d_batch_norm: kernels are of {:?} and must be of {:?}, as x", kernels.dtype(), x.dtype());
     }
-    let geometry = Geometry::new(x.shape(), kernels.shape(), options.stride, options.padding)?;
+    let geometry = Geometry::new(x.shape(), kernels.shape(), options.conv)?;
     let shape = geometry.output_shape();
     check("conv2d_batch_norm", (&shape, x.dtype()), [("weight", weight), ("bias", bias)])?;
     if let Some(residual) = residual.filter(|r| r.shape() != &shape || r.dtype() != x.dtype()) {
@@ -83,9 +80,9 @@ fn composed(
     weight: &Tensor,
     bias: &Tensor,
     residual: Option<&Tensor>,
-    ConvNorm { stride, padding, eps, relu: rectified }: ConvNorm,
+    ConvNorm { conv, eps, relu: rectified }: ConvNorm,
 ) -> Result<Normalized> {
-    let convolved = conv2d(x, kernels, stride, padding)?;
+    let convolved = conv2d(x, kernels, conv)?;
     let normal = batch_norm(&convolved, weight, bias, eps, rectified && residual.is_none())?;
     let output = match residual {
         None => normal.output,
@@ -156,7 +153,7 @@ struct Parameters<'a, T> {
 impl<'a, T> Parameters<'a, T> {
     fn of(packed: &'a [T], geometry: &Geometry) -> Self {
         let (kernels, channels) = packed.split_at(geometry.weight_size());
-        let (weight, bias) = channels.split_at(geometry.out_channels);
+        let (weight, bias) = channels.split_at(geometry.all_out_channels());
         Self { kernels, weight, bias }
     }
 }
@@ -166,19 +163,24 @@ impl Op {
 
     fn forward<T: Convolve>(&self, x: &[T], packed: &[T], residual: Option<&[T]>) -> (CpuStorage, Shape) {
         let (g, p) = (&self.geometry, Parameters::of(packed, &self.geometry));
-        let moments = |image: &[T]| image.chunks_exact(g.out_pixels()).map(Moments::of).collect::<Vec<_>>();
+        let channels = g.all_out_channels();
+        let moments =
+            |_: usize, section: &mut [T]| section.chunks_exact(g.out_pixels()).map(Moments::of).collect::<Vec<_>>();
         let (convolved, moments) = T::forward(g, x, p.kernels, moments);
-        let statistics: Vec<Statistics> = (0..g.out_channels)
-            .map(|channel| moments.iter().map(|image| image[channel]).reduce(Moments::and).unwrap_or_default().into())
-            .collect();
-        let affines: Vec<_> = (0..g.out_channels)
+        // Of all channels of all images.
+        let moments = moments.concat();
+        let of_channel = |channel| moments.iter().skip(channel).step_by(channels).copied().reduce(Moments::and);
+        let statistics: Vec<Statistics> =
+            (0..channels).map(|channel| of_channel(channel).unwrap_or_default().into()).collect();
+        let affines: Vec<_> = (0..channels)
             .map(|channel| statistics[channel].affine(self.options.eps, p.weight[channel], p.bias[channel]))
             .collect();
 
         let mut y = Box::new_uninit_slice(convolved.len());
-        let images = y.par_chunks_mut(g.out_size()).zip(convolved.par_chunks(g.out_size())).enumerate();
+        let size = channels * g.out_pixels();
+        let images = y.par_chunks_mut(size).zip(convolved.par_chunks(size)).enumerate();
         images.for_each(|(image, (y, z))| {
-            let residual = residual.map(|residual| &residual[image * g.out_size()..][..g.out_size()]);
+            let residual = residual.map(|residual| &residual[image * size..][..size]);
             let planes = y.chunks_exact_mut(g.out_pixels()).zip(z.chunks_exact(g.out_pixels()));
             for (channel, (y, z)) in planes.enumerate() {
                 match residual {
@@ -211,12 +213,14 @@ impl Op {
         let (ys, dys) = (y_read.slice::<T>()?, dy_read.slice::<T>()?);
         let zs: &[T] = self.convolved.get().expect("the forward pass has set it").as_slice::<T>()?;
         let statistics = self.statistics.get().expect("the forward pass has set them");
-        let affines: Vec<_> = (0..g.out_channels).map(|c| statistics[c].affine(eps, p.weight[c], p.bias[c])).collect();
+        let channels = g.all_out_channels();
+        let affines: Vec<_> = (0..channels).map(|c| statistics[c].affine(eps, p.weight[c], p.bias[c])).collect();
 
+        let plane = |index: usize| index * size..(index + 1) * size;
         // The gradient that passes the rectifier, where it is needed as the residual's, and its sums in each image.
         let mut passed = residual.is_some_and(Tensor::track_op).then(|| Box::new_uninit_slice(dys.len()));
         let images: Vec<Option<&mut [MaybeUninit<T>]>> = match &mut passed {
-            Some(passed) => passed.chunks_mut(g.out_size()).map(Some).collect(),
+            Some(passed) => passed.chunks_mut(channels * size).map(Some).collect(),
             None => (0..g.images).map(|_| None).collect(),
         };
         let relu = self.options.relu;
@@ -225,7 +229,7 @@ impl Op {
             .enumerate()
             .map(|(image, mut passed)| {
                 let of_channel = |channel: usize| {
-                    let plane = image * g.out_size() + channel * size..image * g.out_size() + (channel + 1) * size;
+                    let plane = plane(image * channels + channel);
                     let (z, y, dy) = (&zs[plane.clone()], &ys[plane.clone()], &dys[plane]);
                     let sums = channel::masked_sums(relu, affines[channel].center, z, y, dy);
                     if let Some(passed) = &mut passed {
@@ -233,7 +237,7 @@ impl Op {
                     }
                     sums
                 };
-                (0..g.out_channels).map(of_channel).collect()
+                (0..channels).map(of_channel).collect()
             })
             .collect();
         // SAFETY: every plane of every image was written.
@@ -248,12 +252,12 @@ impl Op {
         let sums = sums.unwrap_or_default();
 
         let pixels = (size * g.images) as f64;
-        let convolved_gradient = |image: usize, dz: &mut [T]| {
-            for (channel, dz) in dz.chunks_exact_mut(size).enumerate() {
+        let convolved_gradient = |section: usize, dz: &mut [T]| {
+            for (index, dz) in (section * g.out_channels..).zip(dz.chunks_exact_mut(size)) {
+                let (channel, plane) = (index % channels, plane(index));
                 let inverse = statistics[channel].inverse_deviation(eps);
                 let [sum, product] = sums[channel];
                 let means = [T::narrow(sum / pixels), T::narrow(product * inverse * inverse / pixels)];
-                let plane = image * g.out_size() + channel * size..image * g.out_size() + (channel + 1) * size;
                 let z = &zs[plane.clone()];
                 match &passed {
                     Some(passed) => affines[channel].centered_gradient(false, means, z, z, &passed[plane], dz),

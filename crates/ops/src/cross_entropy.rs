@@ -1,18 +1,27 @@
 //! The loss of classifiers.
 
-use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{
+    host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
+    vector::{max, sum},
+};
+use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use multiversion::multiversion;
 use rayon::prelude::*;
+use std::sync::OnceLock;
 
 /// The cross-entropy in nats between the softmax of `logits` (n, classes) and the `labels` (n, u32), the mean over n:
 ///
-/// `-mean over i of log(exp(logits[i, labels[i]]) / sum over k of exp(logits[i, k]))`,
+/// `-mean over i of sum over k of t[i, k] log(exp(logits[i, k]) / sum over j of exp(logits[i, j]))`,
 ///
-/// a scalar. The maximum of a row is subtracted first, so that no exponential overflows; NaN gives NaN.
+/// a scalar. The target `t[i, k]` is 1 for `k = labels[i]` and else 0, and smoothed (Szegedy et al. 2016, arXiv:1512.00567) it is
+/// `(1 - label_smoothing) t[i, k] + label_smoothing / classes`, as in PyTorch; 0 is no smoothing. The maximum of a row is
+/// subtracted first, so that no exponential overflows; NaN gives NaN. Each row is read once, and its maximum and sum are kept for
+/// the gradient.
 ///
 /// # Errors
-/// When the shapes do not fit each other, there are no rows, the labels are not u32, or a label is not below `classes`.
-pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+/// When the shapes do not fit each other, there are no rows, the labels are not u32, a label is not below `classes`, or
+/// `label_smoothing` is not in 0..=1.
+pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Tensor> {
     let (&[rows, classes], &[label_count]) = (logits.dims(), labels.dims()) else {
         fail!(
             "cross_entropy: logits {:?} and labels {:?} must be (n, classes) and (n)",
@@ -26,18 +35,34 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     if labels.dtype() != DType::U32 {
         fail!("cross_entropy: the labels are {:?} and must be U32", labels.dtype());
     }
-    if !is_ours(logits) {
-        return candle_nn::loss::cross_entropy(logits, labels);
+    if !(0.0..=1.0).contains(&label_smoothing) {
+        fail!("cross_entropy: label_smoothing is {label_smoothing} and must be at least 0 and at most 1");
     }
-    logits.contiguous()?.apply_op2(&labels.contiguous()?, CrossEntropy)
+    if !is_ours(logits) {
+        return composed(logits, labels, label_smoothing);
+    }
+    let op = CrossEntropy { label_smoothing, rows: OnceLock::new() };
+    logits.contiguous()?.apply_op2(&labels.contiguous()?, op)
 }
 
-struct CrossEntropy;
+/// The same by candle's operations, for other devices and dtypes.
+fn composed(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Tensor> {
+    let logarithms = candle_nn::ops::log_softmax(logits, D::Minus1)?;
+    let loss = candle_nn::loss::nll(&logarithms, labels)?;
+    if label_smoothing == 0.0 {
+        return Ok(loss);
+    }
+    (loss * (1.0 - label_smoothing))? - (logarithms.mean_all()? * label_smoothing)?
+}
 
-/// The maximum of a row and the sum of the exponentials of what is below it; NaN if there is one.
-fn maximum_and_sum<T: Float>(row: &[T]) -> (f64, f64) {
-    let maximum = row.iter().fold(f64::NEG_INFINITY, |maximum, x| maximum.max(x.wide()));
-    (maximum, row.iter().map(|x| (x.wide() - maximum).exp()).sum())
+/// Rows that a task takes.
+const ROWS: usize = 64;
+
+struct CrossEntropy {
+    label_smoothing: f64,
+    /// Of each row the maximum and the sum of the exponentials of what is below it. Set by the forward pass, for the backward
+    /// pass.
+    rows: OnceLock<Vec<[f64; 2]>>,
 }
 
 impl CustomOp2 for CrossEntropy {
@@ -58,14 +83,15 @@ impl CustomOp2 for CrossEntropy {
             if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
                 fail!("cross_entropy: the label {} of row {row} is not below the {classes} classes", labels[row]);
             }
-            let losses: Vec<f64> = logits
-                .par_chunks(classes)
-                .zip(labels)
-                .map(|(row, &label)| {
-                    let (maximum, sum) = maximum_and_sum(row);
-                    maximum + sum.ln() - row[label as usize].wide()
-                })
-                .collect();
+            let mut losses = vec![0.0; rows];
+            let mut maxima_and_sums = vec![[0.0; 2]; rows];
+            let tasks = logits.par_chunks(ROWS * classes).zip(labels.par_chunks(ROWS));
+            let results = losses.par_chunks_mut(ROWS).zip(maxima_and_sums.par_chunks_mut(ROWS));
+            tasks.zip(results).for_each(|((logits, labels), (losses, maxima_and_sums))| {
+                forward(logits, labels, self.label_smoothing, losses, maxima_and_sums);
+            });
+            // An op runs forward once.
+            let _ = self.rows.set(maxima_and_sums);
             let loss = T::narrow(losses.iter().sum::<f64>() / rows as f64);
             Ok((T::to_cpu_storage_owned(vec![loss]), Shape::from(())))
         })
@@ -79,19 +105,65 @@ impl CustomOp2 for CrossEntropy {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (rows, classes) = logits.dims2()?;
+        let maxima_and_sums = self.rows.get().expect("the forward pass has set them");
         with_float!(self.name(), logits.dtype(), T => {
             let scale = dy.to_scalar::<T>()?.wide() / rows as f64;
             let (logits_read, labels_read) = (Reading::new(logits), Reading::new(labels));
             let (xs, labels) = (logits_read.slice::<T>()?, labels_read.slice::<u32>()?);
             let mut dx = vec![0.0; xs.len()];
-            dx.par_chunks_mut(classes).zip(xs.par_chunks(classes)).zip(labels).for_each(|((dx, x), &label)| {
-                let (maximum, sum) = maximum_and_sum(x);
-                for (dx, x) in dx.iter_mut().zip(x) {
-                    *dx = T::narrow((x.wide() - maximum).exp() / sum * scale);
-                }
-                dx[label as usize] -= T::narrow(scale);
+            let tasks = xs.par_chunks(ROWS * classes).zip(labels.par_chunks(ROWS)).zip(maxima_and_sums.par_chunks(ROWS));
+            dx.par_chunks_mut(ROWS * classes).zip(tasks).for_each(|(dx, ((x, labels), maxima_and_sums))| {
+                backward(x, labels, self.label_smoothing, scale, maxima_and_sums, dx);
             });
-            Ok((Some(Tensor::from_vec(dx, logits.shape(), logits.device())?), None))
+            Ok((gradient(logits, dx)?, None))
         })
+    }
+}
+
+/// With the maximum `m` and the sum `s` of `exp(x - m)`, the loss is `log s - (1 - smoothing) (x_label - m) - smoothing mean(x - m)`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn forward<T: Float>(
+    logits: &[T],
+    labels: &[u32],
+    smoothing: f64,
+    losses: &mut [f64],
+    maxima_and_sums: &mut [[f64; 2]],
+) {
+    let classes = logits.len() / labels.len();
+    let rows = logits.chunks_exact(classes).zip(labels);
+    for ((x, &label), (loss, kept)) in rows.zip(losses.iter_mut().zip(maxima_and_sums)) {
+        // What is not a number makes its exponential, and so the sum, not a number.
+        let maximum = max(x);
+        let total = sum(x, |x| (x - maximum).exponential()).wide();
+        let mut target = (x[label as usize] - maximum).wide();
+        // The mean may be -infinity, whose product with 0 is no number.
+        if smoothing != 0.0 {
+            let mean = sum(x, |x| x - maximum).wide() / classes as f64;
+            target = (1.0 - smoothing) * target + smoothing * mean;
+        }
+        *loss = total.ln() - target;
+        *kept = [maximum.wide(), total];
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn backward<T: Float>(
+    logits: &[T],
+    labels: &[u32],
+    smoothing: f64,
+    scale: f64,
+    maxima_and_sums: &[[f64; 2]],
+    dx: &mut [T],
+) {
+    let classes = logits.len() / labels.len();
+    let everywhere = T::narrow(smoothing / classes as f64 * scale);
+    let at_label = T::narrow((1.0 - smoothing) * scale);
+    let rows = logits.chunks_exact(classes).zip(labels).zip(maxima_and_sums);
+    for (((x, &label), &[maximum, total]), dx) in rows.zip(dx.chunks_exact_mut(classes)) {
+        let (maximum, factor) = (T::narrow(maximum), T::narrow(scale / total));
+        for (dx, &x) in dx.iter_mut().zip(x) {
+            *dx = (x - maximum).exponential() * factor - everywhere;
+        }
+        dx[label as usize] -= at_label;
     }
 }

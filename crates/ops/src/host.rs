@@ -1,5 +1,6 @@
 //! How the ops read candle's tensors on the CPU.
 
+use crate::vector;
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, WithDType};
 use std::mem::MaybeUninit;
 
@@ -17,10 +18,12 @@ pub(crate) trait Float: WithDType {
     fn narrow(wide: f64) -> Self;
     /// `self` where it is positive or NaN, else zero.
     fn rectified(self) -> Self;
+    /// e^x: of f32 one that vectorises ([`vector::exp`]).
+    fn exponential(self) -> Self;
 }
 
 macro_rules! float {
-    ($float:ident) => {
+    ($float:ident, $exponential:path) => {
         impl Float for $float {
             #[inline(always)]
             fn wide(self) -> f64 {
@@ -34,11 +37,15 @@ macro_rules! float {
             fn rectified(self) -> Self {
                 if self < 0.0 { 0.0 } else { self }
             }
+            #[inline(always)]
+            fn exponential(self) -> Self {
+                $exponential(self)
+            }
         }
     };
 }
-float!(f32);
-float!(f64);
+float!(f32, vector::exp);
+float!(f64, f64::exp);
 
 /// Whether the ops compute on this tensor themselves; others they leave to candle.
 pub(crate) fn is_ours(tensor: &Tensor) -> bool {

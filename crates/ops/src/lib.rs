@@ -1,8 +1,8 @@
 //! Differentiable operations for candle with a fast backward on the CPU.
 //!
 //! ```text
-//! images: conv2d_batch_norm (+ residual + relu) -> .. -> max_pool2 -> linear -> cross_entropy -> backward
-//! text:   layer_norm -> linear -> causal_attention -> linear -> + -> layer_norm -> linear -> gelu -> linear -> + -> ..
+//! images: conv2d_batch_norm (+ residual + relu) -> .. -> max_pool2d | avg_pool2d -> linear -> cross_entropy -> backward
+//! text:   embedding -> layer_norm | rms_norm -> linear -> causal_attention -> linear -> + -> layer_norm -> linear -> gelu -> linear -> + -> ..
 //! ```
 //!
 //! candle differentiates a convolution by convolutions that it is slow at, and a normalisation by a dozen passes over the
@@ -16,7 +16,8 @@
 //! let images = Tensor::arange(0f32, 2. * 3. * 8. * 8., &Device::Cpu)?.sin()?.reshape((2, 3, 8, 8))?;
 //! let kernels = Var::from_tensor(&Tensor::arange(0f32, 4. * 3. * 3. * 3., &Device::Cpu)?.cos()?.reshape((4, 3, 3, 3))?)?;
 //!
-//! let y = ops::max_pool2(&ops::relu(&ops::conv2d(&images, &kernels, 1, 1)?)?)?;
+//! let y = ops::conv2d(&images, &kernels, ops::Conv2d { padding: 1, ..Default::default() })?;
+//! let y = ops::max_pool2d(&ops::relu(&y)?, ops::Pool2d::square(2))?;
 //! assert_eq!(y.dims(), [2, 4, 4, 4]);
 //! let grads = y.sqr()?.mean_all()?.backward()?;
 //! assert_eq!(grads.get(&kernels).map(|grad| grad.dims()), Some(kernels.dims()));
@@ -30,33 +31,44 @@
 //! [`Tensor`]: candle_core::Tensor
 
 mod attention;
+mod avg_pool2d;
 mod batch_norm;
 mod channel;
 #[cfg(test)]
 mod check;
 mod conv2d;
 mod conv2d_batch_norm;
+mod conv2d_bias;
 mod cross_entropy;
 mod dropout;
+mod embedding;
 mod gelu;
 mod host;
 mod layer_norm;
 mod linear;
-mod max_pool2;
+mod max_pool2d;
+mod pool2d;
 mod product;
 mod relu;
+mod rms_norm;
 mod scale_shift;
 mod vector;
+mod windows;
 
 pub use attention::{Heads, attention_logits, causal_attention};
+pub use avg_pool2d::avg_pool2d;
 pub use batch_norm::{Normalized, batch_norm};
-pub use conv2d::conv2d;
+pub use conv2d::{Conv2d, conv2d};
 pub use conv2d_batch_norm::{ConvNorm, conv2d_batch_norm};
+pub use conv2d_bias::conv2d_bias;
 pub use cross_entropy::cross_entropy;
 pub use dropout::{Masks, dropout};
+pub use embedding::embedding;
 pub use gelu::gelu;
 pub use layer_norm::layer_norm;
 pub use linear::{Before, fused_linear, linear};
-pub use max_pool2::max_pool2;
+pub use max_pool2d::max_pool2d;
+pub use pool2d::Pool2d;
 pub use relu::{add_relu, relu};
+pub use rms_norm::rms_norm;
 pub use scale_shift::scale_shift;

@@ -24,7 +24,11 @@ pub fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Re
 }
 
 /// That `images` are images, and `parameters` have a number of their dtype for each channel.
-pub(crate) fn check(op: &str, (images, dtype): (&Shape, DType), parameters: [(&str, &Tensor); 2]) -> Result<()> {
+pub(crate) fn check<const N: usize>(
+    op: &str,
+    (images, dtype): (&Shape, DType),
+    parameters: [(&str, &Tensor); N],
+) -> Result<()> {
     let &[_, channels, _, _] = images.dims() else { fail!("{op}: x {images:?} must be (n, c, h, w)") };
     for (name, parameter) in parameters {
         if parameter.dims() != [channels] {

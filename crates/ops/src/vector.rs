@@ -1,12 +1,14 @@
 //! Loops over slices that vectorise, with sums whose order depends on no processor.
 
+use crate::host::Float;
+
 /// Independent sums that are added up in order: as many as the widest vector has lanes.
 pub(crate) const LANES: usize = 16;
 
 /// The sum of `term(x, y)` over two slices of one length.
 #[inline(always)]
-pub(crate) fn sum2(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut sums = [0f32; LANES];
+pub(crate) fn sum2<T: Float>(x: &[T], y: &[T], term: impl Fn(T, T) -> T) -> T {
+    let mut sums = [T::zero(); LANES];
     let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
     let rest = xs.remainder().iter().zip(ys.remainder());
     for (x, y) in xs.zip(ys) {
@@ -17,20 +19,21 @@ pub(crate) fn sum2(x: &[f32], y: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 
     for (sum, (&x, &y)) in sums.iter_mut().zip(rest) {
         *sum += term(x, y);
     }
-    sums.iter().sum()
+    sums.into_iter().fold(T::zero(), |sum, lane| sum + lane)
 }
 
 /// The sum of `term(x)` over a slice.
 #[inline(always)]
-pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum<T: Float>(x: &[T], term: impl Fn(T) -> T) -> T {
     sum2(x, x, |x, _| term(x))
 }
 
 /// The largest value of a slice; what is not a number is left out.
 #[inline(always)]
-pub(crate) fn max(x: &[f32]) -> f32 {
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut lanes = [f32::NEG_INFINITY; LANES];
+pub(crate) fn max<T: Float>(x: &[T]) -> T {
+    let larger = |a: T, b: T| if b > a { b } else { a };
+    let lowest = T::narrow(f64::NEG_INFINITY);
+    let mut lanes = [lowest; LANES];
     let xs = x.chunks_exact(LANES);
     let rest = xs.remainder();
     for x in xs {
@@ -38,7 +41,7 @@ pub(crate) fn max(x: &[f32]) -> f32 {
             lanes[lane] = larger(lanes[lane], x[lane]);
         }
     }
-    lanes.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, larger)
+    lanes.into_iter().chain(rest.iter().copied()).fold(lowest, larger)
 }
 
 /// e^x with a relative error below 2e-7, in operations that vectorise. Below -87 it is e^-87, above 88 e^88.

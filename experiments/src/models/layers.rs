@@ -12,21 +12,20 @@ pub(super) fn conv3x3(in_channels: usize, out_channels: usize, stride: usize, vb
 
 /// `conv` of `x` without its bias.
 pub(super) fn convolve(conv: &Conv2d, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-    pass.ops.conv2d(x, conv.weight(), conv.config().stride, conv.config().padding)
+    pass.ops.conv2d(x, conv.weight(), options(conv))
+}
+
+fn options(conv: &Conv2d) -> ops::Conv2d {
+    let &Conv2dConfig { stride, padding, dilation, groups, .. } = conv.config();
+    ops::Conv2d { stride, padding, dilation, groups }
 }
 
 /// `relu(conv(x))`, with the bias if `conv` has one.
 pub(super) fn convolve_bias_relu(conv: &Conv2d, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-    let y = convolve(conv, x, pass)?;
     match conv.bias() {
-        Some(bias) => pass.ops.scale_shift(&y, &bias.ones_like()?, bias, true),
-        None => pass.ops.relu(&y),
+        Some(bias) => pass.ops.conv2d_bias(x, conv.weight(), bias, true, options(conv)),
+        None => pass.ops.relu(&convolve(conv, x, pass)?),
     }
-}
-
-/// The mean over height and width: (n, c, h, w) to (n, c).
-pub(super) fn global_average_pool(x: &Tensor) -> Result<Tensor> {
-    x.flatten_from(2)?.mean(2)
 }
 
 /// Batch normalisation over (n, h, w) of each channel (Ioffe & Szegedy 2015, arXiv:1502.03167), with PyTorch's conventions:
@@ -76,8 +75,7 @@ impl BatchNorm {
                 residual.map_or(Ok(y.clone()), |residual| pass.ops.add_relu(&y, residual))
             }
             Mode::Train { evaluation } => {
-                let &Conv2dConfig { stride, padding, .. } = conv.config();
-                let options = ops::ConvNorm { stride, padding, eps: Self::EPS, relu: true };
+                let options = ops::ConvNorm { conv: options(conv), eps: Self::EPS, relu: true };
                 let (weight, bias) = (&self.weight, &self.bias);
                 let normal = pass.ops.conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
                 self.trained(normal, evaluation)

@@ -1,7 +1,7 @@
 //! The operations that models are made of, from the crate `ops` or by candle's own.
 
 use candle_core::{Result, Tensor};
-use ops::{Before, ConvNorm, Heads, Masks, Normalized};
+use ops::{Before, Conv2d, ConvNorm, Heads, Masks, Normalized, Pool2d};
 use serde::{Deserialize, Serialize};
 
 /// Whose operations models run on. Shapes, conventions and errors are those of the crate `ops`.
@@ -19,10 +19,28 @@ pub enum Operations {
 
 impl Operations {
     /// [`ops::conv2d`]
-    pub(super) fn conv2d(self, x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+    pub(super) fn conv2d(self, x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
         match self {
-            Self::Descent => ops::conv2d(x, weight, stride, padding),
-            Self::Candle => x.conv2d(weight, padding, stride, 1, 1),
+            Self::Descent => ops::conv2d(x, weight, options),
+            Self::Candle => {
+                let Conv2d { stride, padding, dilation, groups } = options;
+                x.conv2d(weight, padding, stride, dilation, groups)
+            }
+        }
+    }
+
+    /// [`ops::conv2d_bias`]
+    pub(super) fn conv2d_bias(
+        self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        relu: bool,
+        options: Conv2d,
+    ) -> Result<Tensor> {
+        match self {
+            Self::Descent => ops::conv2d_bias(x, weight, bias, relu, options),
+            Self::Candle => self.scale_shift(&self.conv2d(x, weight, options)?, &bias.ones_like()?, bias, relu),
         }
     }
 
@@ -54,8 +72,8 @@ impl Operations {
         match self {
             Self::Descent => ops::conv2d_batch_norm(x, kernels, weight, bias, residual, options),
             Self::Candle => {
-                let ConvNorm { stride, padding, eps, relu } = options;
-                let x = self.conv2d(x, kernels, stride, padding)?;
+                let ConvNorm { conv, eps, relu } = options;
+                let x = self.conv2d(x, kernels, conv)?;
                 let Some(residual) = residual else { return self.batch_norm(&x, weight, bias, eps, relu) };
                 let normal = self.batch_norm(&x, weight, bias, eps, false)?;
                 let sum = (normal.output + residual)?;
@@ -88,11 +106,30 @@ impl Operations {
         }
     }
 
-    /// [`ops::max_pool2`]
+    /// [`ops::max_pool2d`] of windows of 2x2.
     pub(super) fn max_pool2(self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Descent => ops::max_pool2(x),
+            Self::Descent => ops::max_pool2d(x, Pool2d::square(2)),
             Self::Candle => candle::max_pool2(x),
+        }
+    }
+
+    /// The mean over height and width: (n, c, h, w) to (n, c).
+    pub(super) fn global_average_pool(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Descent => {
+                let (_, _, height, width) = x.dims4()?;
+                ops::avg_pool2d(x, Pool2d { kernel: (height, width), stride: 1, padding: 0 }, false)?.flatten_from(1)
+            }
+            Self::Candle => x.flatten_from(2)?.mean(2),
+        }
+    }
+
+    /// [`ops::embedding`]
+    pub(super) fn embedding(self, weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Descent => ops::embedding(weight, indices),
+            Self::Candle => weight.index_select(indices, 0),
         }
     }
 
@@ -157,7 +194,7 @@ impl Operations {
     /// When shapes or dtypes do not fit each other, there are no rows, or a label is not below `classes`.
     pub fn cross_entropy(self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Descent => ops::cross_entropy(logits, labels),
+            Self::Descent => ops::cross_entropy(logits, labels, 0.0),
             Self::Candle => candle_nn::loss::cross_entropy(logits, labels),
         }
     }

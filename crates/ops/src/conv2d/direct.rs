@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! Each image is copied into a [`Frame`] of zeros, so that no window needs a test for the border. In a frame the element
+//! Each section (an image's channels of one group: see [`Geometry`]) is copied into a [`Frame`] of zeros, so that no window needs a test for the border. In a frame the element
 //! `(channel, row, column)` of a window that starts at a pixel lies at
 //!
 //! ```text
@@ -23,7 +23,8 @@
 //!
 //! - Forward: products over the frame of x.
 //! - Gradient by the input: the input pixels `(i, j)` with the same remainders of `i + padding` and `j + padding` by the
-//!   stride read the same taps of the kernel. For each such phase, products over the frame of dy with those taps, turned
+//!   stride read the same taps of the kernel: tap `a`, at a distance of `a dilation` from a window's start, where `i + padding
+//!   - a dilation` is a multiple of the stride. For each such phase, products over the frame of dy with those taps, turned
 //!   around. With stride 1 there is one phase: the convolution of dy with the flipped kernel.
 //! - Gradient by the weight: for each channel of dy and each element of a window the scalar product of the pixels,
 //!   [`Correlations`] over the same tables as forward. Small images are taken several at a time, since a sum costs as much
@@ -32,7 +33,7 @@
 use super::{
     geometry::Geometry,
     gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
-    tile::{CHANNELS, Correlations, Products, blocks, instructions, lanes},
+    tile::{Correlations, Products, blocks, correlated, instructions, lanes},
 };
 use crate::host::written;
 use pulp::Arch;
@@ -46,22 +47,25 @@ pub(super) fn forward<R: Send>(
     g: &Geometry,
     x: &[f32],
     weight: &[f32],
-    seen: impl Fn(&[f32]) -> R + Sync,
+    seen: impl Fn(usize, &mut [f32]) -> R + Sync,
 ) -> (Vec<f32>, Vec<R>) {
-    let mut y = Box::new_uninit_slice(g.images * g.out_size());
+    let mut y = Box::new_uninit_slice(g.sections() * g.out_size());
     let arch = instructions(g.out_width);
     let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
     let grid = Grid::of_output(g, &frame, lanes(arch));
     let blocks = blocks(g.out_channels);
-    let weight = pack(&blocks, g.out_channels, g.window(), |channel, k| weight[channel * g.window() + k]);
+    let pack =
+        |weight: &[f32]| pack(&blocks, g.out_channels, g.window(), |channel, k| weight[channel * g.window() + k]);
+    let weights: Vec<Vec<f32>> = g.group_weights(weight).map(pack).collect();
     let channels: usize = blocks.iter().sum();
-    let images = y.par_chunks_mut(g.out_size()).zip(x.par_chunks(g.in_size()));
-    let results = images.map_init(
+    let sections = y.par_chunks_mut(g.out_size()).zip(x.par_chunks(g.in_size())).enumerate();
+    let results = sections.map_init(
         || (vec![0.0; frame.len()], Box::new_uninit_slice(channels * grid.padded_pixels())),
-        |(framed, buffer), (y, x)| {
+        |(framed, buffer), (section, (y, x))| {
+            let weight = &weights[section % g.groups];
             frame.fill(x, framed);
             let products = |out: &mut [MaybeUninit<f32>]| {
-                let (offsets, pixels, blocks, weight) = (&offsets, &grid.pixels, &blocks, &weight);
+                let (offsets, pixels, blocks) = (&offsets, &grid.pixels, &blocks);
                 arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
             };
             if grid.is_whole(g.out_width) && channels == g.out_channels {
@@ -70,12 +74,12 @@ pub(super) fn forward<R: Send>(
                 products(buffer);
                 grid.write(buffer, y, g.out_height, g.out_width);
             }
-            // SAFETY: the grid has all pixels of an image, and the products or what is written from them are of all channels.
-            seen(unsafe { written(y) })
+            // SAFETY: the grid has all pixels of a section, and the products or what is written from them are of all channels.
+            seen(section, unsafe { written(y) })
         },
     );
     let results = results.collect();
-    // SAFETY: every image was written, as above.
+    // SAFETY: every section was written, as above.
     (unsafe { y.assume_init() }.into_vec(), results)
 }
 
@@ -88,38 +92,40 @@ pub(super) fn backward(
 ) -> Gradients<f32> {
     let by_input = wanted.input.then(|| InputGradient::new(g, weight));
     let by_weight = wanted.weight.then(|| WeightGradient::new(g));
-    gradients_by_parts(g, wanted, |images, mut dx| {
+    gradients_by_parts(g, wanted, |images, dx| {
         let mut dy_buffer = dy.buffer(g);
         let mut input_scratch = by_input.as_ref().map(InputGradient::scratch);
         let mut sums = by_weight.as_ref().map(|by_weight| (by_weight.scratch(), by_weight.zeros()));
         let at_a_time = by_weight.as_ref().map_or(1, |by_weight| by_weight.at_a_time);
-        let mut left = images;
-        while !left.is_empty() {
-            let some = left.start..left.end.min(left.start + at_a_time);
-            left.start = some.end;
-            for (at, image) in some.clone().enumerate() {
-                let dy = dy.image(g, image, &mut dy_buffer);
-                if let (Some(by_input), Some(scratch)) = (&by_input, &mut input_scratch) {
-                    let (this, rest) = std::mem::take(&mut dx).split_at_mut(g.in_size());
-                    by_input.write(dy, this, scratch);
-                    dx = rest;
+        for group in 0..g.groups {
+            let mut left = images.clone();
+            while !left.is_empty() {
+                let some = left.start..left.end.min(left.start + at_a_time);
+                left.start = some.end;
+                for (at, image) in some.clone().enumerate() {
+                    let section = image * g.groups + group;
+                    let dy = dy.section(g, section, &mut dy_buffer);
+                    if let (Some(by_input), Some(scratch)) = (&by_input, &mut input_scratch) {
+                        let place = (section - images.start * g.groups) * g.in_size();
+                        by_input.write(group, dy, &mut dx[place..][..g.in_size()], scratch);
+                    }
+                    if let (Some(by_weight), Some((scratch, _))) = (&by_weight, &mut sums) {
+                        by_weight.take(&x[section * g.in_size()..][..g.in_size()], dy, at, some.len(), scratch);
+                    }
                 }
-                if let (Some(by_weight), Some((scratch, _))) = (&by_weight, &mut sums) {
-                    by_weight.take(&x[image * g.in_size()..][..g.in_size()], dy, at, some.len(), scratch);
+                if let (Some(by_weight), Some((scratch, sums))) = (&by_weight, &mut sums) {
+                    by_weight.add(group, some.len(), scratch, sums);
                 }
-            }
-            if let (Some(by_weight), Some((scratch, sums))) = (&by_weight, &mut sums) {
-                by_weight.add(some.len(), scratch, sums);
             }
         }
-        sums.map(|(_, mut sums)| {
-            sums.truncate(g.weight_size());
-            sums
+        sums.map(|(_, sums)| {
+            let of_group = |sums: &[f32]| sums[..g.group_weight_size()].to_vec();
+            sums.chunks_exact(sums.len() / g.groups).flat_map(of_group).collect()
         })
     })
 }
 
-/// The gradient by the input of one image after the other.
+/// The gradient by the input of one section after the other.
 struct InputGradient<'a> {
     g: &'a Geometry,
     arch: Arch,
@@ -138,7 +144,7 @@ impl<'a> InputGradient<'a> {
         let frame = Frame::of_output_gradient(g, lanes(arch));
         let blocks = blocks(g.in_channels);
         let phases = phases(g, &frame, lanes(arch), &blocks, weight);
-        let every_pixel_is_read = g.stride <= g.kernel_height.min(g.kernel_width);
+        let every_pixel_is_read = phases.len() == g.stride.min(g.height) * g.stride.min(g.width);
         Self { g, arch, frame, blocks, phases, every_pixel_is_read }
     }
 
@@ -151,14 +157,15 @@ impl<'a> InputGradient<'a> {
         (vec![0.0; self.frame.len()], Box::new_uninit_slice(room))
     }
 
-    /// Writes all of `dx`.
-    fn write(&self, dy: &[f32], dx: &mut [MaybeUninit<f32>], (framed, buffer): &mut InputScratch) {
+    /// Writes all of `dx`, a section's of this group.
+    fn write(&self, group: usize, dy: &[f32], dx: &mut [MaybeUninit<f32>], (framed, buffer): &mut InputScratch) {
         let (g, channels) = (self.g, self.channels());
         if !self.every_pixel_is_read {
             dx.fill(MaybeUninit::new(0.0));
         }
         self.frame.fill(dy, framed);
-        for Phase { offsets, weight, grid } in &self.phases {
+        for Phase { offsets, weights, grid } in &self.phases {
+            let weight = &weights[group];
             let products = |out: &mut [MaybeUninit<f32>]| {
                 let (pixels, blocks) = (&grid.pixels, &self.blocks);
                 self.arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
@@ -174,7 +181,7 @@ impl<'a> InputGradient<'a> {
     }
 }
 
-/// The gradient by the weight, some images at a time.
+/// The gradient by the weight, some sections of a group at a time.
 struct WeightGradient<'a> {
     g: &'a Geometry,
     arch: Arch,
@@ -182,7 +189,7 @@ struct WeightGradient<'a> {
     offsets: Vec<usize>,
     grid: Grid,
     at_a_time: usize,
-    /// The grid's pixels in the frames of all images that are taken at a time.
+    /// The grid's pixels in the frames of all sections that are taken at a time.
     pixels: Vec<usize>,
     channels: usize,
 }
@@ -198,7 +205,7 @@ impl<'a> WeightGradient<'a> {
         let at_a_time = (ENOUGH_PIXELS / grid.padded_pixels().max(1)).clamp(1, g.images_per_part());
         let starts = (0..at_a_time).map(|image| image * frame.len());
         let pixels = starts.flat_map(|start| grid.pixels.iter().map(move |pixel| start + pixel)).collect();
-        Self { g, arch, frame, offsets, grid, at_a_time, pixels, channels: g.out_channels.next_multiple_of(CHANNELS) }
+        Self { g, arch, frame, offsets, grid, at_a_time, pixels, channels: correlated(g.out_channels) }
     }
 
     fn scratch(&self) -> WeightScratch {
@@ -207,10 +214,10 @@ impl<'a> WeightGradient<'a> {
     }
 
     fn zeros(&self) -> Vec<f32> {
-        vec![0.0; self.channels * self.g.window()]
+        vec![0.0; self.g.groups * self.channels * self.g.window()]
     }
 
-    /// Takes the `at`-th image of `count`.
+    /// Takes the `at`-th section of `count`.
     fn take(&self, x: &[f32], dy: &[f32], at: usize, count: usize, (frames, gradient): &mut WeightScratch) {
         self.frame.fill(x, &mut frames[at * self.frame.len()..][..self.frame.len()]);
         let pixels = self.grid.padded_pixels();
@@ -219,19 +226,20 @@ impl<'a> WeightGradient<'a> {
         }
     }
 
-    /// Adds the gradient of the `count` images that were taken.
-    fn add(&self, count: usize, (frames, gradient): &WeightScratch, sums: &mut [f32]) {
+    /// Adds the gradient of the `count` sections of this group that were taken.
+    fn add(&self, group: usize, count: usize, (frames, gradient): &WeightScratch, sums: &mut [f32]) {
+        let size = self.channels * self.g.window();
         self.arch.dispatch(Correlations {
             x: frames,
             offsets: &self.offsets,
             pixels: &self.pixels[..count * self.grid.pixels.len()],
             y: &gradient[..self.channels * count * self.grid.padded_pixels()],
-            sums,
+            sums: &mut sums[group * size..][..size],
         });
     }
 }
 
-/// An image in a frame of zeros; the columns of each row are sorted by their remainder by the stride.
+/// A section in a frame of zeros; the columns of each row are sorted by their remainder by the stride.
 struct Frame {
     channels: usize,
     height: usize,
@@ -267,7 +275,7 @@ impl Frame {
     /// dy, with room for the taps that reach before it and for the input pixels that reach behind it.
     fn of_output_gradient(g: &Geometry, slack: usize) -> Self {
         let side = |kernel: usize, size: usize, out: usize| {
-            let before = kernel.div_ceil(g.stride) - 1;
+            let before = (kernel - 1) * g.dilation / g.stride;
             (before, before + out.max((size - 1 + g.padding) / g.stride + 1))
         };
         let (top, rows) = side(g.kernel_height, g.height, g.out_height);
@@ -300,7 +308,8 @@ impl Frame {
         for (index, row) in image.chunks_exact(self.width).enumerate() {
             let (channel, y) = (index / self.height, index % self.height);
             if self.stride == 1 {
-                frame[self.at(channel, self.top + y, self.left)..][..self.width].copy_from_slice(row);
+                let start = (channel * self.rows + self.top + y) * self.columns + self.left;
+                copy_row(row, &mut frame[start..][..self.width]);
                 continue;
             }
             for first in 0..self.stride.min(self.width) {
@@ -313,13 +322,25 @@ impl Frame {
     }
 }
 
+/// Copies a row. Most are short, and a call of memcpy would take longer.
+#[inline(always)]
+fn copy_row<T: Copy>(from: &[T], to: &mut [T]) {
+    let (mut from, mut to) = (from.chunks_exact(8), to.chunks_exact_mut(8));
+    for (to, from) in (&mut to).zip(&mut from) {
+        to.copy_from_slice(from);
+    }
+    for (to, from) in to.into_remainder().iter_mut().zip(from.remainder()) {
+        *to = *from;
+    }
+}
+
 /// The offsets of the elements of a window in the frame of x, in the order of the weight.
 fn windows(g: &Geometry) -> Vec<usize> {
     let frame = Frame::of_input(g, 0);
     let channels = 0..g.in_channels;
     channels
         .flat_map(|channel| g.taps().map(move |(a, b)| (channel, a, b)))
-        .map(|(c, a, b)| frame.at(c, a, b))
+        .map(|(c, a, b)| frame.at(c, a * g.dilation, b * g.dilation))
         .collect()
 }
 
@@ -375,7 +396,7 @@ impl Grid {
             for (row, vectors) in self.rows.clone().step_by(self.step).zip(vectors.chunks_exact(self.padded_columns)) {
                 let to = &mut channel[row * width..][self.columns.clone()];
                 if self.step == 1 {
-                    to.copy_from_slice(&vectors[..to.len()]);
+                    copy_row(&vectors[..to.len()], to);
                 } else {
                     to.iter_mut().step_by(self.step).zip(vectors).for_each(|(to, from)| *to = *from);
                 }
@@ -386,7 +407,7 @@ impl Grid {
     /// Reads the pixels of a channel of an output image into `vectors`, whose rows have zeros at the end.
     fn read(&self, channel: &[f32], width: usize, vectors: &mut [f32]) {
         for (from, to) in channel.chunks_exact(width).zip(vectors.chunks_exact_mut(self.padded_columns)) {
-            to[..width].copy_from_slice(from);
+            copy_row(from, &mut to[..width]);
         }
     }
 }
@@ -394,37 +415,49 @@ impl Grid {
 /// The input pixels that read the same taps, for the gradient by the input.
 struct Phase {
     offsets: Vec<usize>,
-    weight: Vec<f32>,
+    /// Of each group.
+    weights: Vec<Vec<f32>>,
     grid: Grid,
 }
 
 /// All phases that read a tap; the gradient at other pixels is zero.
 fn phases(g: &Geometry, frame: &Frame, lanes: usize, blocks: &[usize], weight: &[f32]) -> Vec<Phase> {
-    let (s, p, taps) = (g.stride, g.padding, g.kernel_height * g.kernel_width);
-    // Of the remainder r: the first index i of the image with i + p = r modulo s, and the taps r, r + s, ..
-    let first = |remainder: usize| (remainder + s - p % s) % s;
-    let side = |kernel: usize| (0..s.min(kernel)).map(move |r| (r, (kernel - r).div_ceil(s)));
+    let (s, taps) = (g.stride, g.kernel_height * g.kernel_width);
+    // For the image's rows (or columns) from one of the first s on in steps of s: the taps that they read, and where in the
+    // frame the first row finds each, from up to down.
+    let side = |kernel: usize, size: usize, before: usize| {
+        (0..s.min(size)).map(move |first| {
+            let place = |tap: usize| (first + g.padding + before * s).checked_sub(tap * g.dilation);
+            let taps = (0..kernel).rev().filter_map(|tap| Some((tap, place(tap)?)));
+            let taps: Vec<(usize, usize)> =
+                taps.filter(|(_, place)| place.is_multiple_of(s)).map(|(tap, place)| (tap, place / s)).collect();
+            (first..size, taps)
+        })
+    };
     let mut phases = Vec::new();
-    for (a, a_taps) in side(g.kernel_height) {
-        for (b, b_taps) in side(g.kernel_width) {
-            let (rows, columns) = (first(a)..g.height, first(b)..g.width);
-            if rows.is_empty() || columns.is_empty() {
+    for (rows, a_taps) in side(g.kernel_height, g.height, frame.top) {
+        for (columns, b_taps) in side(g.kernel_width, g.width, frame.left) {
+            if a_taps.is_empty() || b_taps.is_empty() {
                 continue;
             }
-            let (q_row, q_column) = ((rows.start + p - a) / s, (columns.start + p - b) / s);
-            let (top, left) = (frame.top + 1 - a_taps, frame.left + 1 - b_taps);
-            let grid = Grid::new(rows, columns, s, lanes, |r, c| frame.at(0, q_row + r + top, q_column + c + left));
-            // The window goes down and right, and the taps up and left.
-            let window: Vec<(usize, usize, usize)> = (0..g.out_channels)
-                .flat_map(|o| (0..a_taps).flat_map(move |r| (0..b_taps).map(move |c| (o, r, c))))
-                .collect();
-            let offsets = window.iter().map(|&(o, r, c)| frame.at(o, r, c)).collect();
-            let weight = pack(blocks, g.in_channels, window.len(), |channel, k| {
-                let (o, r, c) = window[k];
-                let tap = (a + s * (a_taps - 1 - r)) * g.kernel_width + b + s * (b_taps - 1 - c);
-                weight[(o * g.in_channels + channel) * taps + tap]
-            });
-            phases.push(Phase { offsets, weight, grid });
+            let grid = Grid::new(rows.clone(), columns, s, lanes, |r, c| frame.at(0, r, c));
+            let mut offsets = Vec::new();
+            let mut elements = Vec::new();
+            for o in 0..g.out_channels {
+                for &(a, row) in &a_taps {
+                    for &(b, column) in &b_taps {
+                        offsets.push(frame.at(o, row, column));
+                        elements.push((o, a * g.kernel_width + b));
+                    }
+                }
+            }
+            let pack = |weight: &[f32]| {
+                pack(blocks, g.in_channels, elements.len(), |channel, k| {
+                    let (o, tap) = elements[k];
+                    weight[(o * g.in_channels + channel) * taps + tap]
+                })
+            };
+            phases.push(Phase { offsets, weights: g.group_weights(weight).map(pack).collect(), grid });
         }
     }
     phases

@@ -1,4 +1,4 @@
-//! The gradients of a convolution, image by image: what the methods share.
+//! The gradients of a convolution, section by section: what the methods share.
 
 use super::geometry::Geometry;
 use crate::host::Float;
@@ -7,15 +7,15 @@ use std::{mem::MaybeUninit, ops::Range};
 
 /// The gradient by the output.
 pub(crate) enum OutputGradient<'a, T> {
-    /// Of all images.
+    /// Of all sections.
     Given(&'a [T]),
-    /// Of each image when it is needed, written by this function of its number. So the gradient of what follows a
+    /// Of each section when it is needed, written by this function of its number. So the gradient of what follows a
     /// convolution (a norm, say) need not go to memory and back.
     Made(&'a (dyn Fn(usize, &mut [T]) + Sync)),
 }
 
 impl<T: Float> OutputGradient<'_, T> {
-    /// Room for [`Self::image`].
+    /// Room for [`Self::section`].
     pub fn buffer(&self, g: &Geometry) -> Vec<T> {
         match self {
             Self::Given(_) => Vec::new(),
@@ -23,11 +23,11 @@ impl<T: Float> OutputGradient<'_, T> {
         }
     }
 
-    pub fn image<'b>(&'b self, g: &Geometry, image: usize, buffer: &'b mut [T]) -> &'b [T] {
+    pub fn section<'b>(&'b self, g: &Geometry, section: usize, buffer: &'b mut [T]) -> &'b [T] {
         match self {
-            Self::Given(dy) => &dy[image * g.out_size()..][..g.out_size()],
+            Self::Given(dy) => &dy[section * g.out_size()..][..g.out_size()],
             Self::Made(make) => {
-                make(image, buffer);
+                make(section, buffer);
                 buffer
             }
         }
@@ -57,10 +57,12 @@ pub(super) fn gradients_by_parts<T: Float>(
     f: impl Fn(Range<usize>, &mut [MaybeUninit<T>]) -> Option<Vec<T>> + Sync,
 ) -> Gradients<T> {
     let per_part = g.images_per_part();
-    let mut dx = wanted.input.then(|| Box::new_uninit_slice(g.images * g.in_size()));
+    let mut dx = wanted.input.then(|| Box::new_uninit_slice(g.sections() * g.in_size()));
     let starts = (0..g.images).step_by(per_part);
     let mut parts: Vec<(Range<usize>, &mut [MaybeUninit<T>])> = match &mut dx {
-        Some(dx) => starts.zip(dx.chunks_mut(per_part * g.in_size())).map(|(start, dx)| (start..0, dx)).collect(),
+        Some(dx) => {
+            starts.zip(dx.chunks_mut(per_part * g.groups * g.in_size())).map(|(start, dx)| (start..0, dx)).collect()
+        }
         None => starts.map(|start| (start..0, Default::default())).collect(),
     };
     parts.iter_mut().for_each(|(images, _)| images.end = g.images.min(images.start + per_part));

@@ -1,6 +1,6 @@
-//! Convolution as a matrix product per image, for any number type.
+//! Convolution as a matrix product per section, for any number type.
 //!
-//! The windows of an image become the columns of a matrix (c kh kw, pixels), and the output is weight (o, c kh kw) times it.
+//! The windows of a section become the columns of a matrix (c kh kw, pixels), and the output is weight (o, c kh kw) times it.
 //! A window of one pixel needs no copy.
 
 use super::{
@@ -18,19 +18,19 @@ pub(super) fn forward<T: Float, R: Send>(
     g: &Geometry,
     x: &[T],
     weight: &[T],
-    seen: impl Fn(&[T]) -> R + Sync,
+    seen: impl Fn(usize, &mut [T]) -> R + Sync,
 ) -> (Vec<T>, Vec<R>) {
-    let mut y = vec![T::zero(); g.images * g.out_size()];
-    let images = y.par_chunks_mut(g.out_size()).enumerate();
-    let results = images.map_init(Vec::new, |columns, (image, y)| {
-        let x = &x[image * g.in_size()..][..g.in_size()];
+    let mut y = vec![T::zero(); g.sections() * g.out_size()];
+    let sections = y.par_chunks_mut(g.out_size()).enumerate();
+    let results = sections.map_init(Vec::new, |columns, (section, y)| {
+        let x = &x[section * g.in_size()..][..g.in_size()];
         let columns = columns_of(g, x, columns);
         Product { rows: g.out_channels, columns: g.out_pixels(), inner: g.window() }.set(
             y,
-            Matrix::rows(weight, g.window()),
+            Matrix::rows(g.section_weight(weight, section), g.window()),
             Matrix::rows(columns, g.out_pixels()),
         );
-        seen(y)
+        seen(section, y)
     });
     let results = results.collect();
     (y, results)
@@ -49,13 +49,14 @@ pub(super) fn backward<T: Float>(
         // SAFETY: all were just written.
         let mut dx = unsafe { written(dx) }.chunks_exact_mut(g.in_size());
         let mut sum = wanted.weight.then(|| vec![T::zero(); g.weight_size()]);
-        for image in images {
-            let dy = dy.image(g, image, &mut dy_buffer);
+        for section in images.start * g.groups..images.end * g.groups {
+            let dy = dy.section(g, section, &mut dy_buffer);
             if let Some(dx) = dx.next() {
-                input_gradient(g, weight, dy, dx, &mut columns);
+                input_gradient(g, g.section_weight(weight, section), dy, dx, &mut columns);
             }
             if let Some(sum) = &mut sum {
-                let columns = columns_of(g, &x[image * g.in_size()..][..g.in_size()], &mut columns);
+                let sum = &mut sum[section % g.groups * g.group_weight_size()..][..g.group_weight_size()];
+                let columns = columns_of(g, &x[section * g.in_size()..][..g.in_size()], &mut columns);
                 let dy = Matrix::rows(dy, g.out_pixels());
                 let product = Product { rows: g.out_channels, columns: g.window(), inner: g.out_pixels() };
                 product.add(sum, dy, Matrix::rows(columns, g.out_pixels()).transposed());
@@ -65,7 +66,7 @@ pub(super) fn backward<T: Float>(
     })
 }
 
-/// Adds the gradient by the input of an image to `dx`, which is zero.
+/// Adds the gradient by the input of a section to `dx`, which is zero.
 fn input_gradient<T: Float>(g: &Geometry, weight: &[T], dy: &[T], dx: &mut [T], columns: &mut Vec<T>) {
     let product = Product { rows: g.window(), columns: g.out_pixels(), inner: g.out_channels };
     let (weight, dy) = (Matrix::rows(weight, g.window()).transposed(), Matrix::rows(dy, g.out_pixels()));
@@ -110,6 +111,7 @@ fn for_each_run(g: &Geometry, mut f: impl FnMut(usize, Run)) {
     for channel in 0..g.in_channels {
         for (tap, (a, b)) in g.taps().enumerate() {
             let row = channel * g.kernel_height * g.kernel_width + tap;
+            let (a, b) = (a * g.dilation, b * g.dilation);
             let columns = inside(b, g.padding, g.stride, g.width, g.out_width);
             for i in inside(a, g.padding, g.stride, g.height, g.out_height) {
                 if !columns.is_empty() {
@@ -122,7 +124,7 @@ fn for_each_run(g: &Geometry, mut f: impl FnMut(usize, Run)) {
     }
 }
 
-/// The outputs `i` in `0..out` with `0 <= i stride + tap - padding < size`.
+/// The outputs `i` in `0..out` with `0 <= i stride + tap - padding < size`, for a tap at this distance from a window's start.
 fn inside(tap: usize, padding: usize, stride: usize, size: usize, out: usize) -> Range<usize> {
     let start = padding.saturating_sub(tap).div_ceil(stride);
     let end = (size + padding).saturating_sub(tap).div_ceil(stride).min(out);

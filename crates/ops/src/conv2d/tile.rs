@@ -13,12 +13,27 @@ const NARROW: usize = 4;
 /// The vectors of pixels of a tile of [`Products`].
 const PIXELS: usize = 2;
 
+/// Up to as many channels, as in a depthwise convolution, are blocks of one channel: a tile of [`NARROW`] would be half empty.
+const SINGLES: usize = 2;
+/// The vectors of pixels of a tile of one channel: as many sums as additions are under way.
+const SINGLE_PIXELS: usize = 8;
+
 /// The channels and the elements of windows of a tile of [`Correlations`]: 12 sums, 3 vectors and 1 of the other factor.
-pub(super) const CHANNELS: usize = 4;
+const CHANNELS: usize = 4;
 const ELEMENTS: usize = 3;
+/// The elements of a tile of one channel: a kernel of 3x3.
+const SINGLE_ELEMENTS: usize = 9;
+
+/// How many channels [`Correlations`] takes for so many.
+pub(super) fn correlated(channels: usize) -> usize {
+    if channels <= SINGLES { channels } else { channels.next_multiple_of(CHANNELS) }
+}
 
 /// How many channels each block of [`Products`] has; at least `channels` in all.
 pub(super) fn blocks(channels: usize) -> Vec<usize> {
+    if channels <= SINGLES {
+        return vec![1; channels];
+    }
     // Of all splits without a needless block the one with the fewest channels, and then the most wide blocks.
     let splits =
         (0..=channels.div_ceil(WIDE)).map(|wide| (wide, channels.saturating_sub(wide * WIDE).div_ceil(NARROW)));
@@ -75,6 +90,15 @@ impl WithSimd for Products<'_> {
         assert!(reach(offsets, pixels) + S::F32_LANES <= x.len());
         let (row, channels) = (pixels.len() * S::F32_LANES, blocks.iter().sum::<usize>());
         assert_eq!((weight.len(), out.len()), (channels * offsets.len(), channels * row));
+        if blocks.contains(&1) {
+            assert!(blocks.iter().all(|&block| block == 1));
+            for (weight, out) in weight.chunks_exact(offsets.len()).zip(out.chunks_exact_mut(row)) {
+                // SAFETY: every offset + pixel + vector lies in x, and the channel has a vector of out for each pixel, and a
+                // weight for each offset; all asserted above.
+                unsafe { single_products(simd, x, offsets, pixels, weight, out) };
+            }
+            return;
+        }
         for (tile, pixels) in pixels.chunks(PIXELS).enumerate() {
             let (mut weight, mut out) = (weight, &mut out[tile * PIXELS * S::F32_LANES..]);
             for &block in blocks {
@@ -92,6 +116,37 @@ impl WithSimd for Products<'_> {
                 weight = &weight[block * offsets.len()..];
                 out = std::mem::take(&mut out).get_mut(block * row..).unwrap_or_default();
             }
+        }
+    }
+}
+
+/// One channel of [`Products`].
+///
+/// # Safety
+/// `x` holds a vector at each sum of an offset and a pixel; `weight` is as long as `offsets`; `out` holds a vector for each pixel.
+#[inline(always)]
+unsafe fn single_products<S: Simd>(
+    simd: S,
+    x: &[f32],
+    offsets: &[usize],
+    pixels: &[usize],
+    weight: &[f32],
+    out: &mut [MaybeUninit<f32>],
+) {
+    let (tiles, rest) = pixels.as_chunks::<SINGLE_PIXELS>();
+    let (pairs, last) = rest.as_chunks::<2>();
+    let (tiles_out, out) = out.split_at_mut(tiles.len() * SINGLE_PIXELS * S::F32_LANES);
+    let (pairs_out, last_out) = out.split_at_mut(pairs.len() * 2 * S::F32_LANES);
+    // SAFETY: as the caller promises; the parts of out are as long as those of pixels.
+    unsafe {
+        for (&tile, out) in tiles.iter().zip(tiles_out.chunks_exact_mut(SINGLE_PIXELS * S::F32_LANES)) {
+            products::<S, 1, SINGLE_PIXELS>(simd, x, offsets, tile, weight, out, 0);
+        }
+        for (&pair, out) in pairs.iter().zip(pairs_out.chunks_exact_mut(2 * S::F32_LANES)) {
+            products::<S, 1, 2>(simd, x, offsets, pair, weight, out, 0);
+        }
+        if let &[pixel] = last {
+            products::<S, 1, 1>(simd, x, offsets, [pixel], weight, last_out, 0);
         }
     }
 }
@@ -141,7 +196,7 @@ pub(super) struct Correlations<'a> {
     pub offsets: &'a [usize],
     /// Per v.
     pub pixels: &'a [usize],
-    /// `[channels][v]`, each a vector; the channels are a multiple of [`CHANNELS`].
+    /// `[channels][v]`, each a vector; as many channels as [`correlated`] says.
     pub y: &'a [f32],
     /// `[channels][k]`
     pub sums: &'a mut [f32],
@@ -161,23 +216,25 @@ impl WithSimd for Correlations<'_> {
             return;
         }
         let row = pixels.len() * S::F32_LANES;
-        let blocks = y.len() / (CHANNELS * row);
-        assert_eq!(y.len(), blocks * CHANNELS * row);
-        assert_eq!(sums.len(), blocks * CHANNELS * offsets.len());
-        let blocks = y.chunks_exact(CHANNELS * row).zip(sums.chunks_exact_mut(CHANNELS * offsets.len()));
+        let channels = y.len() / row;
+        assert_eq!((y.len(), sums.len()), (channels * row, channels * offsets.len()));
+        let block = if channels.is_multiple_of(CHANNELS) { CHANNELS } else { 1 };
+        let blocks = y.chunks_exact(block * row).zip(sums.chunks_exact_mut(block * offsets.len()));
         for (y, sums) in blocks {
             for (piece, pixels) in pixels.chunks(PIECE / S::F32_LANES).enumerate() {
                 let y = &y[piece * PIECE..];
-                for (tile, tile_offsets) in offsets.chunks(ELEMENTS).enumerate() {
-                    let sums = &mut sums[tile * ELEMENTS..];
-                    // SAFETY: every offset + pixel + vector lies in x, and each of the rows of y has a vector for each
-                    // pixel of the piece; both asserted above.
-                    unsafe {
-                        match *tile_offsets {
-                            [a, b, c] => correlations::<S, 3>(simd, x, [a, b, c], pixels, y, row, sums, offsets.len()),
-                            [a, b] => correlations::<S, 2>(simd, x, [a, b], pixels, y, row, sums, offsets.len()),
-                            [a] => correlations::<S, 1>(simd, x, [a], pixels, y, row, sums, offsets.len()),
-                            _ => unreachable!("a chunk has 1 to {ELEMENTS} offsets"),
+                // SAFETY: every offset + pixel + vector lies in x, and each of the rows of y has a vector for each pixel of
+                // the piece; both asserted above.
+                unsafe {
+                    match block {
+                        CHANNELS => block_correlations::<S, CHANNELS>(simd, x, offsets, pixels, y, row, sums),
+                        _ => {
+                            let (tiles, rest) = offsets.as_chunks::<SINGLE_ELEMENTS>();
+                            let (first, last) = sums.split_at_mut(offsets.len() - rest.len());
+                            for (&tile, sums) in tiles.iter().zip(first.chunks_exact_mut(SINGLE_ELEMENTS)) {
+                                correlations::<S, 1, SINGLE_ELEMENTS>(simd, x, tile, pixels, y, row, sums, 0);
+                            }
+                            block_correlations::<S, 1>(simd, x, rest, pixels, y, row, last);
                         }
                     }
                 }
@@ -186,14 +243,42 @@ impl WithSimd for Correlations<'_> {
     }
 }
 
+/// A block of `C` channels of [`Correlations`].
+///
+/// # Safety
+/// `x` holds a vector at each sum of an offset and a pixel; `y` holds as many vectors as pixels at each of `C` multiples of `row`.
+#[inline(always)]
+unsafe fn block_correlations<S: Simd, const C: usize>(
+    simd: S,
+    x: &[f32],
+    offsets: &[usize],
+    pixels: &[usize],
+    y: &[f32],
+    row: usize,
+    sums: &mut [f32],
+) {
+    for (tile, tile_offsets) in offsets.chunks(ELEMENTS).enumerate() {
+        let sums = &mut sums[tile * ELEMENTS..];
+        // SAFETY: as the caller promises.
+        unsafe {
+            match *tile_offsets {
+                [a, b, c] => correlations::<S, C, 3>(simd, x, [a, b, c], pixels, y, row, sums, offsets.len()),
+                [a, b] => correlations::<S, C, 2>(simd, x, [a, b], pixels, y, row, sums, offsets.len()),
+                [a] => correlations::<S, C, 1>(simd, x, [a], pixels, y, row, sums, offsets.len()),
+                _ => unreachable!("a chunk has 1 to {ELEMENTS} offsets"),
+            }
+        }
+    }
+}
+
 /// A tile of [`Correlations`].
 ///
 /// # Safety
-/// `x` holds a vector at each sum of an offset and a pixel; `y` holds as many vectors as pixels at each of [`CHANNELS`]
-/// multiples of `row`.
+/// `x` holds a vector at each sum of an offset and a pixel; `y` holds as many vectors as pixels at each of `C` multiples
+/// of `row`.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "registers, in fact")]
-unsafe fn correlations<S: Simd, const K: usize>(
+unsafe fn correlations<S: Simd, const C: usize, const K: usize>(
     simd: S,
     x: &[f32],
     offsets: [usize; K],
@@ -203,7 +288,7 @@ unsafe fn correlations<S: Simd, const K: usize>(
     out: &mut [f32],
     out_row: usize,
 ) {
-    let mut sums = [[simd.splat_f32s(0.0); K]; CHANNELS];
+    let mut sums = [[simd.splat_f32s(0.0); K]; C];
     let (x, mut y) = (x.as_ptr(), y.as_ptr());
     // SAFETY: as the caller promises.
     unsafe {
@@ -253,48 +338,61 @@ mod tests {
     fn tiles_are_sums_of_products_with_any_instructions() {
         for arch in [Arch::Scalar, instructions(8), instructions(16)] {
             let lanes = lanes(arch);
-            let (offsets, pixels) = ([0, 3, 17, 40, 5, 61, 7, 1], [0, 20, 9, 31, 50]);
+            let (offsets, pixels) = ([0, 3, 17, 40, 5, 61, 7, 1, 2, 22, 35], [0, 20, 9, 31, 50, 4, 8, 1, 12, 41, 27]);
             let x = integers(61 + 50 + lanes, 7);
             let at = |k: usize, v: usize, lane: usize| x[offsets[k] + pixels[v] + lane];
 
-            let blocks = blocks(10);
-            let weight = integers(10 * offsets.len(), 5);
-            let mut out = vec![MaybeUninit::new(f32::NAN); 10 * pixels.len() * lanes];
-            arch.dispatch(Products {
-                x: &x,
-                offsets: &offsets,
-                pixels: &pixels,
-                blocks: &blocks,
-                weight: &weight,
-                out: &mut out,
-            });
-            for (i, out) in out.iter().enumerate() {
-                let (channel, v, lane) = (i / (pixels.len() * lanes), i / lanes % pixels.len(), i % lanes);
-                let (block, first, size) = if channel < 6 { (0, 0, 6) } else { (6 * offsets.len(), 6, 4) };
-                let weight = |k: usize| weight[block + k * size + channel - first];
-                let expected: f32 = (0..offsets.len()).map(|k| weight(k) * at(k, v, lane)).sum();
-                // SAFETY: it was written when it was made.
-                let out = unsafe { out.assume_init() };
-                assert_eq!(out, expected, "{arch:?}: channel {channel}, vector {v}, lane {lane}");
+            for (channels, blocks) in [(10, vec![6, 4]), (2, vec![1, 1])] {
+                assert_eq!(super::blocks(channels), blocks);
+                let weight = integers(channels * offsets.len(), 5);
+                let mut out = vec![MaybeUninit::new(f32::NAN); channels * pixels.len() * lanes];
+                arch.dispatch(Products {
+                    x: &x,
+                    offsets: &offsets,
+                    pixels: &pixels,
+                    blocks: &blocks,
+                    weight: &weight,
+                    out: &mut out,
+                });
+                for (i, out) in out.iter().enumerate() {
+                    let (channel, v, lane) = (i / (pixels.len() * lanes), i / lanes % pixels.len(), i % lanes);
+                    let block = if channel < blocks[0] { 0 } else { 1 };
+                    let (first, size) = (block * blocks[0], blocks[block]);
+                    let weight = |k: usize| weight[first * offsets.len() + k * size + channel - first];
+                    let expected: f32 = (0..offsets.len()).map(|k| weight(k) * at(k, v, lane)).sum();
+                    // SAFETY: it was written when it was made.
+                    let out = unsafe { out.assume_init() };
+                    assert_eq!(out, expected, "{arch:?}: {channels} channels, {channel}, vector {v}, lane {lane}");
+                }
             }
 
-            let y = integers(2 * CHANNELS * pixels.len() * lanes, 3);
-            let mut sums = vec![0.5; 2 * CHANNELS * offsets.len()];
-            arch.dispatch(Correlations { x: &x, offsets: &offsets, pixels: &pixels, y: &y, sums: &mut sums });
-            for (i, sum) in sums.iter().enumerate() {
-                let (channel, k) = (i / offsets.len(), i % offsets.len());
-                let pixel = |v: usize, lane: usize| y[(channel * pixels.len() + v) * lanes + lane] * at(k, v, lane);
-                let expected: f32 = (0..pixels.len() * lanes).map(|p| pixel(p / lanes, p % lanes)).sum();
-                assert_eq!(*sum, 0.5 + expected, "{arch:?}: channel {channel}, element {k}");
+            for channels in [1, 2, 2 * CHANNELS] {
+                assert_eq!(correlated(channels), channels);
+                let y = integers(channels * pixels.len() * lanes, 3);
+                let mut sums = vec![0.5; channels * offsets.len()];
+                arch.dispatch(Correlations { x: &x, offsets: &offsets, pixels: &pixels, y: &y, sums: &mut sums });
+                for (i, sum) in sums.iter().enumerate() {
+                    let (channel, k) = (i / offsets.len(), i % offsets.len());
+                    let pixel = |v: usize, lane: usize| y[(channel * pixels.len() + v) * lanes + lane] * at(k, v, lane);
+                    let expected: f32 = (0..pixels.len() * lanes).map(|p| pixel(p / lanes, p % lanes)).sum();
+                    assert_eq!(*sum, 0.5 + expected, "{arch:?}: {channels} channels, {channel}, element {k}");
+                }
             }
         }
     }
 
     #[test]
     fn blocks_hold_all_channels_and_few_others() {
-        for (channels, expected) in
-            [(1, vec![4]), (5, vec![6]), (8, vec![4, 4]), (10, vec![6, 4]), (16, vec![6, 6, 4]), (20, vec![6, 6, 4, 4])]
-        {
+        for (channels, expected) in [
+            (1, vec![1]),
+            (2, vec![1, 1]),
+            (3, vec![4]),
+            (5, vec![6]),
+            (8, vec![4, 4]),
+            (10, vec![6, 4]),
+            (16, vec![6, 6, 4]),
+            (20, vec![6, 6, 4, 4]),
+        ] {
             assert_eq!(blocks(channels), expected, "{channels} channels");
         }
     }

@@ -1,5 +1,7 @@
 //! The ops as their definitions say, in f64 and in as many loops as it takes.
 
+use ops::{Conv2d, Pool2d};
+
 /// Numbers with a shape, row after row.
 #[derive(Clone, Debug)]
 pub struct Array {
@@ -39,19 +41,21 @@ impl Array {
     }
 }
 
-pub fn conv2d(x: &Array, weight: &Array, stride: usize, padding: usize) -> Array {
-    let out = |axis: usize| (x.shape[axis] + 2 * padding - weight.shape[axis]) / stride + 1;
+pub fn conv2d(x: &Array, weight: &Array, options: Conv2d) -> Array {
+    let Conv2d { stride, padding, dilation, groups } = options;
+    let out = |axis: usize| (x.shape[axis] + 2 * padding - dilation * (weight.shape[axis] - 1) - 1) / stride + 1;
+    let (channels, outputs) = (weight.shape[1], weight.shape[0] / groups);
     let mut y = Array::zeros(&[x.shape[0], weight.shape[0], out(2), out(3)]);
     y.clone().each(|[n, o, i, j]| {
         let at = y.at([n, o, i, j]);
-        for c in 0..x.shape[1] {
+        for c in 0..channels {
             for a in 0..weight.shape[2] {
                 for b in 0..weight.shape[3] {
-                    let (row, column) = (i * stride + a, j * stride + b);
+                    let (row, column) = (i * stride + a * dilation, j * stride + b * dilation);
                     let inside = |k: usize, size: usize| (padding..padding + size).contains(&k);
                     if inside(row, x.shape[2]) && inside(column, x.shape[3]) {
-                        y.values[at] += x.values[x.at([n, c, row - padding, column - padding])]
-                            * weight.values[weight.at([o, c, a, b])];
+                        let pixel = [n, o / outputs * channels + c, row - padding, column - padding];
+                        y.values[at] += x.values[x.at(pixel)] * weight.values[weight.at([o, c, a, b])];
                     }
                 }
             }
@@ -107,20 +111,54 @@ pub fn add_relu(a: &Array, b: &Array) -> Array {
     relu(&add(a, b))
 }
 
-pub fn max_pool2(x: &Array) -> Array {
-    let mut y = Array::zeros(&[x.shape[0], x.shape[1], x.shape[2] / 2, x.shape[3] / 2]);
+/// What `of` returns for the pixels of the image in each window.
+fn pool2d(x: &Array, pool: Pool2d, of: impl Fn(&[f64]) -> f64) -> Array {
+    let Pool2d { kernel: (height, width), stride, padding } = pool;
+    let out = |axis: usize, kernel: usize| (x.shape[axis] + 2 * padding - kernel) / stride + 1;
+    let mut y = Array::zeros(&[x.shape[0], x.shape[1], out(2, height), out(3, width)]);
     y.clone().each(|[n, c, i, j]| {
-        let window = [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(a, b)| x.values[x.at([n, c, 2 * i + a, 2 * j + b])]);
+        let mut window = Vec::new();
+        for (row, column) in (0..height).flat_map(|a| (0..width).map(move |b| (i * stride + a, j * stride + b))) {
+            let inside = |k: usize, size: usize| (padding..padding + size).contains(&k);
+            if inside(row, x.shape[2]) && inside(column, x.shape[3]) {
+                window.push(x.values[x.at([n, c, row - padding, column - padding])]);
+            }
+        }
         let at = y.at([n, c, i, j]);
-        y.values[at] = window.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        y.values[at] = of(&window);
     });
     y
 }
 
-pub fn cross_entropy(logits: &Array, labels: &[u32]) -> Array {
-    let losses = logits.values.chunks(logits.shape[1]).zip(labels).map(|(row, &label)| {
+pub fn max_pool2d(x: &Array, pool: Pool2d) -> Array {
+    pool2d(x, pool, |window| window.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+}
+
+pub fn avg_pool2d(x: &Array, pool: Pool2d, count_padding: bool) -> Array {
+    let count = |window: &[f64]| if count_padding { pool.kernel.0 * pool.kernel.1 } else { window.len() };
+    pool2d(x, pool, |window| window.iter().sum::<f64>() / count(window) as f64)
+}
+
+pub fn rms_norm(x: &Array, weight: &Array, eps: f64) -> Array {
+    let mut y = x.clone();
+    for row in y.values.chunks_mut(weight.values.len()) {
+        let square = row.iter().map(|x| x * x).sum::<f64>() / row.len() as f64;
+        row.iter_mut().zip(&weight.values).for_each(|(x, weight)| *x *= weight / (square + eps).sqrt());
+    }
+    y
+}
+
+pub fn embedding(weight: &Array, indices: &[u32]) -> Array {
+    let row = |&index: &u32| weight.values.chunks(weight.shape[1]).nth(index as usize).unwrap().to_vec();
+    Array { shape: vec![indices.len(), weight.shape[1]], values: indices.iter().flat_map(row).collect() }
+}
+
+pub fn cross_entropy(logits: &Array, labels: &[u32], smoothing: f64) -> Array {
+    let classes = logits.shape[1];
+    let losses = logits.values.chunks(classes).zip(labels).map(|(row, &label)| {
         let sum: f64 = row.iter().map(|x| x.exp()).sum();
-        -(row[label as usize].exp() / sum).ln()
+        let target = |k: usize| if k == label as usize { 1.0 - smoothing } else { 0.0 } + smoothing / classes as f64;
+        (0..classes).map(|k| -target(k) * (row[k].exp() / sum).ln()).sum::<f64>()
     });
     Array { shape: vec![], values: vec![losses.sum::<f64>() / labels.len() as f64] }
 }

@@ -132,18 +132,33 @@ fn arguments_without_a_gradient_get_none() -> Result<()> {
 }
 
 /// Too large for finite differences.
-fn larger() -> [Case; 9] {
-    [
-        cases::convolution([37, 5, 9, 11], [6, 3, 3], 1, 1),
+fn larger() -> Vec<Case> {
+    vec![
+        cases::convolution([37, 5, 9, 11], [6, 3, 3], [1, 1, 1, 1]),
         // Three images of a part, summed two and one at a time.
-        cases::convolution([33, 2, 20, 20], [3, 3, 3], 1, 1),
-        cases::convolution([18, 8, 16, 16], [8, 3, 3], 2, 1),
-        cases::convolution([20, 8, 6, 6], [8, 1, 1], 1, 0),
+        cases::convolution([33, 2, 20, 20], [3, 3, 3], [1, 1, 1, 1]),
+        cases::convolution([18, 8, 16, 16], [8, 3, 3], [2, 1, 1, 1]),
+        cases::convolution([20, 8, 6, 6], [8, 1, 1], [1, 0, 1, 1]),
+        cases::convolution([18, 8, 17, 16], [12, 3, 3], [2, 2, 2, 4]),
+        cases::convolution([33, 6, 20, 20], [6, 3, 3], [1, 1, 1, 6]),
+        cases::convolution([17, 5, 11, 9], [10, 5, 5], [2, 2, 1, 5]),
         cases::batch_norm([33, 5, 9, 7], true),
-        cases::conv2d_batch_norm([33, 3, 12, 10], [5, 3, 3], (1, 1), true, true),
-        cases::conv2d_batch_norm([35, 3, 9, 16], [4, 3, 3], (2, 1), true, false),
-        cases::max_pool2([9, 5, 9, 7]),
-        cases::cross_entropy(200, 11),
+        cases::conv2d_batch_norm([33, 3, 12, 10], [5, 3, 3], [1, 1, 1, 1], true, true),
+        cases::conv2d_batch_norm([35, 3, 9, 16], [4, 3, 3], [2, 1, 1, 1], true, false),
+        cases::conv2d_batch_norm([35, 4, 9, 16], [4, 3, 3], [1, 1, 1, 4], true, true),
+        cases::conv2d_bias([33, 3, 12, 10], [5, 3, 3], [1, 1, 1, 1], true),
+        cases::conv2d_bias([35, 4, 9, 16], [6, 3, 3], [2, 1, 1, 2], false),
+        cases::fused_linear(1000, [130, 37], "nothing", true),
+        cases::fused_linear(1000, [33, 70], "gelu", true),
+        cases::fused_linear(1000, [33, 70], "layer_norm", false),
+        cases::causal_attention(7, ops::Heads { heads: 3, context: 70 }, 9),
+        cases::max_pool2d([9, 5, 9, 7], [2, 2, 2, 0]),
+        cases::max_pool2d([9, 5, 9, 7], [3, 3, 2, 1]),
+        cases::avg_pool2d([9, 5, 9, 7], [3, 3, 2, 1], false),
+        cases::rms_norm(&[333, 37]),
+        cases::embedding(70, 33, 999),
+        cases::cross_entropy(200, 11, 0.0),
+        cases::cross_entropy(200, 37, 0.1),
     ]
 }
 
@@ -174,7 +189,7 @@ fn any_number_of_threads_gives_the_same_bits() {
             })
         };
         let one = on(1);
-        for threads in [2, 3] {
+        for threads in [2, 3, 7] {
             assert!(on(threads) == one, "{}: {threads} threads", case.name);
         }
     }
@@ -184,9 +199,27 @@ fn any_number_of_threads_gives_the_same_bits() {
 fn no_images_are_no_work() -> Result<()> {
     let none = |shape: &[usize]| Var::zeros(shape, DType::F32, &candle_core::Device::Cpu);
     let (images, kernels) = (none(&[0, 3, 5, 5])?, none(&[2, 3, 3, 3])?);
-    let y = ops::conv2d(&images, &kernels, 1, 1)?;
+    let y = ops::conv2d(&images, &kernels, ops::Conv2d { padding: 1, ..Default::default() })?;
     assert_eq!(y.dims(), [0, 2, 5, 5]);
     let grads = y.sum_all()?.backward()?;
     assert_eq!(grads.get(&kernels).map(values), Some(vec![0.0; 54]));
+    Ok(())
+}
+
+/// What the ops do not compute themselves, candle does, with the same values and gradients: here f16, as another device would.
+#[test]
+fn other_dtypes_go_to_candle() -> Result<()> {
+    for case in cases::all() {
+        // Numbers that f16 has.
+        let arrays: Vec<Array> =
+            case.arguments().iter().map(|a| Array { values: values(&tensor(a, DType::F16)), ..a.clone() }).collect();
+        let [(narrow, narrow_grads), (wide, wide_grads)] =
+            [DType::F16, DType::F64].map(|dtype| run(&case, &variables(&arrays, dtype), dtype).unwrap());
+        assert_eq!((narrow.dtype(), narrow.dims()), (DType::F16, wide.dims()), "{}", case.name);
+        close(&values(&narrow), &values(&wide), 0.01, &case.name);
+        for (which, (narrow, wide)) in narrow_grads.iter().zip(&wide_grads).enumerate() {
+            close(&values(narrow), &values(wide), 0.01, format!("{}, argument {which}", case.name));
+        }
+    }
     Ok(())
 }

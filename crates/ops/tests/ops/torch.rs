@@ -2,6 +2,7 @@
 
 use crate::cases::values;
 use candle_core::{DType, Device, Result, Tensor, Var};
+use ops::{Conv2d, Pool2d};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -24,18 +25,33 @@ fn close(found: &Tensor, expected: &Value, tolerance: f64, what: &str) {
 
 fn apply(op: &str, options: &Value, x: &[Tensor]) -> Result<Tensor> {
     let size = |key: &str| options[key].as_u64().unwrap() as usize;
-    let relu = || options["relu"].as_bool().unwrap();
+    let number = |key: &str| options[key].as_f64().unwrap();
+    let flag = |key: &str| options[key].as_bool().unwrap();
+    let relu = || flag("relu");
+    let conv = || Conv2d {
+        stride: size("stride"),
+        padding: size("padding"),
+        dilation: size("dilation"),
+        groups: size("groups"),
+    };
+    let pool = || {
+        let kernel = sizes(&options["kernel"]);
+        Pool2d { kernel: (kernel[0], kernel[1]), stride: size("stride"), padding: size("padding") }
+    };
+    let indices = |key: &str| {
+        let indices: Vec<u32> = sizes(&options[key]).into_iter().map(|index| index as u32).collect();
+        Tensor::new(indices, &Device::Cpu)
+    };
     match op {
-        "conv2d" => ops::conv2d(&x[0], &x[1], size("stride"), size("padding")),
-        "batch_norm" => {
-            ops::batch_norm(&x[0], &x[1], &x[2], options["eps"].as_f64().unwrap(), relu()).map(|normal| normal.output)
-        }
+        "conv2d" => ops::conv2d(&x[0], &x[1], conv()),
+        "batch_norm" => ops::batch_norm(&x[0], &x[1], &x[2], number("eps"), relu()).map(|normal| normal.output),
         "conv2d_batch_norm" => {
-            let (stride, padding) = (size("stride"), size("padding"));
-            let options = ops::ConvNorm { stride, padding, eps: options["eps"].as_f64().unwrap(), relu: relu() };
+            let options = ops::ConvNorm { conv: conv(), eps: number("eps"), relu: relu() };
             ops::conv2d_batch_norm(&x[0], &x[1], &x[2], &x[3], Some(&x[4]), options).map(|normal| normal.output)
         }
-        "layer_norm" => ops::layer_norm(&x[0], &x[1], options["eps"].as_f64().unwrap()),
+        "layer_norm" => ops::layer_norm(&x[0], &x[1], number("eps")),
+        "rms_norm" => ops::rms_norm(&x[0], &x[1], number("eps")),
+        "embedding" => ops::embedding(&x[0], &indices("indices")?),
         "linear" => ops::linear(&x[0], &x[1]),
         "gelu" => ops::gelu(&x[0]),
         "causal_attention" => {
@@ -44,11 +60,9 @@ fn apply(op: &str, options: &Value, x: &[Tensor]) -> Result<Tensor> {
         "scale_shift" => ops::scale_shift(&x[0], &x[1], &x[2], relu()),
         "relu" => ops::relu(&x[0]),
         "add_relu" => ops::add_relu(&x[0], &x[1]),
-        "max_pool2" => ops::max_pool2(&x[0]),
-        "cross_entropy" => {
-            let labels: Vec<u32> = sizes(&options["labels"]).into_iter().map(|label| label as u32).collect();
-            ops::cross_entropy(&x[0], &Tensor::new(labels, &Device::Cpu)?)
-        }
+        "max_pool2d" => ops::max_pool2d(&x[0], pool()),
+        "avg_pool2d" => ops::avg_pool2d(&x[0], pool(), flag("count_padding")),
+        "cross_entropy" => ops::cross_entropy(&x[0], &indices("labels")?, number("label_smoothing")),
         op => panic!("the fixtures have an op {op}"),
     }
 }

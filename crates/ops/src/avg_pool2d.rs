@@ -1,0 +1,118 @@
+//! Means of windows.
+
+use crate::{
+    host::{Float, Reading, is_ours, slice, with_float},
+    pool2d::{Pool2d, Pooling},
+};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use multiversion::multiversion;
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+/// The means over the windows of images `x` (n, c, h, w): (n, c, (h + 2 p - kh) / s + 1, (w + 2 p - kw) / s + 1) for a kernel of
+/// (kh, kw), the stride s and the padding p; rows and columns at the end that fill no window are left out. What is around the
+/// image counts as zeros if `count_padding`, and else is no part of the mean: as PyTorch's `avg_pool2d`, where `count_include_pad`
+/// is true if nothing is said.
+///
+/// The mean of each plane, global average pooling, is that of [`Pool2d::whole`].
+///
+/// # Errors
+/// When `x` is not (n, c, h, w), kernel or stride is 0, the padding is more than half the kernel, or the kernel is larger than the
+/// padded image.
+pub fn avg_pool2d(x: &Tensor, pool: Pool2d, count_padding: bool) -> Result<Tensor> {
+    let op = AvgPool2d { pooling: Pooling::new(AvgPool2d::NAME, x.shape(), pool)?, count_padding };
+    if is_ours(x) { x.contiguous()?.apply_op1(op) } else { op.composed(x) }
+}
+
+struct AvgPool2d {
+    pooling: Pooling,
+    count_padding: bool,
+}
+
+impl AvgPool2d {
+    const NAME: &str = "avg_pool2d";
+
+    /// What the sum over a window of so many pixels of the image is multiplied by.
+    fn weight(&self, pixels: usize) -> f64 {
+        let (height, width) = self.pooling.pool.kernel;
+        1.0 / if self.count_padding { height * width } else { pixels } as f64
+    }
+
+    /// The same by candle's operations, for other devices and dtypes.
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let p = &self.pooling;
+        let pixels = |rows: usize| p.columns().map(move |columns| rows * columns.len());
+        let weights: Vec<f64> =
+            p.rows().flat_map(|rows| pixels(rows.len())).map(|pixels| self.weight(pixels)).collect();
+        let weights = Tensor::new(weights, x.device())?.to_dtype(x.dtype())?;
+        p.windows().unfold(x)?.sum(2)?.broadcast_mul(&weights)?.reshape(p.output_shape())
+    }
+
+    /// Writes all of `y`. The sums of columns go to `columns`, of which there are as many as in the image.
+    fn forward<T: Float>(&self, x: &[T], columns: &mut [T], y: &mut [MaybeUninit<T>]) {
+        let p = &self.pooling;
+        for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
+            add_rows(&x[rows.start * p.width..rows.end * p.width], columns);
+            for (y, window) in y.iter_mut().zip(p.columns()) {
+                let weight = T::narrow(self.weight(rows.len() * window.len()));
+                y.write(columns[window].iter().fold(T::zero(), |sum, &x| sum + x) * weight);
+            }
+        }
+    }
+
+    /// Adds to `dx`, which is zero.
+    fn backward<T: Float>(&self, dy: &[T], dx: &mut [T]) {
+        let p = &self.pooling;
+        for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
+            for (columns, &dy) in p.columns().zip(dy) {
+                let share = dy * T::narrow(self.weight(rows.len() * columns.len()));
+                for row in rows.clone() {
+                    dx[row * p.width..][columns.clone()].iter_mut().for_each(|dx| *dx += share);
+                }
+            }
+        }
+    }
+}
+
+/// `columns = the sums of the columns of the rows`
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn add_rows<T: Float>(rows: &[T], columns: &mut [T]) {
+    columns.fill(T::zero());
+    for row in rows.chunks_exact(columns.len()) {
+        for (column, &x) in columns.iter_mut().zip(row) {
+            *column += x;
+        }
+    }
+}
+
+impl CustomOp1 for AvgPool2d {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let p = &self.pooling;
+        with_float!(Self::NAME, x.dtype(), T => {
+            let x = slice::<T>(x, layout)?;
+            let mut y = Box::new_uninit_slice(p.output_shape().elem_count());
+            let planes = y.par_chunks_mut(p.out_pixels()).zip(x.par_chunks(p.pixels()));
+            planes.for_each_init(|| vec![0.0; p.width], |columns, (y, x)| self.forward(x, columns, y));
+            // SAFETY: each plane was written, and these are all.
+            let y = unsafe { y.assume_init() }.into_vec();
+            Ok((T::to_cpu_storage_owned(y), p.output_shape()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let p = &self.pooling;
+        let dy = dy.contiguous()?;
+        with_float!(Self::NAME, dy.dtype(), T => {
+            let dy_read = Reading::new(&dy);
+            let dys = dy_read.slice::<T>()?;
+            let mut dx = vec![0.0; x.elem_count()];
+            let planes = dx.par_chunks_mut(p.pixels()).zip(dys.par_chunks(p.out_pixels()));
+            planes.for_each(|(dx, dy)| self.backward(dy, dx));
+            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
+        })
+    }
+}
