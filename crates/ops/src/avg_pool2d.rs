@@ -1,8 +1,9 @@
 //! Means of windows.
 
 use crate::{
-    host::{Float, Reading, is_ours, slice, with_float},
-    pool2d::{Pool2d, Pooling},
+    host::{Float, Reading, is_ours, slice, with_float, written},
+    pool2d::{Pool2d, Pooling, zip_strided},
+    vector::sum,
 };
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use multiversion::multiversion;
@@ -48,39 +49,61 @@ impl AvgPool2d {
         p.windows().unfold(x)?.sum(2)?.broadcast_mul(&weights)?.reshape(p.output_shape())
     }
 
-    /// Writes all of `y`. The sums of columns go to `columns`, of which there are as many as in the image.
-    fn forward<T: Float>(&self, x: &[T], columns: &mut [T], y: &mut [MaybeUninit<T>]) {
-        let p = &self.pooling;
-        for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
-            add_rows(&x[rows.start * p.width..rows.end * p.width], columns);
-            for (y, window) in y.iter_mut().zip(p.columns()) {
-                let weight = T::narrow(self.weight(rows.len() * window.len()));
-                y.write(columns[window].iter().fold(T::zero(), |sum, &x| sum + x) * weight);
-            }
-        }
-    }
-
-    /// Adds to `dx`, which is zero.
-    fn backward<T: Float>(&self, dy: &[T], dx: &mut [T]) {
-        let p = &self.pooling;
-        for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
-            for (columns, &dy) in p.columns().zip(dy) {
-                let share = dy * T::narrow(self.weight(rows.len() * columns.len()));
-                for row in rows.clone() {
-                    dx[row * p.width..][columns.clone()].iter_mut().for_each(|dx| *dx += share);
-                }
+    /// Multiplies what is of each window of a row, whose windows have so many rows of the image, by [`Self::weight`].
+    #[inline(always)]
+    fn weigh<T: Float>(&self, rows: usize, row: &mut [T]) {
+        if self.count_padding {
+            let weight = T::narrow(self.weight(0));
+            row.iter_mut().for_each(|x| *x *= weight);
+        } else {
+            for (x, columns) in row.iter_mut().zip(self.pooling.columns()) {
+                *x *= T::narrow(self.weight(rows * columns.len()));
             }
         }
     }
 }
 
-/// `columns = the sums of the columns of the rows`
+/// Writes all of `y`. The sums of columns go to `columns`, of which there are as many as in the image.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn add_rows<T: Float>(rows: &[T], columns: &mut [T]) {
-    columns.fill(T::zero());
-    for row in rows.chunks_exact(columns.len()) {
-        for (column, &x) in columns.iter_mut().zip(row) {
-            *column += x;
+fn forward<T: Float>(op: &AvgPool2d, x: &[T], columns: &mut [T], y: &mut [MaybeUninit<T>]) {
+    let p = &op.pooling;
+    y.fill(MaybeUninit::new(T::zero()));
+    // SAFETY: all were just written.
+    let y = unsafe { written(y) };
+    if p.is_whole() {
+        y[0] = sum(x, |x| x);
+        return op.weigh(p.height, y);
+    }
+    for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
+        columns.fill(T::zero());
+        for row in x[rows.start * p.width..rows.end * p.width].chunks_exact(p.width) {
+            columns.iter_mut().zip(row).for_each(|(column, &x)| *column += x);
+        }
+        for (outputs, first) in &p.taps {
+            zip_strided(&mut y[outputs.clone()], &columns[*first..], p.pool.stride, |y, &x| *y += x);
+        }
+        op.weigh(rows.len(), y);
+    }
+}
+
+/// Adds to `dx`, which is zero. The gradients of a row of windows go to `shares`, and what each column of the image gets of it to
+/// `columns`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn backward<T: Float>(op: &AvgPool2d, dy: &[T], shares: &mut [T], columns: &mut [T], dx: &mut [T]) {
+    let p = &op.pooling;
+    for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
+        shares.copy_from_slice(dy);
+        op.weigh(rows.len(), shares);
+        if p.is_whole() {
+            return dx.fill(shares[0]);
+        }
+        columns.fill(T::zero());
+        for (outputs, first) in &p.taps {
+            let columns = columns[*first..].iter_mut().step_by(p.pool.stride);
+            columns.zip(&shares[outputs.clone()]).for_each(|(column, &share)| *column += share);
+        }
+        for row in dx[rows.start * p.width..rows.end * p.width].chunks_exact_mut(p.width) {
+            row.iter_mut().zip(&*columns).for_each(|(dx, &column)| *dx += column);
         }
     }
 }
@@ -96,7 +119,7 @@ impl CustomOp1 for AvgPool2d {
             let x = slice::<T>(x, layout)?;
             let mut y = Box::new_uninit_slice(p.output_shape().elem_count());
             let planes = y.par_chunks_mut(p.out_pixels()).zip(x.par_chunks(p.pixels()));
-            planes.for_each_init(|| vec![0.0; p.width], |columns, (y, x)| self.forward(x, columns, y));
+            planes.for_each_init(|| vec![0.0; p.width], |columns, (y, x)| forward(self, x, columns, y));
             // SAFETY: each plane was written, and these are all.
             let y = unsafe { y.assume_init() }.into_vec();
             Ok((T::to_cpu_storage_owned(y), p.output_shape()))
@@ -111,7 +134,10 @@ impl CustomOp1 for AvgPool2d {
             let dys = dy_read.slice::<T>()?;
             let mut dx = vec![0.0; x.elem_count()];
             let planes = dx.par_chunks_mut(p.pixels()).zip(dys.par_chunks(p.out_pixels()));
-            planes.for_each(|(dx, dy)| self.backward(dy, dx));
+            planes.for_each_init(
+                || (vec![0.0; p.out_width], vec![0.0; p.width]),
+                |(shares, columns), (dx, dy)| backward(self, dy, shares, columns, dx),
+            );
             Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
         })
     }

@@ -38,8 +38,8 @@ pub fn embedding(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
     y.reshape(shape)
 }
 
-/// Rows that a task takes.
-const ROWS: usize = 64;
+/// Numbers that are worth a task.
+const NUMBERS: usize = 1 << 16;
 
 struct Embedding;
 
@@ -59,7 +59,8 @@ impl CustomOp2 for Embedding {
         with_float!(self.name(), weight.dtype(), T => {
             let (weight, indices) = (slice::<T>(weight, wl)?, slice::<u32>(indices, il)?);
             let mut y = Box::new_uninit_slice(indices.len() * width);
-            let tasks = y.par_chunks_mut(ROWS * width).zip(indices.par_chunks(ROWS));
+            let rows = (NUMBERS / width).max(1);
+            let tasks = y.par_chunks_mut(rows * width).zip(indices.par_chunks(rows));
             tasks.for_each(|(y, indices)| {
                 for (y, &index) in y.chunks_exact_mut(width).zip(indices) {
                     y.copy_from_slice(uninit(&weight[index as usize * width..][..width]));
@@ -85,7 +86,8 @@ impl CustomOp2 for Embedding {
             let (indices, dys) = (indices_read.slice::<u32>()?, dy_read.slice::<T>()?);
             let places = Places::new(indices, rows);
             let mut dw = vec![0.0; rows * width];
-            dw.par_chunks_mut(width).enumerate().for_each(|(row, dw)| {
+            let tasks = (dys.len() / NUMBERS).max(1);
+            dw.par_chunks_mut(width).with_min_len(rows.div_ceil(tasks)).enumerate().for_each(|(row, dw)| {
                 for &place in places.of(row) {
                     add(&dys[place as usize * width..][..width], dw);
                 }

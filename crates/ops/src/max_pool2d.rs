@@ -1,13 +1,13 @@
 //! Maxima of windows.
 
 use crate::{
-    host::{Float, Reading, is_ours, slice, with_float},
-    pool2d::{Pool2d, Pooling},
+    host::{Float, Reading, is_ours, slice, with_float, written},
+    pool2d::{Pool2d, Pooling, zip_strided},
 };
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use multiversion::multiversion;
 use rayon::prelude::*;
-use std::{mem::MaybeUninit, ops::Range};
+use std::mem::MaybeUninit;
 
 /// The maxima over the windows of images `x` (n, c, h, w): (n, c, (h + 2 p - kh) / s + 1, (w + 2 p - kw) / s + 1) for a kernel of
 /// (kh, kw), the stride s and the padding p. What is around the image is below every number, and rows and columns at the end that
@@ -62,6 +62,9 @@ fn larger<T: Float>(best: T, x: T) -> T {
 /// Writes all of `y`. The maxima of columns go to `columns`, of which there are as many as in the image.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 fn forward<T: Float>(p: &Pooling, x: &[T], columns: &mut [T], y: &mut [MaybeUninit<T>]) {
+    y.fill(MaybeUninit::new(T::narrow(f64::NEG_INFINITY)));
+    // SAFETY: all were just written.
+    let y = unsafe { written(y) };
     for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
         columns.copy_from_slice(&x[rows.start * p.width..][..p.width]);
         for row in x[rows.start * p.width..rows.end * p.width].chunks_exact(p.width).skip(1) {
@@ -71,32 +74,20 @@ fn forward<T: Float>(p: &Pooling, x: &[T], columns: &mut [T], y: &mut [MaybeUnin
         }
         if p.is_halving() {
             for (y, pair) in y.iter_mut().zip(columns.as_chunks::<2>().0) {
-                y.write(larger(pair[0], pair[1]));
+                *y = larger(pair[0], pair[1]);
             }
         } else {
-            for (y, window) in y.iter_mut().zip(p.columns()) {
-                let [first, rest @ ..] = &columns[window] else { continue };
-                y.write(rest.iter().fold(*first, |best, &x| larger(best, x)));
+            for (outputs, first) in &p.taps {
+                let y = &mut y[outputs.clone()];
+                zip_strided(y, &columns[*first..], p.pool.stride, |y, &x| *y = larger(*y, x));
             }
         }
     }
 }
 
-/// The pixel of the window that is its maximum.
-fn argmax<T: Float>(x: &[T], width: usize, rows: Range<usize>, columns: Range<usize>) -> usize {
-    let mut best = rows.start * width + columns.start;
-    for row in rows {
-        for pixel in row * width + columns.start..row * width + columns.end {
-            if is_larger(x[pixel], x[best]) {
-                best = pixel;
-            }
-        }
-    }
-    best
-}
-
-/// Adds to `dx`, which is zero.
-fn backward<T: Float>(p: &Pooling, x: &[T], dy: &[T], dx: &mut [T]) {
+/// Adds to `dx`, which is zero. The maxima of a row of windows and their pixels go to `best`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn backward<T: Float>(p: &Pooling, x: &[T], dy: &[T], best: &mut [(T, usize)], dx: &mut [T]) {
     if p.is_halving() {
         let rows = x.chunks_exact(2 * p.width).zip(dx.chunks_exact_mut(2 * p.width));
         for ((x, dx), dy) in rows.zip(dy.chunks_exact(p.out_width)) {
@@ -105,15 +96,29 @@ fn backward<T: Float>(p: &Pooling, x: &[T], dy: &[T], dx: &mut [T]) {
         }
         return;
     }
+    let stride = p.pool.stride;
     for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
-        for (columns, &dy) in p.columns().zip(dy) {
-            dx[argmax(x, p.width, rows.clone(), columns)] += dy;
+        // The first pixel, where all are -infinity.
+        for (best, columns) in best.iter_mut().zip(p.columns()) {
+            *best = (T::narrow(f64::NEG_INFINITY), rows.start * p.width + columns.start);
+        }
+        for row in rows {
+            for (outputs, first) in &p.taps {
+                let mut pixel = row * p.width + first;
+                zip_strided(&mut best[outputs.clone()], &x[pixel..], stride, |best, &x| {
+                    *best = if is_larger(x, best.0) { (x, pixel) } else { *best };
+                    pixel += stride;
+                });
+            }
+        }
+        for (&(_, pixel), &dy) in best.iter().zip(dy) {
+            dx[pixel] += dy;
         }
     }
 }
 
 /// Two rows of windows of 2x2, without a branch.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+#[inline(always)]
 fn halving_backward<T: Float>([above, below]: [&[[T; 2]]; 2], dy: &[T], [dx_above, dx_below]: [&mut [T]; 2]) {
     let windows = above.iter().zip(below).zip(dy);
     let gradients = dx_above.as_chunks_mut().0.iter_mut().zip(dx_below.as_chunks_mut().0);
@@ -155,7 +160,10 @@ impl CustomOp1 for MaxPool2d {
             let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
             let mut dx = vec![0.0; xs.len()];
             let planes = dx.par_chunks_mut(p.pixels()).zip(xs.par_chunks(p.pixels()));
-            planes.zip(dys.par_chunks(p.out_pixels())).for_each(|((dx, x), dy)| backward(p, x, dy, dx));
+            planes.zip(dys.par_chunks(p.out_pixels())).for_each_init(
+                || vec![(0.0, 0); p.out_width],
+                |best, ((dx, x), dy)| backward(p, x, dy, best, dx),
+            );
             Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
         })
     }

@@ -1,6 +1,9 @@
 //! The windows of pooling.
 
-use crate::{host::fail, windows::Windows};
+use crate::{
+    host::fail,
+    windows::{Windows, inside},
+};
 use candle_core::{Result, Shape};
 use std::ops::Range;
 
@@ -28,7 +31,7 @@ impl Pool2d {
 }
 
 /// The sizes of a pooling whose shapes fit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pooling {
     pub pool: Pool2d,
     pub images: usize,
@@ -37,6 +40,9 @@ pub(crate) struct Pooling {
     pub width: usize,
     pub out_height: usize,
     pub out_width: usize,
+    /// Of each column of the kernel: the columns of the output that read the image there, and the image's column that the first of
+    /// them reads.
+    pub taps: Vec<(Range<usize>, usize)>,
 }
 
 impl Pooling {
@@ -56,7 +62,13 @@ impl Pooling {
                 "{op}: the kernel {kernel_height}x{kernel_width} is larger than the images of x {x:?} with the padding {padding}"
             );
         };
-        Ok(Self { pool, images, channels, height, width, out_height, out_width })
+        let taps = (0..kernel_width).map(|tap| {
+            let outputs = inside(tap, padding, stride, width, out_width);
+            let first = (outputs.start * stride + tap).saturating_sub(padding);
+            (outputs, first)
+        });
+        let taps = taps.filter(|(outputs, _)| !outputs.is_empty()).collect();
+        Ok(Self { pool, images, channels, height, width, out_height, out_width, taps })
     }
 
     pub fn output_shape(&self) -> Shape {
@@ -78,6 +90,11 @@ impl Pooling {
         self.pool == Pool2d::square(2)
     }
 
+    /// Whether the only window is the image.
+    pub fn is_whole(&self) -> bool {
+        self.pool.padding == 0 && self.pool.kernel == (self.height, self.width)
+    }
+
     /// The rows of the image in the windows of each row of the output. There is at least one.
     pub fn rows(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         self.spans(self.out_height, self.pool.kernel.0, self.height)
@@ -97,5 +114,16 @@ impl Pooling {
     pub fn windows(&self) -> Windows {
         let Pool2d { kernel, stride, padding } = self.pool;
         Windows { kernel, stride, padding, dilation: 1 }
+    }
+}
+
+/// Calls `f` with each of `to` and every `stride`-th of `from`.
+#[inline(always)]
+pub(crate) fn zip_strided<A, B>(to: &mut [A], from: &[B], stride: usize, mut f: impl FnMut(&mut A, &B)) {
+    match stride {
+        1 => to.iter_mut().zip(from).for_each(|(to, from)| f(to, from)),
+        // A number that the compiler knows.
+        2 => to.iter_mut().zip(from.chunks(2)).for_each(|(to, from)| f(to, &from[0])),
+        _ => to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| f(to, from)),
     }
 }

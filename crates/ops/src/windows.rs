@@ -1,6 +1,7 @@
-//! The windows of images by candle's operations, on any device.
+//! Where the windows of images lie, and the windows by candle's operations, on any device.
 
 use candle_core::{Result, Tensor};
+use std::ops::Range;
 
 /// Where the windows of an image lie.
 #[derive(Clone, Copy)]
@@ -45,4 +46,11 @@ impl Windows {
         }
         elements
     }
+}
+
+/// The outputs `i` in `0..out` with `0 <= i stride + tap - padding < size`, for a tap at this distance from a window's start.
+pub(crate) fn inside(tap: usize, padding: usize, stride: usize, size: usize, out: usize) -> Range<usize> {
+    let start = padding.saturating_sub(tap).div_ceil(stride);
+    let end = (size + padding).saturating_sub(tap).div_ceil(stride).min(out);
+    start..end.max(start)
 }

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     host::{Float, written},
     product::{Matrix, Product},
+    windows::inside,
 };
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
@@ -122,11 +123,4 @@ fn for_each_run(g: &Geometry, mut f: impl FnMut(usize, Run)) {
             }
         }
     }
-}
-
-/// The outputs `i` in `0..out` with `0 <= i stride + tap - padding < size`, for a tap at this distance from a window's start.
-fn inside(tap: usize, padding: usize, stride: usize, size: usize, out: usize) -> Range<usize> {
-    let start = padding.saturating_sub(tap).div_ceil(stride);
-    let end = (size + padding).saturating_sub(tap).div_ceil(stride).min(out);
-    start..end.max(start)
 }

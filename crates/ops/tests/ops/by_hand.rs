@@ -105,3 +105,15 @@ fn dropout_drops_a_value_and_its_gradient() -> Result<()> {
     }
     Ok(())
 }
+
+/// -infinity is a maximum too, and the gradient of a window of nothing else goes to its first pixel.
+#[test]
+fn windows_of_minus_infinity_have_a_maximum() -> Result<()> {
+    let x = Var::from_tensor(&Tensor::full(f32::NEG_INFINITY, (1, 1, 4, 4), &Device::Cpu)?)?;
+    let y = ops::max_pool2d(&x, ops::Pool2d { kernel: (3, 3), stride: 2, padding: 1 })?;
+    assert_eq!(values(&y), [f64::NEG_INFINITY; 4]);
+    let grads = y.sum_all()?.backward()?;
+    let first: Vec<f64> = (0..16).map(|i| if [0, 1, 4, 5].contains(&i) { 1.0 } else { 0.0 }).collect();
+    assert_eq!(values(grads.get(&x).unwrap()), first);
+    Ok(())
+}
