@@ -118,9 +118,14 @@ pub(super) fn backward(
                 }
             }
         }
-        sums.map(|(_, sums)| {
-            let of_group = |sums: &[f32]| sums[..g.group_weight_size()].to_vec();
-            sums.chunks_exact(sums.len() / g.groups).flat_map(of_group).collect()
+        sums.map(|(_, mut sums)| {
+            // The channels of a group are rounded up: what is too many goes.
+            let (rounded, size) = (sums.len() / g.groups, g.group_weight_size());
+            for group in 1..g.groups {
+                sums.copy_within(group * rounded..group * rounded + size, group * size);
+            }
+            sums.truncate(g.weight_size());
+            sums
         })
     })
 }
@@ -312,6 +317,11 @@ impl Frame {
                 copy_row(row, &mut frame[start..][..self.width]);
                 continue;
             }
+            if self.stride == 2 {
+                let start = (channel * self.rows + self.top + y) * 2 * self.columns;
+                split(row, self.left, &mut frame[start..][..2 * self.columns]);
+                continue;
+            }
             for first in 0..self.stride.min(self.width) {
                 let to = &mut frame[self.at(channel, self.top + y, self.left + first)..];
                 for (to, &from) in to.iter_mut().zip(row[first..].iter().step_by(self.stride)) {
@@ -319,6 +329,23 @@ impl Frame {
                 }
             }
         }
+    }
+}
+
+/// Writes every second number of `row` to one half of `to` and the others to the other half, the first of them at the place
+/// `left` of a row whose even places come first.
+fn split(row: &[f32], left: usize, to: &mut [f32]) {
+    let (even, odd) = to.split_at_mut(to.len() / 2);
+    let (first, second) = match left.is_multiple_of(2) {
+        true => (&mut even[left / 2..], &mut odd[left / 2..]),
+        false => (&mut odd[left / 2..], &mut even[left / 2 + 1..]),
+    };
+    let pairs = row.chunks_exact(2);
+    if let [last] = *pairs.remainder() {
+        first[row.len() / 2] = last;
+    }
+    for ((first, second), pair) in first.iter_mut().zip(second).zip(pairs) {
+        (*first, *second) = (pair[0], pair[1]);
     }
 }
 
