@@ -5,6 +5,7 @@ mod geometry;
 mod gradient;
 mod im2col;
 mod tile;
+mod winograd;
 
 use crate::{
     host::{Float, Reading, fail, is_ours, slice, with_float},
@@ -137,6 +138,7 @@ impl Convolve for f32 {
     ) -> (Vec<f32>, Vec<R>) {
         match g.is_product() {
             true => im2col::forward(g, x, weight, seen),
+            false if winograd::Winograd::suits(g) => winograd::forward(g, x, weight, seen),
             false => direct::forward(g, x, weight, seen),
         }
     }

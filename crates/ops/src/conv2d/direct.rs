@@ -26,6 +26,7 @@
 //!   stride read the same taps of the kernel: tap `a`, at a distance of `a dilation` from a window's start, where `i + padding
 //!   - a dilation` is a multiple of the stride. For each such phase, products over the frame of dy with those taps, turned
 //!   around. With stride 1 there is one phase: the convolution of dy with the flipped kernel.
+//!   Where it suits, [`Winograd`]'s method takes the place of the first two passes.
 //! - Gradient by the weight: for each channel of dy and each element of a window the scalar product of the pixels,
 //!   [`Correlations`] over the same tables as forward. Small images are taken several at a time, since a sum costs as much
 //!   to finish as a few pixels.
@@ -34,6 +35,7 @@ use super::{
     geometry::Geometry,
     gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
     tile::{Correlations, Products, blocks, correlated, instructions, lanes},
+    winograd::Winograd,
 };
 use crate::host::written;
 use pulp::Arch;
@@ -90,13 +92,15 @@ pub(super) fn backward(
     dy: &OutputGradient<f32>,
     wanted: Wanted,
 ) -> Gradients<f32> {
-    let by_input = wanted.input.then(|| InputGradient::new(g, weight));
+    let filtering = (wanted.input && Winograd::suits(g)).then(|| Winograd::input_gradient(g, weight));
+    let by_input = (wanted.input && filtering.is_none()).then(|| InputGradient::new(g, weight));
     let by_weight = wanted.weight.then(|| WeightGradient::new(g));
     gradients_by_parts(g, wanted, |images, dx| {
         let mut dy_buffer = dy.buffer(g);
         let mut input_scratch = by_input.as_ref().map(InputGradient::scratch);
         let mut sums = by_weight.as_ref().map(|by_weight| (by_weight.scratch(), by_weight.zeros()));
         let at_a_time = by_weight.as_ref().map_or(1, |by_weight| by_weight.at_a_time);
+        let mut filtered = filtering.as_ref().map(|filtering| filtering.scratch(at_a_time));
         for group in 0..g.groups {
             let mut left = images.clone();
             while !left.is_empty() {
@@ -109,8 +113,18 @@ pub(super) fn backward(
                         let place = (section - images.start * g.groups) * g.in_size();
                         by_input.write(group, dy, &mut dx[place..][..g.in_size()], scratch);
                     }
+                    if let (Some(filtering), Some(scratch)) = (&filtering, &mut filtered) {
+                        filtering.take(dy, at, scratch);
+                    }
                     if let (Some(by_weight), Some((scratch, _))) = (&by_weight, &mut sums) {
                         by_weight.take(&x[section * g.in_size()..][..g.in_size()], dy, at, some.len(), scratch);
+                    }
+                }
+                if let (Some(filtering), Some(scratch)) = (&filtering, &mut filtered) {
+                    filtering.multiply(some.len(), scratch);
+                    for (at, image) in some.clone().enumerate() {
+                        let dx = &mut dx[(image - images.start) * g.in_size()..][..g.in_size()];
+                        filtering.write(at, some.len(), dx, scratch);
                     }
                 }
                 if let (Some(by_weight), Some((scratch, sums))) = (&by_weight, &mut sums) {
@@ -319,7 +333,8 @@ impl Frame {
             }
             if self.stride == 2 {
                 let start = (channel * self.rows + self.top + y) * 2 * self.columns;
-                split(row, self.left, &mut frame[start..][..2 * self.columns]);
+                let (even, odd) = frame[start..][..2 * self.columns].split_at_mut(self.columns);
+                split(row, self.left, even, odd);
                 continue;
             }
             for first in 0..self.stride.min(self.width) {
@@ -332,10 +347,10 @@ impl Frame {
     }
 }
 
-/// Writes every second number of `row` to one half of `to` and the others to the other half, the first of them at the place
-/// `left` of a row whose even places come first.
-fn split(row: &[f32], left: usize, to: &mut [f32]) {
-    let (even, odd) = to.split_at_mut(to.len() / 2);
+/// Writes every second number of `row`, which begins at the place `left`, to those of the even places and the others to those of the
+/// odd ones.
+#[inline(always)]
+pub(super) fn split(row: &[f32], left: usize, even: &mut [f32], odd: &mut [f32]) {
     let (first, second) = match left.is_multiple_of(2) {
         true => (&mut even[left / 2..], &mut odd[left / 2..]),
         false => (&mut odd[left / 2..], &mut even[left / 2 + 1..]),
@@ -351,7 +366,7 @@ fn split(row: &[f32], left: usize, to: &mut [f32]) {
 
 /// Copies a row. Most are short, and a call of memcpy would take longer.
 #[inline(always)]
-fn copy_row<T: Copy>(from: &[T], to: &mut [T]) {
+pub(super) fn copy_row<T: Copy>(from: &[T], to: &mut [T]) {
     let (mut from, mut to) = (from.chunks_exact(8), to.chunks_exact_mut(8));
     for (to, from) in (&mut to).zip(&mut from) {
         to.copy_from_slice(from);

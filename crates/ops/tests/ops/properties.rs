@@ -142,6 +142,10 @@ fn larger() -> Vec<Case> {
         cases::convolution([18, 8, 17, 16], [12, 3, 3], [2, 2, 2, 4]),
         cases::convolution([33, 6, 20, 20], [6, 3, 3], [1, 1, 1, 6]),
         cases::convolution([17, 5, 11, 9], [10, 5, 5], [2, 2, 1, 5]),
+        // Enough channels for tiles of 2x2, which fill the images or do not.
+        cases::convolution([33, 48, 8, 8], [50, 3, 3], [1, 1, 1, 1]),
+        cases::convolution([18, 50, 7, 9], [48, 3, 3], [1, 2, 1, 1]),
+        cases::convolution([3, 48, 5, 34], [49, 3, 3], [1, 0, 1, 1]),
         cases::batch_norm([33, 5, 9, 7], true),
         cases::conv2d_batch_norm([33, 3, 12, 10], [5, 3, 3], [1, 1, 1, 1], true, true),
         cases::conv2d_batch_norm([35, 3, 9, 16], [4, 3, 3], [2, 1, 1, 1], true, false),
