@@ -361,7 +361,6 @@ mod tests {
         let loss = cross_entropy(
             &build("gpt", 65).1.forward(&tokens(2, 64, 65), &Pass::evaluate()).unwrap(),
             &targets(128, 65),
-            0.0,
         );
         let loss = loss.unwrap().to_scalar::<f32>().unwrap();
         assert!((loss - 65f32.ln()).abs() < 0.2, "{loss}");
@@ -374,7 +373,7 @@ mod tests {
             let pass = Pass::train(0).with_noise(Noise { seed: 0, step: 1 });
             let logits = model.forward(&tokens(3, 64, 7), &pass).unwrap();
             assert_eq!(logits.dims(), [3 * 64, 7]);
-            let grads = cross_entropy(&logits, &targets(3 * 64, 7), 0.0).unwrap().backward().unwrap();
+            let grads = cross_entropy(&logits, &targets(3 * 64, 7)).unwrap().backward().unwrap();
             for (name, var) in parameters.trainable() {
                 let grad = grads.get(&var).unwrap_or_else(|| panic!("{text}: {name} has no gradient"));
                 assert!(grad.is_contiguous(), "{text}: {name}");
@@ -458,7 +457,7 @@ mod tests {
                 let (parameters, model) = build("gpt:dropout=0.1", 65);
                 let pass = Pass::train(0).with_noise(Noise { seed: 0, step: 0 });
                 let logits = model.forward(&tokens(12, 64, 65), &pass).unwrap();
-                let grads = cross_entropy(&logits, &targets(12 * 64, 65), 0.0).unwrap().backward().unwrap();
+                let grads = cross_entropy(&logits, &targets(12 * 64, 65)).unwrap().backward().unwrap();
                 let bits = |x: &Tensor| values(x).into_iter().map(f32::to_bits).collect::<Vec<_>>();
                 let grads = parameters.trainable().into_iter().map(|(_, var)| bits(grads.get(&var).unwrap()));
                 (bits(&logits), grads.collect::<Vec<_>>())
@@ -499,7 +498,7 @@ mod tests {
             }
             let logits = model.forward(&tokens(2, 7, 5), &Pass::train(0)).unwrap();
             close(norm, &values(&logits), &fixture.logits);
-            let loss = cross_entropy(&logits, &targets(14, 5), 0.0).unwrap();
+            let loss = cross_entropy(&logits, &targets(14, 5)).unwrap();
             close(norm, &[loss.to_scalar().unwrap()], &[fixture.loss]);
             let grads: GradStore = loss.backward().unwrap();
             assert_eq!(parameters.trainable().len(), fixture.gradients.len());

@@ -246,7 +246,7 @@ mod tests {
                 let logits = network.forward(&images(4, shape), &Pass::train(0)).unwrap();
                 assert_eq!(logits.dims(), [4, 10]);
                 let labels = Tensor::new(&[0u32, 3, 9, 1], &Device::Cpu).unwrap();
-                let grads = cross_entropy(&logits, &labels, 0.0).unwrap().backward().unwrap();
+                let grads = cross_entropy(&logits, &labels).unwrap().backward().unwrap();
                 for (name, var) in parameters.trainable() {
                     let grad = grads.get(&var).unwrap_or_else(|| panic!("{}: {name} has no gradient", model.name));
                     let norm = grad.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
