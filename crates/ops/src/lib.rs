@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! images: conv2d_batch_norm (+ residual + relu) -> .. -> max_pool2d | avg_pool2d -> linear -> cross_entropy -> backward
-//! text:   embedding -> layer_norm | rms_norm -> linear -> causal_attention -> linear -> + -> layer_norm -> linear -> gelu -> linear -> + -> ..
+//! text:   embedding -> layer_norm | rms_norm -> linear -> causal_attention -> linear -> + -> norm -> linear -> gelu -> linear -> + -> ..
 //! ```
 //!
 //! candle differentiates a convolution by convolutions that it is slow at, and a normalisation by a dozen passes over the
@@ -24,9 +24,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! f32 and f64 on the CPU (f32 alone for [`causal_attention`], [`gelu`] and [`layer_norm`]) are computed here, with the SIMD at hand and the threads of rayon's current pool, to the same bits
-//! for any number of threads. Tensors of other dtypes and on other devices go to candle's own operations. Gradients are not
-//! themselves differentiable.
+//! f32 and f64 on the CPU (f32 alone for [`causal_attention`], [`fused_linear`], [`gelu`] and [`layer_norm`]) are computed here, with the
+//! SIMD at hand and the threads of rayon's current pool, to the same bits for any number of threads. Tensors of other dtypes and on
+//! other devices go to candle's own operations, to those of them that have the right gradient. Gradients are not themselves
+//! differentiable.
 //!
 //! [`Tensor`]: candle_core::Tensor
 

@@ -164,7 +164,7 @@ impl Model for Gpt {
             bail!("a model with a context of {} is given windows of {context} tokens", self.context);
         }
         let width = self.token.dim(1)?;
-        let tokens = pass.ops.embedding(&self.token, &x.flatten_all()?)?.reshape((n, context, width))?;
+        let tokens = self.token.index_select(&x.flatten_all()?, 0)?.reshape((n, context, width))?;
         let mut x = tokens.broadcast_add(&self.position.narrow(0, 0, context)?)?.reshape((n * context, width))?;
         if self.scale != 1.0 {
             x = (x * self.scale)?;

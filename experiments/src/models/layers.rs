@@ -28,6 +28,11 @@ pub(super) fn convolve_bias_relu(conv: &Conv2d, x: &Tensor, pass: &Pass) -> Resu
     }
 }
 
+/// The mean over height and width: (n, c, h, w) to (n, c).
+pub(super) fn global_average_pool(x: &Tensor) -> Result<Tensor> {
+    x.flatten_from(2)?.mean(2)
+}
+
 /// Batch normalisation over (n, h, w) of each channel (Ioffe & Szegedy 2015, arXiv:1502.03167), with PyTorch's conventions:
 /// eps 1e-5, running statistics `running += 0.1 (batch - running)`, the running variance from the unbiased one.
 pub(super) struct BatchNorm {

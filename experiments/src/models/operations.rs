@@ -114,25 +114,6 @@ impl Operations {
         }
     }
 
-    /// The mean over height and width: (n, c, h, w) to (n, c).
-    pub(super) fn global_average_pool(self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Descent => {
-                let (_, _, height, width) = x.dims4()?;
-                ops::avg_pool2d(x, Pool2d { kernel: (height, width), stride: 1, padding: 0 }, false)?.flatten_from(1)
-            }
-            Self::Candle => x.flatten_from(2)?.mean(2),
-        }
-    }
-
-    /// [`ops::embedding`]
-    pub(super) fn embedding(self, weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Descent => ops::embedding(weight, indices),
-            Self::Candle => weight.index_select(indices, 0),
-        }
-    }
-
     /// [`ops::linear`]
     pub(super) fn linear(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         match self {

@@ -2,7 +2,7 @@
 
 use super::{
     ImageShape, Model, ModelConfig, Pass,
-    layers::{BatchNorm, conv3x3, convolve},
+    layers::{BatchNorm, conv3x3, convolve, global_average_pool},
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Linear, Module, VarBuilder, linear};
@@ -45,7 +45,7 @@ impl Model for ResNet20 {
             x = block.forward(&x, pass)?;
             pass.activation(&block.name, &x)?;
         }
-        let logits = self.classifier.forward(&pass.ops.global_average_pool(&x)?)?;
+        let logits = self.classifier.forward(&global_average_pool(&x)?)?;
         pass.activation("classifier", &logits)?;
         Ok(logits)
     }

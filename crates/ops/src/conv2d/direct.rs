@@ -23,10 +23,11 @@
 //!
 //! - Forward: products over the frame of x.
 //! - Gradient by the input: the input pixels `(i, j)` with the same remainders of `i + padding` and `j + padding` by the
-//!   stride read the same taps of the kernel: tap `a`, at a distance of `a dilation` from a window's start, where `i + padding
-//!   - a dilation` is a multiple of the stride. For each such phase, products over the frame of dy with those taps, turned
-//!   around. With stride 1 there is one phase: the convolution of dy with the flipped kernel.
-//!   Where it suits, [`Winograd`]'s method takes the place of the first two passes.
+//!   stride read the same taps of the kernel: tap `a`, `a dilation` from a window's start, where `i + padding` and `a dilation`
+//!   have the same remainder. For each such phase, products over the frame of dy with those taps, turned around. With stride 1
+//!   there is one phase: the convolution of dy with the flipped kernel.
+//!
+//!   Where it suits, Winograd's method ([`super::winograd`]) takes the place of these two passes.
 //! - Gradient by the weight: for each channel of dy and each element of a window the scalar product of the pixels,
 //!   [`Correlations`] over the same tables as forward. Small images are taken several at a time, since a sum costs as much
 //!   to finish as a few pixels.
