@@ -1,14 +1,15 @@
 """Runs gpu_check and, in the same call on the same GPU, PyTorch's fused optimizers on the same tensors.
 
-    python benches/gpu_check.py ./gpu_check
+    python gpu_check.py ./gpu_check [--device cuda|cuda:INDEX|cpu] [--small]
+
+Exit status: 0; 1 where a check failed or a bar was missed, in gpu_check or here; 2 where something cannot be run.
 """
 
+import argparse
 import re
 import subprocess
 import sys
 import time
-
-import torch
 
 
 def resnet18():
@@ -29,17 +30,23 @@ def gpt2(n=768):
     return shapes + [(n,), (n,)]
 
 
-def median(step, device):
+# Workload, its tensors, and how many times as fast as PyTorch's fused AdamW ours has to be.
+WORKLOADS = [
+    ("256M parameters, 1 tensor", [(256_000_000,)], 1.05),
+    ("ResNet-18, 62 tensors", resnet18(), 1.5),
+    ("GPT-2 small, 148 tensors", gpt2(), 1.05),
+]
+
+
+def median(step, synchronize):
     """Milliseconds of a step: the median of 11 runs, each so long that the wait at its end does not count."""
 
     def run(times):
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronize()
         start = time.perf_counter()
         for _ in range(times):
             step()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronize()
         return (time.perf_counter() - start) / times * 1e3
 
     run(3)
@@ -47,36 +54,81 @@ def median(step, device):
     return sorted(run(times) for _ in range(11))[5]
 
 
+def cannot(why):
+    print(f"error: {why}", file=sys.stderr)
+    sys.exit(2)
+
+
 def main():
-    program, *options = sys.argv[1:]
-    device = "cpu" if "cpu" in options else "cuda"
-    divisor = 1000 if "--small" in options else 1
-    output = subprocess.run([program, *options], stdout=subprocess.PIPE, text=True)
-    print(output.stdout, end="")
-    ours = {tuple(m[:2]): float(m[2]) for m in re.findall(r"^\| (.*?) \| (.*?) \| ([0-9.]+) \|", output.stdout, re.M)}
-    where = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
-    print(f"\nPyTorch {torch.__version__} on {where}\n")
-    print("| workload | optimizer | PyTorch fused, ms a step | ours, ms | times as fast |\n| --- | --- | --- | --- | --- |")
-    workloads = [
-        ("256M parameters, 1 tensor", [(256_000_000,)]),
-        ("ResNet-18, 62 tensors", resnet18()),
-        ("GPT-2 small, 148 tensors", gpt2()),
-    ]
-    for workload, shapes in workloads:
-        if divisor > 1:
-            shapes = [(-(-torch.Size(shape).numel() // divisor),) for shape in shapes]
-        for name, make in [
-            ("adamw", lambda p: torch.optim.AdamW(p, fused=True)),
-            ("sgd", lambda p: torch.optim.SGD(p, lr=0.01, fused=True)),
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", help="gpu_check, as gpu_check.sh builds it")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--small", action="store_true", help="tensors a thousandth as long, to try the program")
+    options = parser.parse_args()
+    try:
+        import torch
+    except ImportError as error:
+        cannot(f"PyTorch is needed for the comparison: {error}")
+    is_gpu = options.device != "cpu"
+    if is_gpu and not torch.cuda.is_available():
+        cannot(f"device `{options.device}`: PyTorch {torch.__version__} finds no CUDA device; `--device cpu --small` tries the script")
+    try:
+        device = torch.device(options.device)
+        where = torch.cuda.get_device_name(device) if is_gpu else "the CPU"
+    except (RuntimeError, AssertionError) as error:
+        cannot(f"device `{options.device}`: {str(error).splitlines()[0]}")
+
+    command = [options.program, "--device", options.device] + (["--small"] if options.small else [])
+    try:
+        program = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    except OSError as error:
+        cannot(error)
+    lines = []
+    for line in program.stdout:
+        print(line, end="", flush=True)
+        lines.append(line)
+    status = program.wait()
+    if status not in (0, 1):
+        cannot(f"`{' '.join(command)}` ended with status {status}")
+    # Workload, optimizer, milliseconds, and three more numbers.
+    row = re.compile(r"^\| (.*?) \| (.*?) \| ([0-9.]+) \| [0-9.]+ \| [0-9.]+ % \| [0-9.]+ \|$")
+    ours = {(m[1], m[2]): float(m[3]) for m in map(row.match, lines) if m}
+
+    if not ours:
+        cannot("the program printed no times")
+    synchronize = (lambda: torch.cuda.synchronize(device)) if is_gpu else (lambda: None)
+    print(f"\nPyTorch {torch.__version__} on {where}")
+    if is_gpu:
+        query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+        try:
+            print("Driver:", subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(f"Driver: unknown ({error})")
+    print("\n| workload | optimizer | PyTorch fused, ms a step | ours, ms | times as fast | wanted | |")
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    missed = 0
+    is_judged = is_gpu and not options.small
+    for workload, shapes, wanted in WORKLOADS:
+        if options.small:
+            shapes = [(-(-torch.Size(shape).numel() // 1000),) for shape in shapes]
+        for name, make, bar in [
+            ("adamw", lambda p: torch.optim.AdamW(p, fused=True), wanted),
+            ("sgd", lambda p: torch.optim.SGD(p, lr=1e-3, fused=True), None),
         ]:
+            if (workload, name) not in ours:
+                continue
             params = [torch.rand(shape, device=device, requires_grad=True) for shape in shapes]
             for param in params:
                 param.grad = torch.rand_like(param)
-            theirs = median(make(params).step, device)
-            mine = ours.get((workload, name))
-            compared = f"{mine:.4f} | {theirs / mine:.2f}" if mine else " | "
-            print(f"| {workload} | {name} | {theirs:.4f} | {compared} |")
-    sys.exit(output.returncode)
+            theirs, mine = median(make(params).step, synchronize), ours[workload, name]
+            ratio, verdict = theirs / mine, ""
+            if bar is not None:
+                verdict = "not judged here" if not is_judged else "met" if ratio >= bar else "MISSED"
+                missed += verdict == "MISSED"
+            least = f"at least {bar:.2f}" if bar else ""
+            print(f"| {workload} | {name} | {theirs:.4f} | {mine:.4f} | {ratio:.3f} | {least} | {verdict} |", flush=True)
+            del params
+    sys.exit(1 if missed else status)
 
 
 if __name__ == "__main__":

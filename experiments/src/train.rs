@@ -90,6 +90,20 @@ impl Training<'_> {
         bar: &TrialBar,
         stop: &AtomicBool,
     ) -> Result<Option<Outcome>> {
+        self.run_reading(device.is_cpu(), device, metrics, saving, bar, stop)
+    }
+
+    /// As [`run`](Self::run), with every loss read `at_once` or only where a line, an evaluation or a checkpoint needs it. That
+    /// changes no record: a GPU would have to be waited for, and on the CPU losses are there at once.
+    fn run_reading(
+        &self,
+        at_once: bool,
+        device: &Device,
+        metrics: &mut MetricsWriter,
+        saving: Option<&Saving>,
+        bar: &TrialBar,
+        stop: &AtomicBool,
+    ) -> Result<Option<Outcome>> {
         let config = self.config;
         let parameters = Parameters::new(config.seed);
         let model = self.model.build(&self.shape, parameters.builder(device))?;
@@ -114,7 +128,7 @@ impl Training<'_> {
         let mut clock = Clock::from_seconds(progress.outcome.seconds);
         let mut saved_at = progress.step;
         let mut saved = Instant::now();
-        // The losses of the latest updates that were not read yet; on the CPU they are there at once.
+        // The losses of the latest updates that were not read yet.
         let mut unread: Vec<Tensor> = Vec::new();
         let save =
             |progress: &mut Progress, metrics: &MetricsWriter, prober: &Option<Prober>, optimizer: &AnyOptimizer| {
@@ -183,7 +197,7 @@ impl Training<'_> {
             unread.push(loss);
             let is_timed = step == config.steps || step % config.evaluate_every == 0;
             let is_saved = saving.is_some_and(|saving| step % saving.every == 0);
-            let is_read = device.is_cpu() || is_recorded || is_timed || is_saved || probed.is_some();
+            let is_read = at_once || is_recorded || is_timed || is_saved || probed.is_some();
             let losses: Vec<f32> =
                 if is_read { Tensor::stack(&std::mem::take(&mut unread), 0)?.to_vec1()? } else { Vec::new() };
             if is_timed {
@@ -289,5 +303,157 @@ impl Clock {
     fn stop(&mut self) -> f64 {
         self.total += self.started.take().map_or(Duration::ZERO, |started| started.elapsed());
         self.total.as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        console::Console,
+        data::digits,
+        models,
+        record::{self, Phase},
+    };
+    use std::{collections::BTreeSet, path::Path, thread};
+
+    /// A run of a small model on digits, with clipping, so that a large learning rate lets the loss grow step by step.
+    fn config(optimizer: &str, max_loss: f64, steps: u64) -> TrialConfig {
+        TrialConfig {
+            phase: Phase::Final,
+            dataset: "digits".to_owned(),
+            text_sha256: None,
+            model: "mlp".to_owned(),
+            optimizer: optimizer.to_owned(),
+            schedule: "constant".to_owned(),
+            clip: Some(1.0),
+            decay_matrices_only: true,
+            batch_size: 16,
+            steps,
+            evaluate_every: 23,
+            augment: false,
+            max_loss,
+            probe: false,
+            device: "cpu".to_owned(),
+            seed: 3,
+        }
+    }
+
+    /// Trains, from the checkpoint in `folder` if there is one, saving itself `every` so many steps; the outcome and all
+    /// records, times left out, and those as text, in which NaN equals NaN and numbers are the same only if their bits are.
+    fn train(
+        config: &TrialConfig,
+        at_once: bool,
+        folder: &Path,
+        every: u64,
+        stop: &AtomicBool,
+    ) -> Result<(Option<Outcome>, Vec<Metric>, String)> {
+        let data = Data::Images(digits::load());
+        let model = models::parse(&config.model)?;
+        let rule = optimizer::parse(&config.optimizer)?;
+        let schedule = optimizer::parse_schedule(&config.schedule, &rule, config.steps)?;
+        let shape = model.shape(&data)?;
+        let training = Training { data: &data, model: &model, shape, rule, schedule, config };
+        let mut metrics = MetricsWriter::open(folder.join(METRICS))?;
+        let saving = Saving { path: folder.join(CHECKPOINT), every, apart: Duration::ZERO };
+        let bar = Console::start(0)?.trial("", config.steps);
+        let outcome = training.run_reading(at_once, &Device::Cpu, &mut metrics, Some(&saving), &bar, stop)?;
+        let mut lines = record::read_metrics(&folder.join(METRICS))?;
+        for line in &mut lines {
+            if let Metric::Train { seconds, .. } | Metric::Eval { seconds, .. } = line {
+                *seconds = 0.0;
+            }
+        }
+        let outcome = outcome.map(|outcome| Outcome { seconds: 0.0, ..outcome });
+        let text = format!("{outcome:?} {lines:?}");
+        Ok((outcome, lines, text))
+    }
+
+    const METRICS: &str = "metrics.jsonl";
+    const CHECKPOINT: &str = "checkpoint.safetensors";
+    const NEVER: u64 = u64::MAX;
+
+    fn step_of(line: &Metric) -> u64 {
+        match line {
+            Metric::Train { step, .. } | Metric::Eval { step, .. } | Metric::Probe { step, .. } => *step,
+        }
+    }
+
+    #[test]
+    fn losses_that_are_read_late_make_the_same_records() -> Result<()> {
+        let go = AtomicBool::new(false);
+        let (mut diverged_at, mut ended) = (BTreeSet::new(), 0);
+        let others = [("adamw", 1e9, true), ("sam:base=adamw", 1e9, true), ("sgd:lr=1e30", f64::INFINITY, false)];
+        let growing = [0.0, 60.0, 90.0, 110.0, 130.0].map(|bound| ("sgd:lr=10", bound, true));
+        let all = (1..=6).flat_map(|seed| growing.map(|run| (run, seed))).chain(others.map(|run| (run, 3)));
+        for ((optimizer, max_loss, clips), seed) in all {
+            let config = config(optimizer, max_loss, 47);
+            let config = TrialConfig { seed, clip: config.clip.filter(|_| clips), ..config };
+            let [at_once, late, saved] = [(); 3].map(|()| tempfile::tempdir());
+            let expected = train(&config, true, at_once?.path(), NEVER, &go)?;
+            assert_eq!(train(&config, false, late?.path(), NEVER, &go)?.2, expected.2, "{optimizer}, {max_loss}");
+            // A checkpoint is of a step whose losses were read: what goes on from the last one ends in the same way.
+            let saved = saved?;
+            for _ in 0..2 {
+                assert_eq!(
+                    train(&config, false, saved.path(), 7, &go)?.2,
+                    expected.2,
+                    "{optimizer}, {max_loss}, saved"
+                );
+            }
+            assert!(saved.path().join(CHECKPOINT).exists() || expected.1.iter().all(|line| step_of(line) <= 7));
+
+            let (Some(outcome), lines, _) = expected else { panic!("{optimizer}, {max_loss}: it was stopped") };
+            assert_eq!(lines.last().map(step_of), Some(outcome.steps));
+            if outcome.diverged {
+                let cause = outcome.cause.unwrap_or_default();
+                assert!(cause.contains(&format!("at step {}", outcome.steps)), "{cause}");
+                diverged_at.insert(outcome.steps);
+            } else {
+                assert_eq!(outcome.steps, config.steps);
+                ended += 1;
+            }
+        }
+        // At the first update, at one that is read anyway, and at several that are not.
+        println!("diverged at {diverged_at:?}, {ended} ended");
+        assert!(diverged_at.contains(&1) && diverged_at.iter().filter(|step| **step % 10 > 1).count() >= 3);
+        assert!(ended >= 3);
+        Ok(())
+    }
+
+    #[test]
+    fn a_stop_between_two_readings_loses_no_loss() -> Result<()> {
+        let config = config("adamw", 1e9, 400);
+        let (whole, stopped) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let expected = train(&config, true, whole.path(), NEVER, &AtomicBool::new(false))?;
+        let stop = AtomicBool::new(false);
+        let is_there = |file: &str| stopped.path().join(file).exists();
+        let mut stops = 0;
+        loop {
+            stop.store(false, Relaxed);
+            let written = || std::fs::metadata(stopped.path().join(METRICS)).map_or(0, |file| file.len());
+            let before = written();
+            let result = thread::scope(|scope| {
+                let run = scope.spawn(|| train(&config, false, stopped.path(), NEVER, &stop));
+                // As soon as there is another line, at whatever update that finds the run.
+                while written() <= before && !run.is_finished() {
+                    thread::yield_now();
+                }
+                stop.store(true, Relaxed);
+                run.join().expect("no panic")
+            })?;
+            match result.0 {
+                Some(_) => {
+                    assert_eq!(result.2, expected.2);
+                    break;
+                }
+                None => {
+                    assert!(is_there(CHECKPOINT));
+                    stops += 1;
+                }
+            }
+        }
+        assert!(stops > 3, "it was stopped {stops} times");
+        Ok(())
     }
 }

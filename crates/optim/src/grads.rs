@@ -61,7 +61,8 @@ impl Accumulator {
                 Some(to) => additions.push(Addition { to, addend: grad, scale: 1.0, by_norm: None, adaptive: false }),
                 None => {
                     let dtype = if grad.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-                    let first = if grad.dtype() == dtype { grad.force_contiguous()? } else { grad.to_dtype(dtype)? };
+                    let first =
+                        if grad.dtype() == dtype { grad.force_contiguous()? } else { backend::to_dtype(&grad, dtype)? };
                     *sum = Some(Var::from_tensor(&first)?);
                 }
             }

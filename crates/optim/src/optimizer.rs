@@ -97,7 +97,7 @@ impl Parameter {
         let grad = match grad.dtype() {
             same if same == dtype => grad,
             DType::F32 if half => grad,
-            other if other.is_float() => grad.to_dtype(if half { DType::F32 } else { dtype })?,
+            other if other.is_float() => backend::to_dtype(&grad, if half { DType::F32 } else { dtype })?,
             other => return Err(problem(format!("its gradient has the type {other:?}"))),
         };
         let grad = grad.contiguous()?;

@@ -104,7 +104,7 @@ impl State {
                 buffers.master = Some(var.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?);
             }
             State::Device(rows) if !rows.has_master => {
-                let master = var.flatten_all()?.to_dtype(DType::F32)?;
+                let master = to_dtype(&var.flatten_all()?, DType::F32)?;
                 rows.add_master(var, master)?;
             }
             _ => {}
@@ -340,6 +340,15 @@ fn launch(device: &Device, launch: &Launch<'_>) -> Result<()> {
         #[cfg(test)]
         Device::Cpu => emulated::launch(launch),
         _ => bail!("`{}` has no kernel for {:?}", launch.function, device.location()),
+    }
+}
+
+/// A copy in another type; also of an empty tensor, for which CUDA starts no kernel.
+pub(crate) fn to_dtype(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
+    if tensor.elem_count() == 0 {
+        Tensor::zeros(tensor.shape(), dtype, tensor.device())
+    } else {
+        tensor.to_dtype(dtype)
     }
 }
 

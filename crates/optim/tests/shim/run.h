@@ -46,6 +46,17 @@ static void run_fiber() {
   is_done[current] = true;
 }
 
+// Whether memory is out of bounds, where AddressSanitizer looks after it.
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+extern "C" void guard(const void *memory, size_t len, int is_on) {
+  if (is_on) __asan_poison_memory_region(memory, len);
+  else __asan_unpoison_memory_region(memory, len);
+}
+#else
+extern "C" void guard(const void *, size_t, int) {}
+#endif
+
 // Without barriers the threads run one after another, which is faster.
 extern "C" void run_kernel(Kernel function, unsigned blocks, int has_barriers, void **buffers, const Args *args) {
   for (unsigned block = 0; block < blocks; block++) {
