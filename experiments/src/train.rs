@@ -334,6 +334,7 @@ mod tests {
             augment: false,
             max_loss,
             probe: false,
+            ops: Default::default(),
             device: "cpu".to_owned(),
             seed: 3,
         }
