@@ -14,8 +14,9 @@ use std::mem::MaybeUninit;
 
 /// `x weight^T`: x (n, inputs) by weight (outputs, inputs) to (n, outputs), on any device.
 ///
-/// The difference from `x.matmul(&weight.t()?)` is the weight's gradient: `grad^T x` lies in memory as the weight does, while
-/// candle makes its transpose and walks across it to add it up.
+/// The differences from `x.matmul(&weight.t()?)`: the weight's gradient `grad^T x` lies in memory as the weight does, while
+/// candle makes its transpose and walks across it to add it up; and candle 0.11 on Linux reads /proc/cpuinfo for every matrix product
+/// on the CPU, unless `RAYON_NUM_THREADS` is set, which takes as long as a small one.
 ///
 /// # Errors
 /// When the shapes or dtypes do not fit each other.

@@ -1,8 +1,11 @@
 //! A small convolutional network.
 
-use super::{ImageShape, Model, ModelConfig, Pass, layers::convolve_bias_relu};
+use super::{
+    ImageShape, Model, ModelConfig, Pass,
+    layers::{affine, convolve_bias_relu},
+};
 use candle_core::{Result, Tensor};
-use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, conv2d, linear};
+use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear};
 
 /// Three 3x3 convolutions of 16, 32 and 64 channels with ReLU, each followed by 2x2 max pooling, then a linear classifier.
 pub(super) struct Cnn {
@@ -31,7 +34,7 @@ impl Model for Cnn {
             x = pass.ops.max_pool2(&convolve_bias_relu(conv, &x, pass)?)?;
             pass.activation(&format!("conv{}", i + 1), &x)?;
         }
-        let logits = self.classifier.forward(&x.flatten_from(1)?)?;
+        let logits = affine(&self.classifier, &x.flatten_from(1)?, pass)?;
         pass.activation("classifier", &logits)?;
         Ok(logits)
     }

@@ -2,10 +2,10 @@
 
 use super::{
     Allowed, ImageShape, Key, Model, ModelConfig, Pass, Value,
-    layers::{BatchNorm, conv3x3, convolve_bias_relu, global_average_pool},
+    layers::{BatchNorm, affine, conv3x3, convolve_bias_relu, global_average_pool},
 };
 use candle_core::{Result, Tensor};
-use candle_nn::{Conv2d, Conv2dConfig, Linear, Module, VarBuilder, conv2d, linear};
+use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear};
 
 pub(super) const KEYS: &[Key] = &[Key {
     name: "norm",
@@ -58,7 +58,7 @@ impl Model for Cnn4 {
             };
             pass.activation(name, &x)?;
         }
-        let logits = self.classifier.forward(&global_average_pool(&x)?)?;
+        let logits = affine(&self.classifier, &global_average_pool(&x)?, pass)?;
         pass.activation("classifier", &logits)?;
         Ok(logits)
     }

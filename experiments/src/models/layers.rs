@@ -2,12 +2,18 @@
 
 use super::{Mode, Pass};
 use candle_core::{Result, Tensor, Var};
-use candle_nn::{Conv2d, Conv2dConfig, Init, VarBuilder};
+use candle_nn::{Conv2d, Conv2dConfig, Init, Linear, VarBuilder};
 
 /// A convolution of 3x3 with padding 1 and no bias.
 pub(super) fn conv3x3(in_channels: usize, out_channels: usize, stride: usize, vb: VarBuilder) -> Result<Conv2d> {
     let config = Conv2dConfig { padding: 1, stride, ..Default::default() };
     candle_nn::conv2d_no_bias(in_channels, out_channels, 3, config, vb)
+}
+
+/// `x weight^T + bias`: x (n, inputs) to (n, outputs).
+pub(super) fn affine(layer: &Linear, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    let y = pass.ops.linear(x, layer.weight())?;
+    layer.bias().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
 }
 
 /// `conv` of `x` without its bias.

@@ -1,8 +1,8 @@
 //! A multi-layer perceptron.
 
-use super::{ImageShape, Model, ModelConfig, Pass};
+use super::{ImageShape, Model, ModelConfig, Pass, layers::affine};
 use candle_core::{Result, Tensor};
-use candle_nn::{Linear, Module, VarBuilder, linear};
+use candle_nn::{Linear, VarBuilder, linear};
 
 /// Hidden layers of 128 and 64 with ReLU over the flattened image.
 pub(super) struct Mlp {
@@ -25,11 +25,11 @@ impl Mlp {
 impl Model for Mlp {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let [hidden1, hidden2, classifier] = &self.layers;
-        let x = pass.ops.relu(&hidden1.forward(&x.flatten_from(1)?)?)?;
+        let x = pass.ops.relu(&affine(hidden1, &x.flatten_from(1)?, pass)?)?;
         pass.activation("hidden1", &x)?;
-        let x = pass.ops.relu(&hidden2.forward(&x)?)?;
+        let x = pass.ops.relu(&affine(hidden2, &x, pass)?)?;
         pass.activation("hidden2", &x)?;
-        let logits = classifier.forward(&x)?;
+        let logits = affine(classifier, &x, pass)?;
         pass.activation("classifier", &logits)?;
         Ok(logits)
     }

@@ -2,10 +2,10 @@
 
 use super::{
     ImageShape, Model, ModelConfig, Pass,
-    layers::{BatchNorm, conv3x3, convolve, global_average_pool},
+    layers::{BatchNorm, affine, conv3x3, convolve, global_average_pool},
 };
 use candle_core::{Result, Tensor};
-use candle_nn::{Conv2d, Linear, Module, VarBuilder, linear};
+use candle_nn::{Conv2d, Linear, VarBuilder, linear};
 
 /// 20 layers: a 3x3 convolution of 16 channels, three stages of three basic blocks with 16, 32 and 64 channels, the global
 /// average, and a linear classifier. Shortcuts have no parameters (option A): 0.27 million for CIFAR-10.
@@ -45,7 +45,7 @@ impl Model for ResNet20 {
             x = block.forward(&x, pass)?;
             pass.activation(&block.name, &x)?;
         }
-        let logits = self.classifier.forward(&global_average_pool(&x)?)?;
+        let logits = affine(&self.classifier, &global_average_pool(&x)?, pass)?;
         pass.activation("classifier", &logits)?;
         Ok(logits)
     }
