@@ -1,8 +1,9 @@
 //! Differentiable operations for candle with a fast backward on the CPU.
 //!
 //! ```text
-//! images: conv2d_batch_norm (+ residual + relu) -> .. -> max_pool2d | avg_pool2d -> linear -> cross_entropy -> backward
-//! text:   embedding -> layer_norm | rms_norm -> linear -> causal_attention -> linear -> + -> norm -> linear -> gelu -> linear -> + -> ..
+//! images: conv2d_batch_norm (+ residual + relu) | conv2d_bias (+ relu) -> .. -> max_pool2d | avg_pool2d -> linear -> cross_entropy
+//! text:   embedding -> fused_linear (layer_norm first) -> causal_attention -> fused_linear (+ residual)
+//!                   -> fused_linear (layer_norm first) -> fused_linear (gelu first, + residual) -> ..
 //! ```
 //!
 //! candle differentiates a convolution by convolutions that it is slow at, and a normalisation by a dozen passes over the
