@@ -24,7 +24,8 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// From as many channels on, on both sides, the products save more than the transforms cost (on two x86-64 processors).
+/// From as many channels on, on both sides, this method is taken. Networks with layers of 64 and of 128 channels gain by it
+/// (benches/RESULTS.md); for 32 and fewer a count of the operations says that transforms cost what the products save.
 const MANY_CHANNELS: usize = 48;
 /// Elements of a transformed tile.
 const ELEMENTS: usize = 16;
