@@ -5,6 +5,7 @@ mod geometry;
 mod gradient;
 mod im2col;
 mod tile;
+mod weight_gradient;
 mod winograd;
 
 use crate::{

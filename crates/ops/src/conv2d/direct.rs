@@ -35,16 +35,14 @@
 use super::{
     geometry::Geometry,
     gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
-    tile::{Correlations, Products, blocks, correlated, instructions, lanes},
+    tile::{Products, blocks, instructions, lanes},
+    weight_gradient::WeightGradient,
     winograd::Winograd,
 };
 use crate::host::written;
 use pulp::Arch;
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
-
-/// Pixels of a pass over several small images.
-const ENOUGH_PIXELS: usize = 1024;
 
 pub(super) fn forward<R: Send>(
     g: &Geometry,
@@ -54,7 +52,8 @@ pub(super) fn forward<R: Send>(
 ) -> (Vec<f32>, Vec<R>) {
     let mut y = Box::new_uninit_slice(g.sections() * g.out_size());
     let arch = instructions(g.out_width);
-    let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
+    let frame = Frame::of_input(g, g.stride, lanes(arch));
+    let offsets = windows(g, &frame);
     let grid = Grid::of_output(g, &frame, lanes(arch));
     let blocks = blocks(g.out_channels);
     let pack =
@@ -96,7 +95,7 @@ pub(super) fn backward(
     let filtering = (wanted.input && Winograd::suits(g)).then(|| Winograd::input_gradient(g, weight));
     let by_input = (wanted.input && filtering.is_none()).then(|| InputGradient::new(g, weight));
     let by_weight = wanted.weight.then(|| WeightGradient::new(g));
-    gradients_by_parts(g, wanted, |images, dx| {
+    let gradients = gradients_by_parts(g, wanted, |images, dx| {
         let mut dy_buffer = dy.buffer(g);
         let mut input_scratch = by_input.as_ref().map(InputGradient::scratch);
         let mut sums = by_weight.as_ref().map(|by_weight| (by_weight.scratch(), by_weight.zeros()));
@@ -133,16 +132,10 @@ pub(super) fn backward(
                 }
             }
         }
-        sums.map(|(_, mut sums)| {
-            // The channels of a group are rounded up: what is too many goes.
-            let (rounded, size) = (sums.len() / g.groups, g.group_weight_size());
-            for group in 1..g.groups {
-                sums.copy_within(group * rounded..group * rounded + size, group * size);
-            }
-            sums.truncate(g.weight_size());
-            sums
-        })
-    })
+        sums.map(|(_, sums)| sums)
+    });
+    let weight = gradients.weight.zip(by_weight).map(|(sums, by_weight)| by_weight.ordered(sums));
+    Gradients { weight, ..gradients }
 }
 
 /// The gradient by the input of one section after the other.
@@ -201,66 +194,8 @@ impl<'a> InputGradient<'a> {
     }
 }
 
-/// The gradient by the weight, some sections of a group at a time.
-struct WeightGradient<'a> {
-    g: &'a Geometry,
-    arch: Arch,
-    frame: Frame,
-    offsets: Vec<usize>,
-    grid: Grid,
-    at_a_time: usize,
-    /// The grid's pixels in the frames of all sections that are taken at a time.
-    pixels: Vec<usize>,
-    channels: usize,
-}
-
-/// The frames of x, and the rows of dy.
-type WeightScratch = (Vec<f32>, Vec<f32>);
-
-impl<'a> WeightGradient<'a> {
-    fn new(g: &'a Geometry) -> Self {
-        let arch = instructions(g.out_width);
-        let (frame, offsets) = (Frame::of_input(g, lanes(arch)), windows(g));
-        let grid = Grid::of_output(g, &frame, lanes(arch));
-        let at_a_time = (ENOUGH_PIXELS / grid.padded_pixels().max(1)).clamp(1, g.images_per_part());
-        let starts = (0..at_a_time).map(|image| image * frame.len());
-        let pixels = starts.flat_map(|start| grid.pixels.iter().map(move |pixel| start + pixel)).collect();
-        Self { g, arch, frame, offsets, grid, at_a_time, pixels, channels: correlated(g.out_channels) }
-    }
-
-    fn scratch(&self) -> WeightScratch {
-        let frames = vec![0.0; self.at_a_time * self.frame.len()];
-        (frames, vec![0.0; self.channels * self.at_a_time * self.grid.padded_pixels()])
-    }
-
-    fn zeros(&self) -> Vec<f32> {
-        vec![0.0; self.g.groups * self.channels * self.g.window()]
-    }
-
-    /// Takes the `at`-th section of `count`.
-    fn take(&self, x: &[f32], dy: &[f32], at: usize, count: usize, (frames, gradient): &mut WeightScratch) {
-        self.frame.fill(x, &mut frames[at * self.frame.len()..][..self.frame.len()]);
-        let pixels = self.grid.padded_pixels();
-        for (dy, row) in dy.chunks_exact(self.g.out_pixels()).zip(gradient.chunks_exact_mut(count * pixels)) {
-            self.grid.read(dy, self.g.out_width, &mut row[at * pixels..][..pixels]);
-        }
-    }
-
-    /// Adds the gradient of the `count` sections of this group that were taken.
-    fn add(&self, group: usize, count: usize, (frames, gradient): &WeightScratch, sums: &mut [f32]) {
-        let size = self.channels * self.g.window();
-        self.arch.dispatch(Correlations {
-            x: frames,
-            offsets: &self.offsets,
-            pixels: &self.pixels[..count * self.grid.pixels.len()],
-            y: &gradient[..self.channels * count * self.grid.padded_pixels()],
-            sums: &mut sums[group * size..][..size],
-        });
-    }
-}
-
 /// A section in a frame of zeros; the columns of each row are sorted by their remainder by the stride.
-struct Frame {
+pub(super) struct Frame {
     channels: usize,
     height: usize,
     width: usize,
@@ -277,8 +212,8 @@ struct Frame {
 }
 
 impl Frame {
-    /// x with its padding.
-    fn of_input(g: &Geometry, slack: usize) -> Self {
+    /// x with its padding; the columns of a row are sorted by their remainder by `stride`.
+    pub(super) fn of_input(g: &Geometry, stride: usize, slack: usize) -> Self {
         Self {
             channels: g.in_channels,
             height: g.height,
@@ -286,8 +221,8 @@ impl Frame {
             top: g.padding,
             left: g.padding,
             rows: g.height + 2 * g.padding,
-            stride: g.stride,
-            columns: (g.width + 2 * g.padding).div_ceil(g.stride),
+            stride,
+            columns: (g.width + 2 * g.padding).div_ceil(stride),
             slack,
         }
     }
@@ -313,18 +248,18 @@ impl Frame {
         }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.at(self.channels, 0, 0) + self.slack
     }
 
     /// Where the element at this row and column of the frame lies.
-    fn at(&self, channel: usize, row: usize, column: usize) -> usize {
+    pub(super) fn at(&self, channel: usize, row: usize, column: usize) -> usize {
         let row = (channel * self.rows + row) * self.stride;
         (row + column % self.stride) * self.columns + column / self.stride
     }
 
     /// Copies `image` into `frame`, which is zero around it.
-    fn fill(&self, image: &[f32], frame: &mut [f32]) {
+    pub(super) fn fill(&self, image: &[f32], frame: &mut [f32]) {
         for (index, row) in image.chunks_exact(self.width).enumerate() {
             let (channel, y) = (index / self.height, index % self.height);
             if self.stride == 1 {
@@ -377,9 +312,8 @@ pub(super) fn copy_row<T: Copy>(from: &[T], to: &mut [T]) {
     }
 }
 
-/// The offsets of the elements of a window in the frame of x, in the order of the weight.
-fn windows(g: &Geometry) -> Vec<usize> {
-    let frame = Frame::of_input(g, 0);
+/// The offsets of the elements of a window in a frame of x, in the order of the weight.
+pub(super) fn windows(g: &Geometry, frame: &Frame) -> Vec<usize> {
     let channels = 0..g.in_channels;
     channels
         .flat_map(|channel| g.taps().map(move |(a, b)| (channel, a, b)))
@@ -388,19 +322,19 @@ fn windows(g: &Geometry) -> Vec<usize> {
 }
 
 /// Pixels of an image, every `step`-th of every `step`-th row, that are computed in vectors along the rows.
-struct Grid {
+pub(super) struct Grid {
     /// Where each vector's windows start in a frame, row after row.
-    pixels: Vec<usize>,
+    pub(super) pixels: Vec<usize>,
     /// The image's rows and columns that the grid covers.
     rows: Range<usize>,
     columns: Range<usize>,
     step: usize,
     /// Vectors of a row, times the pixels of a vector.
-    padded_columns: usize,
+    pub(super) padded_columns: usize,
 }
 
 impl Grid {
-    fn of_output(g: &Geometry, frame: &Frame, lanes: usize) -> Self {
+    pub(super) fn of_output(g: &Geometry, frame: &Frame, lanes: usize) -> Self {
         let (rows, columns) = (0..g.out_height, 0..g.out_width);
         Self::new(rows, columns, 1, lanes, |row, vector| frame.at(0, row * g.stride, 0) + vector)
     }
@@ -420,7 +354,7 @@ impl Grid {
         Self { pixels, rows, columns, step, padded_columns }
     }
 
-    fn padded_pixels(&self) -> usize {
+    pub(super) fn padded_pixels(&self) -> usize {
         self.rows.len().div_ceil(self.step) * self.padded_columns
     }
 
@@ -444,13 +378,6 @@ impl Grid {
                     to.iter_mut().step_by(self.step).zip(vectors).for_each(|(to, from)| *to = *from);
                 }
             }
-        }
-    }
-
-    /// Reads the pixels of a channel of an output image into `vectors`, whose rows have zeros at the end.
-    fn read(&self, channel: &[f32], width: usize, vectors: &mut [f32]) {
-        for (from, to) in channel.chunks_exact(width).zip(vectors.chunks_exact_mut(self.padded_columns)) {
-            copy_row(from, &mut to[..width]);
         }
     }
 }

@@ -47,6 +47,9 @@ pub(crate) struct Gradients<T> {
     pub weight: Option<Vec<T>>,
 }
 
+/// Elements of the weight's gradient that a task adds up.
+const SOME: usize = 4096;
+
 /// Calls `f` in parallel with the images of each part and their gradient by the input (empty if that is not wanted). What it
 /// returns, the part's gradient by the weight, is added up in the order of the parts.
 ///
@@ -70,9 +73,12 @@ pub(super) fn gradients_by_parts<T: Float>(
     let mut sums = sums.into_iter().flatten();
     let weight = wanted.weight.then(|| {
         let mut weight = sums.next().unwrap_or_else(|| vec![T::zero(); g.weight_size()]);
-        for part in sums {
-            weight.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-        }
+        let others: Vec<Vec<T>> = sums.collect();
+        weight.par_chunks_mut(SOME).enumerate().for_each(|(chunk, weight)| {
+            for part in &others {
+                weight.iter_mut().zip(&part[chunk * SOME..]).for_each(|(sum, &part)| *sum += part);
+            }
+        });
         weight
     });
     // SAFETY: the parts are all images, and the methods write all of each.

@@ -12,22 +12,21 @@ const WIDE: usize = 6;
 const NARROW: usize = 4;
 /// The vectors of pixels of a tile of [`Products`].
 const PIXELS: usize = 2;
+/// The elements of a window that all channels of a tile take before the next ones, so that what they read of x stays in the
+/// first-level cache: [`PIXELS`] vectors for each, and as much again for the parts of lines that are not read.
+const SLICE: usize = 192;
 
 /// Up to as many channels, as in a depthwise convolution, are blocks of one channel: a tile of [`NARROW`] would be half empty.
-const SINGLES: usize = 2;
+pub(super) const SINGLES: usize = 2;
 /// The vectors of pixels of a tile of one channel: as many sums as additions are under way.
 const SINGLE_PIXELS: usize = 8;
 
-/// The channels and the elements of windows of a tile of [`Correlations`]: 12 sums, 3 vectors and 1 of the other factor.
-const CHANNELS: usize = 4;
-const ELEMENTS: usize = 3;
-/// The elements of a tile of one channel: a kernel of 3x3.
+/// The elements of a tile of [`Correlations`]: a kernel of 3x3.
 const SINGLE_ELEMENTS: usize = 9;
 
-/// How many channels [`Correlations`] takes for so many.
-pub(super) fn correlated(channels: usize) -> usize {
-    if channels <= SINGLES { channels } else { channels.next_multiple_of(CHANNELS) }
-}
+/// The elements of a tile of [`Outer`], and its vectors of channels: 12 sums, 2 vectors and a number of x.
+const ELEMENTS: usize = 6;
+pub(super) const TILE: usize = 2;
 
 /// How many channels each block of [`Products`] has; at least `channels` in all.
 pub(super) fn blocks(channels: usize) -> Vec<usize> {
@@ -100,21 +99,34 @@ impl WithSimd for Products<'_> {
             return;
         }
         for (tile, pixels) in pixels.chunks(PIXELS).enumerate() {
-            let (mut weight, mut out) = (weight, &mut out[tile * PIXELS * S::F32_LANES..]);
-            for &block in blocks {
-                // SAFETY: every offset + pixel + vector lies in x; of weight and out, cut below by what earlier blocks took,
-                // there is enough for this block; all asserted above.
-                unsafe {
-                    match (block, pixels) {
-                        (WIDE, &[a, b]) => products::<S, WIDE, 2>(simd, x, offsets, [a, b], weight, out, row),
-                        (WIDE, &[a]) => products::<S, WIDE, 1>(simd, x, offsets, [a], weight, out, row),
-                        (NARROW, &[a, b]) => products::<S, NARROW, 2>(simd, x, offsets, [a, b], weight, out, row),
-                        (NARROW, &[a]) => products::<S, NARROW, 1>(simd, x, offsets, [a], weight, out, row),
-                        _ => unreachable!("a block has {WIDE} or {NARROW} channels, and a tile 1 or {PIXELS} vectors"),
+            for (slice, offsets_of_slice) in offsets.chunks(SLICE).enumerate() {
+                let (mut weight, mut out) = (weight, &mut out[tile * PIXELS * S::F32_LANES..]);
+                let begins = slice == 0;
+                for &block in blocks {
+                    let weights = &weight[slice * SLICE * block..];
+                    // SAFETY: every offset + pixel + vector lies in x; of weight and out, cut below by what earlier blocks took,
+                    // there is enough for this block; all asserted above. The first slice has written out for the others.
+                    unsafe {
+                        let offsets = offsets_of_slice;
+                        match (block, pixels) {
+                            (WIDE, &[a, b]) => {
+                                products::<S, WIDE, 2>(simd, x, offsets, [a, b], weights, out, row, begins);
+                            }
+                            (WIDE, &[a]) => products::<S, WIDE, 1>(simd, x, offsets, [a], weights, out, row, begins),
+                            (NARROW, &[a, b]) => {
+                                products::<S, NARROW, 2>(simd, x, offsets, [a, b], weights, out, row, begins);
+                            }
+                            (NARROW, &[a]) => {
+                                products::<S, NARROW, 1>(simd, x, offsets, [a], weights, out, row, begins)
+                            }
+                            _ => unreachable!(
+                                "a block has {WIDE} or {NARROW} channels, and a tile 1 or {PIXELS} vectors"
+                            ),
+                        }
                     }
+                    weight = &weight[block * offsets.len()..];
+                    out = std::mem::take(&mut out).get_mut(block * row..).unwrap_or_default();
                 }
-                weight = &weight[block * offsets.len()..];
-                out = std::mem::take(&mut out).get_mut(block * row..).unwrap_or_default();
             }
         }
     }
@@ -140,13 +152,13 @@ unsafe fn single_products<S: Simd>(
     // SAFETY: as the caller promises; the parts of out are as long as those of pixels.
     unsafe {
         for (&tile, out) in tiles.iter().zip(tiles_out.chunks_exact_mut(SINGLE_PIXELS * S::F32_LANES)) {
-            products::<S, 1, SINGLE_PIXELS>(simd, x, offsets, tile, weight, out, 0);
+            products::<S, 1, SINGLE_PIXELS>(simd, x, offsets, tile, weight, out, 0, true);
         }
         for (&pair, out) in pairs.iter().zip(pairs_out.chunks_exact_mut(2 * S::F32_LANES)) {
-            products::<S, 1, 2>(simd, x, offsets, pair, weight, out, 0);
+            products::<S, 1, 2>(simd, x, offsets, pair, weight, out, 0, true);
         }
         if let &[pixel] = last {
-            products::<S, 1, 1>(simd, x, offsets, [pixel], weight, last_out, 0);
+            products::<S, 1, 1>(simd, x, offsets, [pixel], weight, last_out, 0, true);
         }
     }
 }
@@ -157,6 +169,7 @@ unsafe fn single_products<S: Simd>(
 /// `x` holds a vector at each sum of an offset and a pixel; `weight` is at least `C` times as long as `offsets`; `out`
 /// holds `V` vectors at each of `C` multiples of `row`.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "registers, in fact")]
 unsafe fn products<S: Simd, const C: usize, const V: usize>(
     simd: S,
     x: &[f32],
@@ -165,11 +178,19 @@ unsafe fn products<S: Simd, const C: usize, const V: usize>(
     weight: &[f32],
     out: &mut [MaybeUninit<f32>],
     row: usize,
+    begins: bool,
 ) {
     let mut sums = [[simd.splat_f32s(0.0); V]; C];
     let (x, mut weight, out) = (x.as_ptr(), weight.as_ptr(), out.as_mut_ptr());
     // SAFETY: as the caller promises.
     unsafe {
+        if !begins {
+            for (c, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = load::<S>(out.add(c * row + v * S::F32_LANES).cast());
+                }
+            }
+        }
         for &offset in offsets {
             let x = x.add(offset);
             let vectors = pixels.map(|pixel| load::<S>(x.add(pixel)));
@@ -181,9 +202,10 @@ unsafe fn products<S: Simd, const C: usize, const V: usize>(
             }
             weight = weight.add(C);
         }
-        for (c, sums) in sums.into_iter().enumerate() {
-            for (v, sum) in sums.into_iter().enumerate() {
-                out.add(c * row + v * S::F32_LANES).cast::<S::f32s>().write_unaligned(sum);
+        // Not by the arrays' iterators, which would take them through memory.
+        for (c, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                out.add(c * row + v * S::F32_LANES).cast::<S::f32s>().write_unaligned(*sum);
             }
         }
     }
@@ -196,14 +218,11 @@ pub(super) struct Correlations<'a> {
     pub offsets: &'a [usize],
     /// Per v.
     pub pixels: &'a [usize],
-    /// `[channels][v]`, each a vector; as many channels as [`correlated`] says.
+    /// `[channels][v]`, each a vector.
     pub y: &'a [f32],
     /// `[channels][k]`
     pub sums: &'a mut [f32],
 }
-
-/// Pixels that are summed at a time: those of [`CHANNELS`] channels fit half the first-level cache.
-const PIECE: usize = 1024;
 
 impl WithSimd for Correlations<'_> {
     type Output = ();
@@ -216,56 +235,18 @@ impl WithSimd for Correlations<'_> {
             return;
         }
         let row = pixels.len() * S::F32_LANES;
-        let channels = y.len() / row;
-        assert_eq!((y.len(), sums.len()), (channels * row, channels * offsets.len()));
-        let block = if channels.is_multiple_of(CHANNELS) { CHANNELS } else { 1 };
-        let blocks = y.chunks_exact(block * row).zip(sums.chunks_exact_mut(block * offsets.len()));
-        for (y, sums) in blocks {
-            for (piece, pixels) in pixels.chunks(PIECE / S::F32_LANES).enumerate() {
-                let y = &y[piece * PIECE..];
-                // SAFETY: every offset + pixel + vector lies in x, and each of the rows of y has a vector for each pixel of
-                // the piece; both asserted above.
-                unsafe {
-                    match block {
-                        CHANNELS => block_correlations::<S, CHANNELS>(simd, x, offsets, pixels, y, row, sums),
-                        _ => {
-                            let (tiles, rest) = offsets.as_chunks::<SINGLE_ELEMENTS>();
-                            let (first, last) = sums.split_at_mut(offsets.len() - rest.len());
-                            for (&tile, sums) in tiles.iter().zip(first.chunks_exact_mut(SINGLE_ELEMENTS)) {
-                                correlations::<S, 1, SINGLE_ELEMENTS>(simd, x, tile, pixels, y, row, sums, 0);
-                            }
-                            block_correlations::<S, 1>(simd, x, rest, pixels, y, row, last);
-                        }
-                    }
+        assert_eq!(y.len() / row, sums.len() / offsets.len());
+        for (y, sums) in y.chunks_exact(row).zip(sums.chunks_exact_mut(offsets.len())) {
+            let (tiles, rest) = offsets.as_chunks::<SINGLE_ELEMENTS>();
+            let (first, last) = sums.split_at_mut(offsets.len() - rest.len());
+            // SAFETY: every offset + pixel + vector lies in x, as asserted above, and y has a vector for each pixel.
+            unsafe {
+                for (&tile, sums) in tiles.iter().zip(first.chunks_exact_mut(SINGLE_ELEMENTS)) {
+                    correlations::<S, SINGLE_ELEMENTS>(simd, x, tile, pixels, y, sums);
                 }
-            }
-        }
-    }
-}
-
-/// A block of `C` channels of [`Correlations`].
-///
-/// # Safety
-/// `x` holds a vector at each sum of an offset and a pixel; `y` holds as many vectors as pixels at each of `C` multiples of `row`.
-#[inline(always)]
-unsafe fn block_correlations<S: Simd, const C: usize>(
-    simd: S,
-    x: &[f32],
-    offsets: &[usize],
-    pixels: &[usize],
-    y: &[f32],
-    row: usize,
-    sums: &mut [f32],
-) {
-    for (tile, tile_offsets) in offsets.chunks(ELEMENTS).enumerate() {
-        let sums = &mut sums[tile * ELEMENTS..];
-        // SAFETY: as the caller promises.
-        unsafe {
-            match *tile_offsets {
-                [a, b, c] => correlations::<S, C, 3>(simd, x, [a, b, c], pixels, y, row, sums, offsets.len()),
-                [a, b] => correlations::<S, C, 2>(simd, x, [a, b], pixels, y, row, sums, offsets.len()),
-                [a] => correlations::<S, C, 1>(simd, x, [a], pixels, y, row, sums, offsets.len()),
-                _ => unreachable!("a chunk has 1 to {ELEMENTS} offsets"),
+                for (&offset, sum) in rest.iter().zip(last) {
+                    correlations::<S, 1>(simd, x, [offset], pixels, y, std::slice::from_mut(sum));
+                }
             }
         }
     }
@@ -274,39 +255,123 @@ unsafe fn block_correlations<S: Simd, const C: usize>(
 /// A tile of [`Correlations`].
 ///
 /// # Safety
-/// `x` holds a vector at each sum of an offset and a pixel; `y` holds as many vectors as pixels at each of `C` multiples
-/// of `row`.
+/// `x` holds a vector at each sum of an offset and a pixel; `y` holds as many vectors as pixels.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "registers, in fact")]
-unsafe fn correlations<S: Simd, const C: usize, const K: usize>(
+unsafe fn correlations<S: Simd, const K: usize>(
     simd: S,
     x: &[f32],
     offsets: [usize; K],
     pixels: &[usize],
     y: &[f32],
-    row: usize,
     out: &mut [f32],
-    out_row: usize,
 ) {
-    let mut sums = [[simd.splat_f32s(0.0); K]; C];
+    let mut sums = [simd.splat_f32s(0.0); K];
     let (x, mut y) = (x.as_ptr(), y.as_ptr());
     // SAFETY: as the caller promises.
     unsafe {
         let x = offsets.map(|offset| x.add(offset));
         for &pixel in pixels {
-            let vectors = x.map(|x| load::<S>(x.add(pixel)));
-            for (c, sums) in sums.iter_mut().enumerate() {
-                let y = load::<S>(y.add(c * row));
-                for (sum, vector) in sums.iter_mut().zip(vectors) {
-                    *sum = simd.mul_add_e_f32s(y, vector, *sum);
-                }
+            let gradient = load::<S>(y);
+            for (sum, x) in sums.iter_mut().zip(x) {
+                *sum = simd.mul_add_e_f32s(gradient, load::<S>(x.add(pixel)), *sum);
             }
             y = y.add(S::F32_LANES);
         }
     }
-    for (c, sums) in sums.into_iter().enumerate() {
-        for (k, sum) in sums.into_iter().enumerate() {
-            out[c * out_row + k] += simd.reduce_sum_f32s(sum);
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out += simd.reduce_sum_f32s(sum);
+    }
+}
+
+/// `sums[tile][k] += sum over p of x[offset[k] + pixel[p]] y[tile][p]`, for tiles of [`TILE`] vectors of channels.
+pub(super) struct Outer<'a> {
+    pub x: &'a [f32],
+    /// Per k.
+    pub offsets: &'a [usize],
+    /// Per p.
+    pub pixels: &'a [usize],
+    /// `[tile][p]`
+    pub y: &'a [f32],
+    /// `[tile][k]`
+    pub sums: &'a mut [f32],
+}
+
+/// Pixels that are summed at a time: those of a tile of y fit half the first-level cache.
+const PIECE: usize = 256;
+
+impl WithSimd for Outer<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, offsets, pixels, y, sums } = self;
+        if pixels.is_empty() || offsets.is_empty() {
+            return;
+        }
+        assert!(reach(offsets, pixels) < x.len());
+        let width = TILE * S::F32_LANES;
+        let tiles = y.len() / (width * pixels.len());
+        assert_eq!((y.len(), sums.len()), (tiles * width * pixels.len(), tiles * width * offsets.len()));
+        // Parts of nearly one size, none larger than a tile: few sums would leave the processor waiting for each.
+        let parts = offsets.len().div_ceil(ELEMENTS);
+        for (y, sums) in y.chunks_exact(width * pixels.len()).zip(sums.chunks_exact_mut(width * offsets.len())) {
+            for (y, pixels) in y.chunks(width * PIECE).zip(pixels.chunks(PIECE)) {
+                for part in 0..parts {
+                    let (first, last) = (part * offsets.len() / parts, (part + 1) * offsets.len() / parts);
+                    let sums = &mut sums[width * first..width * last];
+                    // SAFETY: every offset + pixel lies in x; y has a tile for each pixel of the piece, and the sums one for each
+                    // offset; all asserted above or cut to it.
+                    unsafe {
+                        match offsets[first..last] {
+                            [a, b, c, d, e, f] => outer::<S, 6>(simd, x, [a, b, c, d, e, f], pixels, y, sums),
+                            [a, b, c, d, e] => outer::<S, 5>(simd, x, [a, b, c, d, e], pixels, y, sums),
+                            [a, b, c, d] => outer::<S, 4>(simd, x, [a, b, c, d], pixels, y, sums),
+                            [a, b, c] => outer::<S, 3>(simd, x, [a, b, c], pixels, y, sums),
+                            [a, b] => outer::<S, 2>(simd, x, [a, b], pixels, y, sums),
+                            [a] => outer::<S, 1>(simd, x, [a], pixels, y, sums),
+                            _ => unreachable!("a part has 1 to {ELEMENTS} offsets"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A tile of [`Outer`].
+///
+/// # Safety
+/// `x` holds a number at each sum of an offset and a pixel; `y` holds [`TILE`] vectors for each pixel and `out` for each offset.
+#[inline(always)]
+unsafe fn outer<S: Simd, const K: usize>(
+    simd: S,
+    x: &[f32],
+    offsets: [usize; K],
+    pixels: &[usize],
+    y: &[f32],
+    out: &mut [f32],
+) {
+    let (x, mut y, out) = (x.as_ptr(), y.as_ptr(), out.as_mut_ptr());
+    let place = |k: usize, v: usize| (k * TILE + v) * S::F32_LANES;
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mut sums: [[S::f32s; TILE]; K] =
+            std::array::from_fn(|k| std::array::from_fn(|v| load::<S>(out.add(place(k, v)))));
+        let x = offsets.map(|offset| x.add(offset));
+        for &pixel in pixels {
+            let vectors: [S::f32s; TILE] = std::array::from_fn(|v| load::<S>(y.add(v * S::F32_LANES)));
+            for (sums, x) in sums.iter_mut().zip(x) {
+                let x = simd.splat_f32s(*x.add(pixel));
+                for (sum, vector) in sums.iter_mut().zip(vectors) {
+                    *sum = simd.mul_add_e_f32s(x, vector, *sum);
+                }
+            }
+            y = y.add(TILE * S::F32_LANES);
+        }
+        for (k, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                out.add(place(k, v)).cast::<S::f32s>().write_unaligned(*sum);
+            }
         }
     }
 }
@@ -366,8 +431,7 @@ mod tests {
                 }
             }
 
-            for channels in [1, 2, 2 * CHANNELS] {
-                assert_eq!(correlated(channels), channels);
+            for channels in [1, 2] {
                 let y = integers(channels * pixels.len() * lanes, 3);
                 let mut sums = vec![0.5; channels * offsets.len()];
                 arch.dispatch(Correlations { x: &x, offsets: &offsets, pixels: &pixels, y: &y, sums: &mut sums });
@@ -376,6 +440,23 @@ mod tests {
                     let pixel = |v: usize, lane: usize| y[(channel * pixels.len() + v) * lanes + lane] * at(k, v, lane);
                     let expected: f32 = (0..pixels.len() * lanes).map(|p| pixel(p / lanes, p % lanes)).sum();
                     assert_eq!(*sum, 0.5 + expected, "{arch:?}: {channels} channels, {channel}, element {k}");
+                }
+            }
+
+            let width = TILE * lanes;
+            for elements in 1..=offsets.len() {
+                let (offsets, y) = (&offsets[..elements], integers(2 * pixels.len() * width, 3));
+                let mut sums = vec![0.5; 2 * elements * width];
+                arch.dispatch(Outer { x: &x, offsets, pixels: &pixels, y: &y, sums: &mut sums });
+                for (i, sum) in sums.iter().enumerate() {
+                    let (tile, k, channel) = (i / (elements * width), i / width % elements, i % width);
+                    let pixel = |p: usize| y[(tile * pixels.len() + p) * width + channel] * at(k, p, 0);
+                    let expected: f32 = (0..pixels.len()).map(pixel).sum();
+                    assert_eq!(
+                        *sum,
+                        0.5 + expected,
+                        "{arch:?}: tile {tile}, channel {channel}, element {k} of {elements}"
+                    );
                 }
             }
         }
