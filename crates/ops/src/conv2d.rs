@@ -139,7 +139,7 @@ impl Convolve for f32 {
     ) -> (Vec<f32>, Vec<R>) {
         match g.is_product() {
             true => im2col::forward(g, x, weight, seen),
-            false if winograd::Winograd::suits(g) => winograd::forward(g, x, weight, seen),
+            false if winograd::suits(g) => winograd::forward(g, x, weight, seen),
             false => direct::forward(g, x, weight, seen),
         }
     }
@@ -147,6 +147,7 @@ impl Convolve for f32 {
     fn backward(g: &Geometry, x: &[f32], weight: &[f32], dy: &OutputGradient<f32>, wanted: Wanted) -> Gradients<f32> {
         match g.is_product() {
             true => im2col::backward(g, x, weight, dy, wanted),
+            false if winograd::suits(g) => winograd::backward(g, x, weight, dy, wanted),
             false => direct::backward(g, x, weight, dy, wanted),
         }
     }

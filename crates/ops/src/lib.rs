@@ -54,6 +54,7 @@ mod product;
 mod relu;
 mod rms_norm;
 mod scale_shift;
+mod transpose;
 mod vector;
 mod windows;
 

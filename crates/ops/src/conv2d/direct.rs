@@ -17,7 +17,8 @@
 //! by their remainder: for stride 2, columns 0 2 4 .. and then 1 3 5 .. .
 //!
 //! A row whose length is no multiple of the vector ends in a vector with too many pixels: those read whatever comes next in
-//! the frame, and are dropped ([`Grid::write`]), or meet zeros in the other factor ([`Grid::read`]).
+//! the frame, and are dropped ([`Grid::write`]), or meet zeros in the other factor
+//! ([`super::weight_gradient`]).
 //!
 //! # The three passes
 //!
@@ -26,18 +27,13 @@
 //!   stride read the same taps of the kernel: tap `a`, `a dilation` from a window's start, where `i + padding` and `a dilation`
 //!   have the same remainder. For each such phase, products over the frame of dy with those taps, turned around. With stride 1
 //!   there is one phase: the convolution of dy with the flipped kernel.
-//!
-//!   Where it suits, Winograd's method ([`super::winograd`]) takes the place of these two passes.
-//! - Gradient by the weight: for each channel of dy and each element of a window the scalar product of the pixels,
-//!   [`Correlations`] over the same tables as forward. Small images are taken several at a time, since a sum costs as much
-//!   to finish as a few pixels.
+//! - Gradient by the weight: see [`super::weight_gradient`].
 
 use super::{
     geometry::Geometry,
     gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
     tile::{Products, blocks, instructions, lanes},
     weight_gradient::WeightGradient,
-    winograd::Winograd,
 };
 use crate::host::written;
 use pulp::Arch;
@@ -92,15 +88,13 @@ pub(super) fn backward(
     dy: &OutputGradient<f32>,
     wanted: Wanted,
 ) -> Gradients<f32> {
-    let filtering = (wanted.input && Winograd::suits(g)).then(|| Winograd::input_gradient(g, weight));
-    let by_input = (wanted.input && filtering.is_none()).then(|| InputGradient::new(g, weight));
+    let by_input = wanted.input.then(|| InputGradient::new(g, weight));
     let by_weight = wanted.weight.then(|| WeightGradient::new(g));
+    let at_a_time = by_weight.as_ref().map_or(1, |by_weight| by_weight.at_a_time);
     let gradients = gradients_by_parts(g, wanted, |images, dx| {
         let mut dy_buffer = dy.buffer(g);
         let mut input_scratch = by_input.as_ref().map(InputGradient::scratch);
         let mut sums = by_weight.as_ref().map(|by_weight| (by_weight.scratch(), by_weight.zeros()));
-        let at_a_time = by_weight.as_ref().map_or(1, |by_weight| by_weight.at_a_time);
-        let mut filtered = filtering.as_ref().map(|filtering| filtering.scratch(at_a_time));
         for group in 0..g.groups {
             let mut left = images.clone();
             while !left.is_empty() {
@@ -113,18 +107,8 @@ pub(super) fn backward(
                         let place = (section - images.start * g.groups) * g.in_size();
                         by_input.write(group, dy, &mut dx[place..][..g.in_size()], scratch);
                     }
-                    if let (Some(filtering), Some(scratch)) = (&filtering, &mut filtered) {
-                        filtering.take(dy, at, scratch);
-                    }
                     if let (Some(by_weight), Some((scratch, _))) = (&by_weight, &mut sums) {
                         by_weight.take(&x[section * g.in_size()..][..g.in_size()], dy, at, some.len(), scratch);
-                    }
-                }
-                if let (Some(filtering), Some(scratch)) = (&filtering, &mut filtered) {
-                    filtering.multiply(some.len(), scratch);
-                    for (at, image) in some.clone().enumerate() {
-                        let dx = &mut dx[(image - images.start) * g.in_size()..][..g.in_size()];
-                        filtering.write(at, some.len(), dx, scratch);
                     }
                 }
                 if let (Some(by_weight), Some((scratch, sums))) = (&by_weight, &mut sums) {
@@ -286,7 +270,7 @@ impl Frame {
 /// Writes every second number of `row`, which begins at the place `left`, to those of the even places and the others to those of the
 /// odd ones.
 #[inline(always)]
-pub(super) fn split(row: &[f32], left: usize, even: &mut [f32], odd: &mut [f32]) {
+fn split(row: &[f32], left: usize, even: &mut [f32], odd: &mut [f32]) {
     let (first, second) = match left.is_multiple_of(2) {
         true => (&mut even[left / 2..], &mut odd[left / 2..]),
         false => (&mut odd[left / 2..], &mut even[left / 2 + 1..]),

@@ -14,7 +14,7 @@ use super::{
     geometry::Geometry,
     tile::{Correlations, Outer, SINGLES, TILE, instructions, lanes},
 };
-use multiversion::multiversion;
+use crate::transpose::Transpose;
 use pulp::Arch;
 
 /// Pixels that a tile of sums takes before it is written back.
@@ -98,7 +98,10 @@ impl<'a> WeightGradient<'a> {
             }
             &Method::Channels(tile) => {
                 for (dy, to) in dy.chunks(tile * pixels).zip(gradient.chunks_exact_mut(tile * count * pixels)) {
-                    transpose(dy, pixels, tile, &mut to[at * tile * pixels..][..tile * pixels]);
+                    // What fills up the last tile stays zero.
+                    let (rows, to) = (dy.len() / pixels, &mut to[at * tile * pixels..][..tile * pixels]);
+                    let (from, columns) = ([pixels, 0], pixels);
+                    Transpose { count: 1, rows, columns, from, to: [tile, 0] }.run(dy, to);
                 }
             }
         }
@@ -140,34 +143,6 @@ fn several(g: &Geometry, frame: &Frame, pixels: &[usize], padded_pixels: usize) 
     let at_a_time = (ENOUGH_PIXELS / padded_pixels.max(1)).clamp(1, g.images_per_part());
     let starts = (0..at_a_time).map(|section| section * frame.len());
     (at_a_time, starts.flat_map(|start| pixels.iter().map(move |pixel| start + pixel)).collect())
-}
-
-/// Turns at most `tile` rows of `pixels` numbers to `[pixels][tile]`; what is beyond the rows stays.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn transpose(rows: &[f32], pixels: usize, tile: usize, to: &mut [f32]) {
-    const SIDE: usize = 8;
-    let squares = rows.len() / pixels / SIDE;
-    for square in 0..squares {
-        let rows = &rows[square * SIDE * pixels..][..SIDE * pixels];
-        let (whole, first) = (pixels / SIDE, square * SIDE);
-        for p in 0..whole {
-            let block: [[f32; SIDE]; SIDE] = std::array::from_fn(|i| {
-                let row = &rows[i * pixels + p * SIDE..][..SIDE];
-                std::array::from_fn(|j| row[j])
-            });
-            for j in 0..SIDE {
-                let column: [f32; SIDE] = std::array::from_fn(|i| block[i][j]);
-                to[(p * SIDE + j) * tile + first..][..SIDE].copy_from_slice(&column);
-            }
-        }
-        for p in whole * SIDE..pixels {
-            let column: [f32; SIDE] = std::array::from_fn(|i| rows[i * pixels + p]);
-            to[p * tile + first..][..SIDE].copy_from_slice(&column);
-        }
-    }
-    for (row, channel) in rows[squares * SIDE * pixels..].chunks_exact(pixels).zip(squares * SIDE..) {
-        row.iter().zip(to[channel..].iter_mut().step_by(tile)).for_each(|(from, to)| *to = *from);
-    }
 }
 
 impl Grid {

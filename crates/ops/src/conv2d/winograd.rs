@@ -6,21 +6,31 @@
 //! A^T ((G g G^T) * (B^T d B)) A        *: element by element
 //! ```
 //!
-//! with 16 products instead of 36. Summed over channels, each of the 16 elements is a matrix product: transformed kernels (out
-//! channels, in channels) times transformed tiles (in channels, tiles). The transforms cost a few additions per pixel and channel,
-//! which many channels make up for: see [`Winograd::suits`].
+//! with 16 products instead of 36. Summed over channels, each of the 16 elements is a matrix product: transformed tiles (tiles, in
+//! channels) times transformed kernels (in channels, out channels). The gradient by the weight is what this makes of the tiles' own
+//! gradients `e`, summed over all tiles:
+//!
+//! ```text
+//! G^T (sum of (A e A^T) * (B^T d B)) G
+//! ```
+//!
+//! The transforms cost a few additions per pixel and channel, which many channels make up for: see [`suits`]. They go in vectors of
+//! channels, so images are transposed on the way in and out.
 //!
 //! Rounding errors are a few times those of the direct sum. What is infinite or NaN spreads to the other pixels of its tile.
 
 use super::{
-    direct::{copy_row, split},
     geometry::Geometry,
+    gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
+    tile::lanes,
 };
 use crate::{
     host::{vec_written, written},
     product::{Matrix, Product},
+    transpose::Transpose,
 };
 use multiversion::multiversion;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -29,36 +39,29 @@ use std::mem::MaybeUninit;
 const MANY_CHANNELS: usize = 48;
 /// Elements of a transformed tile.
 const ELEMENTS: usize = 16;
-/// Tiles that are transformed at a time.
-const LANES: usize = 8;
-
-/// The sizes and kernels of a convolution of images whose rows and columns are padded by zeros.
-pub(super) struct Winograd {
-    in_channels: usize,
-    out_channels: usize,
-    width: usize,
-    padding: usize,
-    out_height: usize,
-    out_width: usize,
-    /// Tiles of an image: rows and columns.
-    rows: usize,
-    columns: usize,
-    /// `[element][out channel][in channel]`
-    kernels: Vec<f32>,
-}
-
-/// Tiles that a task of the forward pass takes, at least.
+/// Tiles that a task takes at a time, at least.
 const ENOUGH_TILES: usize = 128;
 
-/// The convolution, where the method [suits](Winograd::suits); see [`Convolve::forward`](super::Convolve::forward).
+/// Numbers between the elements' matrices. Without them the same place of all elements would often be a multiple of 4 KiB apart, and
+/// the first-level cache holds 8 such lines.
+const APART: usize = 16;
+
+/// Whether this method is both possible and quicker than the direct one.
+pub(super) fn suits(g: &Geometry) -> bool {
+    (g.kernel_height, g.kernel_width, g.stride, g.dilation, g.groups) == (3, 3, 1, 1, 1)
+        && g.padding <= 2
+        && g.in_channels.min(g.out_channels) >= MANY_CHANNELS
+}
+
+/// The convolution, where the method [suits]; see [`Convolve::forward`](super::Convolve::forward).
 pub(super) fn forward<R: Send>(
     g: &Geometry,
     x: &[f32],
     weight: &[f32],
     seen: impl Fn(usize, &mut [f32]) -> R + Sync,
 ) -> (Vec<f32>, Vec<R>) {
-    let method = Winograd::forward(g, weight);
-    let at_a_time = ENOUGH_TILES.div_ceil(method.tiles()).clamp(1, g.images_per_part());
+    let method = Filter::forward(g, weight);
+    let at_a_time = method.input.at_a_time(g);
     let mut results = Vec::new();
     let write = |y: &mut [MaybeUninit<f32>]| {
         let tasks = y.par_chunks_mut(at_a_time * g.out_size()).zip(x.par_chunks(at_a_time * g.in_size())).enumerate();
@@ -85,142 +88,308 @@ pub(super) fn forward<R: Send>(
     (y, results.into_iter().flatten().collect())
 }
 
-/// Room for some images.
-pub(super) struct Scratch {
-    /// The even and odd columns of the even rows of a channel, and of the odd rows, each (rows + 1, columns + 1).
-    planes: [Vec<f32>; 4],
-    /// The transformed tiles of a channel, or the output of one.
-    transformed: Vec<f32>,
-    /// `[element][in channel][tile]`
-    tiles: Vec<f32>,
-    /// `[element][out channel][tile]`
-    products: Vec<f32>,
-    /// Tiles of all images.
-    room: usize,
+/// The gradients, where the method [suits].
+pub(super) fn backward(
+    g: &Geometry,
+    x: &[f32],
+    weight: &[f32],
+    dy: &OutputGradient<f32>,
+    wanted: Wanted,
+) -> Gradients<f32> {
+    let by_input = wanted.input.then(|| Filter::input_gradient(g, weight));
+    let by_weight = wanted.weight.then(|| WeightGradient::new(g));
+    let at_a_time = tiles_of_input(g).at_a_time(g);
+    gradients_by_parts(g, wanted, |images, dx| {
+        let mut dy_buffer = dy.buffer(g);
+        let mut by_input = by_input.as_ref().map(|by_input| (by_input, by_input.scratch(at_a_time)));
+        let mut by_weight = by_weight.as_ref().map(|by_weight| (by_weight, by_weight.scratch(at_a_time)));
+        let mut left = images.clone();
+        while !left.is_empty() {
+            let some = left.start..left.end.min(left.start + at_a_time);
+            left.start = some.end;
+            for (at, image) in some.clone().enumerate() {
+                let dy = dy.section(g, image, &mut dy_buffer);
+                if let Some((by_input, scratch)) = &mut by_input {
+                    by_input.take(dy, at, scratch);
+                }
+                if let Some((by_weight, scratch)) = &mut by_weight {
+                    by_weight.take(&x[image * g.in_size()..][..g.in_size()], dy, at, scratch);
+                }
+            }
+            if let Some((by_input, scratch)) = &mut by_input {
+                by_input.multiply(some.len(), scratch);
+                for (at, image) in some.clone().enumerate() {
+                    let dx = &mut dx[(image - images.start) * g.in_size()..][..g.in_size()];
+                    by_input.write(at, some.len(), dx, scratch);
+                }
+            }
+            if let Some((by_weight, scratch)) = &mut by_weight {
+                by_weight.add(some.len(), scratch);
+            }
+        }
+        by_weight.map(|(_, scratch)| kernels_back(&scratch.sums))
+    })
 }
 
-impl Winograd {
-    /// Whether this method is both possible and quicker than the direct one.
-    pub(super) fn suits(g: &Geometry) -> bool {
-        (g.kernel_height, g.kernel_width, g.stride, g.dilation, g.groups) == (3, 3, 1, 1, 1)
-            && g.padding <= 2
-            && g.in_channels.min(g.out_channels) >= MANY_CHANNELS
-    }
-
-    /// Of the convolution.
-    pub(super) fn forward(g: &Geometry, weight: &[f32]) -> Self {
-        let kernels =
-            transform_kernels(g.out_channels, g.in_channels, |o, c, tap| weight[(o * g.in_channels + c) * 9 + tap]);
-        Self {
-            in_channels: g.in_channels,
-            out_channels: g.out_channels,
-            width: g.width,
-            padding: g.padding,
-            out_height: g.out_height,
-            out_width: g.out_width,
-            rows: g.out_height.div_ceil(2),
-            columns: g.out_width.div_ceil(2),
-            kernels,
-        }
-    }
-
-    /// Of the gradient by the input: the gradient by the output with the kernels turned around.
-    pub(super) fn input_gradient(g: &Geometry, weight: &[f32]) -> Self {
-        let kernels =
-            transform_kernels(g.in_channels, g.out_channels, |c, o, tap| weight[(o * g.in_channels + c) * 9 + 8 - tap]);
-        Self {
-            in_channels: g.out_channels,
-            out_channels: g.in_channels,
-            width: g.out_width,
-            padding: 2 - g.padding,
-            out_height: g.height,
-            out_width: g.width,
-            rows: g.height.div_ceil(2),
-            columns: g.width.div_ceil(2),
-            kernels,
-        }
-    }
-
+/// Images in tiles of 4x4 pixels, every other pixel of every other row, and what fills them up.
+#[derive(Clone, Copy)]
+struct Tiling {
+    channels: usize,
+    height: usize,
+    width: usize,
+    padding: usize,
     /// Tiles of an image.
-    pub(super) fn tiles(&self) -> usize {
+    rows: usize,
+    columns: usize,
+    /// Pixels of a tile's side.
+    side: usize,
+    arch: Arch,
+    /// Channels of a vector.
+    lanes: usize,
+}
+
+impl Tiling {
+    fn tiles(&self) -> usize {
         self.rows * self.columns
     }
 
-    /// Columns of a plane.
+    /// How many images are taken at a time.
+    fn at_a_time(&self, g: &Geometry) -> usize {
+        ENOUGH_TILES.div_ceil(self.tiles()).clamp(1, g.images_per_part())
+    }
+
+    /// Rows and columns that the tiles cover.
+    fn covered(&self) -> (usize, usize) {
+        let pixels = |tiles: usize| 2 * (tiles - 1) + self.side;
+        (pixels(self.rows), pixels(self.columns))
+    }
+
+    /// Room for the pixels of a vector of channels; around the image it stays zero.
+    fn pixels(&self) -> Vec<f32> {
+        let (rows, columns) = self.covered();
+        // The image may reach beyond what is covered.
+        let (rows, columns) = (rows.max(self.padding + self.height), columns.max(self.padding + self.width));
+        vec![0.0; rows * columns * self.lanes]
+    }
+
+    /// Numbers of a row of [`Self::pixels`].
     fn pitch(&self) -> usize {
-        self.columns + 1
+        self.covered().1.max(self.padding + self.width) * self.lanes
     }
 
-    /// Places of a plane where a tile begins, and those that fill up vectors.
-    fn places(&self) -> usize {
-        (self.rows * self.pitch()).next_multiple_of(LANES)
+    /// Channels, with those that fill up vectors.
+    fn padded_channels(&self) -> usize {
+        self.channels.next_multiple_of(self.lanes)
     }
 
-    pub(super) fn scratch(&self, images: usize) -> Scratch {
-        let room = images * self.tiles();
-        let plane = || vec![0.0; self.places() + self.pitch() + 1];
+    /// Room for the transformed tiles of some images, `[element][tile][channel]`.
+    fn transformed(&self, images: usize) -> Vec<f32> {
+        vec![0.0; ELEMENTS * (images * self.tiles() * self.padded_channels() + APART)]
+    }
+
+    /// The transformed tiles of an element, the channels of a tile in a row.
+    fn element<'a>(&self, transformed: &'a [f32], element: usize) -> Matrix<'a, f32> {
+        let len = transformed.len() / ELEMENTS;
+        Matrix::rows(&transformed[element * len..][..len], self.padded_channels())
+    }
+
+    /// How the pixels of a vector of channels lie, where rows are this far apart.
+    fn pixel_places(&self, pitch: usize) -> Places {
+        Places { first: 0, row: 2 * pitch, column: 2 * self.lanes, inside: [pitch, self.lanes] }
+    }
+
+    /// How the elements of the `at`-th image and the `block`-th vector of channels lie, whose tiles are rows of `channels` numbers
+    /// and whose matrices are this far apart.
+    fn element_places(&self, at: usize, block: usize, channels: usize, apart: usize) -> Places {
+        Places {
+            first: at * self.tiles() * channels + block * self.lanes,
+            row: self.columns * channels,
+            column: channels,
+            inside: [4 * apart, apart],
+        }
+    }
+
+    /// Writes the `at`-th image's tiles, transformed.
+    fn take(&self, matrices: Matrices, image: &[f32], at: usize, pixels: &mut [f32], transformed: &mut [f32]) {
+        let (plane, apart, pitch) = (self.height * self.width, transformed.len() / ELEMENTS, self.pitch());
+        let first_pixel = self.padding * (pitch + self.lanes);
+        for (block, planes) in image.chunks(self.lanes * plane).enumerate() {
+            let (rows, columns, from) = (planes.len() / plane, self.width, [plane, self.width]);
+            let transpose = Transpose { count: self.height, rows, columns, from, to: [self.lanes, pitch] };
+            transpose.run(planes, &mut pixels[first_pixel..]);
+            self.arch.dispatch(Transform {
+                matrices,
+                rows: self.rows,
+                columns: self.columns,
+                from: (pixels, self.pixel_places(pitch)),
+                to: (transformed, self.element_places(at, block, self.padded_channels(), apart)),
+            });
+        }
+    }
+}
+
+/// A convolution with transformed kernels.
+struct Filter {
+    input: Tiling,
+    out_channels: usize,
+    out_height: usize,
+    out_width: usize,
+    /// `[element][out channel][in channel]`
+    kernels: Vec<f32>,
+}
+
+/// Room for some images.
+struct Scratch {
+    pixels: Vec<f32>,
+    tiles: Vec<f32>,
+    /// `[element][tile][out channel]`
+    products: Vec<f32>,
+    /// Of a vector of channels.
+    output: Vec<f32>,
+}
+
+impl Filter {
+    /// The convolution.
+    fn forward(g: &Geometry, weight: &[f32]) -> Self {
+        let kernels =
+            transform_kernels(g.out_channels, g.in_channels, |o, c, tap| weight[(o * g.in_channels + c) * 9 + tap]);
+        Self {
+            input: tiles_of_input(g),
+            out_channels: g.out_channels,
+            out_height: g.out_height,
+            out_width: g.out_width,
+            kernels,
+        }
+    }
+
+    /// The gradient by the input: the gradient by the output with the kernels turned around.
+    fn input_gradient(g: &Geometry, weight: &[f32]) -> Self {
+        let kernels =
+            transform_kernels(g.in_channels, g.out_channels, |c, o, tap| weight[(o * g.in_channels + c) * 9 + 8 - tap]);
+        let input = Tiling {
+            channels: g.out_channels,
+            height: g.out_height,
+            width: g.out_width,
+            padding: 2 - g.padding,
+            rows: g.height.div_ceil(2),
+            columns: g.width.div_ceil(2),
+            ..tiles_of_input(g)
+        };
+        Self { input, out_channels: g.in_channels, out_height: g.height, out_width: g.width, kernels }
+    }
+
+    fn scratch(&self, images: usize) -> Scratch {
+        let tiles = self.input.tiles();
         Scratch {
-            planes: [plane(), plane(), plane(), plane()],
-            transformed: vec![0.0; ELEMENTS * self.places().max(self.tiles() + LANES)],
-            tiles: vec![0.0; ELEMENTS * self.in_channels * room],
-            // The last vector of tiles may reach beyond.
-            products: vec![0.0; ELEMENTS * self.out_channels * room + LANES],
-            room,
+            pixels: self.input.pixels(),
+            tiles: self.input.transformed(images),
+            // The last vector may reach beyond what is written.
+            products: vec![0.0; ELEMENTS * (images * tiles * self.out_channels + APART)],
+            output: vec![0.0; 4 * tiles * self.input.lanes],
         }
     }
 
     /// Transforms the `at`-th image.
-    pub(super) fn take(&self, image: &[f32], at: usize, scratch: &mut Scratch) {
-        let Scratch { planes, transformed, tiles, room, .. } = scratch;
-        let (places, pitch) = (self.places(), self.pitch());
-        for (channel, plane) in image.chunks_exact(image.len() / self.in_channels).enumerate() {
-            for (i, row) in (self.padding..).zip(plane.chunks_exact(self.width)) {
-                let [even_row, odd_row, even_row2, odd_row2] = &mut *planes;
-                let (even, odd) = if i % 2 == 0 { (even_row, odd_row) } else { (even_row2, odd_row2) };
-                split(row, self.padding, &mut even[i / 2 * pitch..], &mut odd[i / 2 * pitch..]);
-            }
-            transform(planes, pitch, places, transformed);
-            for (element, transformed) in transformed.chunks_exact(places).take(ELEMENTS).enumerate() {
-                let place = (element * self.in_channels + channel) * *room + at * self.tiles();
-                let rows = tiles[place..][..self.tiles()].chunks_exact_mut(self.columns);
-                rows.zip(transformed.chunks_exact(pitch)).for_each(|(to, from)| copy_row(&from[..self.columns], to));
-            }
-        }
+    fn take(&self, image: &[f32], at: usize, scratch: &mut Scratch) {
+        self.input.take(Matrices::Input, image, at, &mut scratch.pixels, &mut scratch.tiles);
     }
 
     /// Multiplies the tiles of the first `images` images.
-    pub(super) fn multiply(&self, images: usize, scratch: &mut Scratch) {
-        let Scratch { tiles, products, room, .. } = scratch;
-        let columns = images * self.tiles();
-        let product = Product { rows: self.out_channels, columns, inner: self.in_channels };
-        let tiles = tiles.chunks_exact(self.in_channels * *room);
-        let kernels = self.kernels.chunks_exact(self.out_channels * self.in_channels);
-        for ((tiles, kernels), out) in tiles.zip(kernels).zip(products.chunks_exact_mut(self.out_channels * columns)) {
-            product.set(out, Matrix::rows(kernels, self.in_channels), Matrix::rows(tiles, *room));
+    fn multiply(&self, images: usize, Scratch { tiles, products, .. }: &mut Scratch) {
+        let (rows, columns, inner) = (images * self.input.tiles(), self.out_channels, self.input.channels);
+        let kernels = self.kernels.chunks_exact(columns * inner);
+        for (element, (kernels, out)) in kernels.zip(products.chunks_mut(rows * columns + APART)).enumerate() {
+            let kernels = Matrix::rows(kernels, inner).transposed();
+            Product { rows, columns, inner }.set(
+                &mut out[..rows * columns],
+                self.input.element(tiles, element),
+                kernels,
+            );
         }
     }
 
     /// Writes the `at`-th of `images` output images, all of it.
-    pub(super) fn write(&self, at: usize, images: usize, image: &mut [MaybeUninit<f32>], scratch: &mut Scratch) {
-        let Scratch { transformed, products, .. } = scratch;
-        let (tiles, size) = (self.tiles(), self.tiles().next_multiple_of(LANES));
-        for (channel, plane) in image.chunks_exact_mut(self.out_height * self.out_width).enumerate() {
-            let first = channel * images * tiles + at * tiles;
-            transform_back(products, first, self.out_channels * images * tiles, size, transformed);
-            let [upper_left, upper_right, lower_left, lower_right] =
-                std::array::from_fn(|pixel| &transformed[pixel * size..][..tiles]);
-            for (i, row) in plane.chunks_exact_mut(self.out_width).enumerate() {
-                let (left, right) = if i % 2 == 0 { (upper_left, upper_right) } else { (lower_left, lower_right) };
-                let [left, right] = [left, right].map(|pixels| &pixels[i / 2 * self.columns..][..self.columns]);
-                let mut pairs = row.chunks_exact_mut(2);
-                for ((pair, left), right) in (&mut pairs).zip(left).zip(right) {
-                    pair[0].write(*left);
-                    pair[1].write(*right);
-                }
-                if let [last] = pairs.into_remainder() {
-                    last.write(left[self.columns - 1]);
-                }
-            }
+    fn write(&self, at: usize, images: usize, image: &mut [MaybeUninit<f32>], scratch: &mut Scratch) {
+        let Scratch { products, output, .. } = scratch;
+        let (tiling, plane) = (&self.input, self.out_height * self.out_width);
+        let (pitch, apart) = (2 * tiling.columns * tiling.lanes, images * tiling.tiles() * self.out_channels + APART);
+        for (block, planes) in image.chunks_mut(tiling.lanes * plane).enumerate() {
+            tiling.arch.dispatch(Transform {
+                matrices: Matrices::Output,
+                rows: tiling.rows,
+                columns: tiling.columns,
+                from: (products, tiling.element_places(at, block, self.out_channels, apart)),
+                to: (output, tiling.pixel_places(pitch)),
+            });
+            let (rows, columns) = (self.out_width, planes.len() / plane);
+            let (from, to) = ([tiling.lanes, pitch], [plane, self.out_width]);
+            Transpose { count: self.out_height, rows, columns, from, to }.run(output, planes);
+        }
+    }
+}
+
+fn tiles_of_input(g: &Geometry) -> Tiling {
+    let arch = Arch::new();
+    Tiling {
+        arch,
+        lanes: lanes(arch),
+        channels: g.in_channels,
+        height: g.height,
+        width: g.width,
+        padding: g.padding,
+        rows: g.out_height.div_ceil(2),
+        columns: g.out_width.div_ceil(2),
+        side: 4,
+    }
+}
+
+/// The gradient by the weight, some images at a time.
+struct WeightGradient {
+    input: Tiling,
+    /// The gradient by the output, in tiles of 2x2.
+    output: Tiling,
+}
+
+/// Room for some images, and the sums over those before, `[element][out channel][in channel]`; none before the first.
+struct WeightScratch {
+    pixels: [Vec<f32>; 2],
+    tiles: [Vec<f32>; 2],
+    sums: Vec<f32>,
+}
+
+impl WeightGradient {
+    fn new(g: &Geometry) -> Self {
+        let input = tiles_of_input(g);
+        let (channels, height, width) = (g.out_channels, g.out_height, g.out_width);
+        let output = Tiling { channels, height, width, padding: 0, side: 2, ..input };
+        Self { input, output }
+    }
+
+    fn scratch(&self, images: usize) -> WeightScratch {
+        let sides = [self.input, self.output];
+        WeightScratch {
+            pixels: sides.map(|side| side.pixels()),
+            tiles: sides.map(|side| side.transformed(images)),
+            sums: Vec::new(),
+        }
+    }
+
+    /// Transforms the `at`-th image and its gradient by the output.
+    fn take(&self, x: &[f32], dy: &[f32], at: usize, scratch: &mut WeightScratch) {
+        let WeightScratch { pixels: [x_pixels, dy_pixels], tiles: [x_tiles, dy_tiles], .. } = scratch;
+        self.input.take(Matrices::Input, x, at, x_pixels, x_tiles);
+        self.output.take(Matrices::OutputGradient, dy, at, dy_pixels, dy_tiles);
+    }
+
+    /// Adds the gradient of the `images` images that were taken.
+    fn add(&self, images: usize, WeightScratch { tiles: [x, dy], sums, .. }: &mut WeightScratch) {
+        let (rows, columns, inner) = (self.output.channels, self.input.channels, images * self.input.tiles());
+        let is_first = sums.is_empty();
+        sums.resize(ELEMENTS * rows * columns, 0.0);
+        for (element, sums) in sums.chunks_exact_mut(rows * columns).enumerate() {
+            let (dy, x) = (self.output.element(dy, element).transposed(), self.input.element(x, element));
+            let product = Product { rows, columns, inner };
+            if is_first { product.set(sums, dy, x) } else { product.add(sums, dy, x) }
         }
     }
 }
@@ -243,60 +412,102 @@ fn transform_kernels(outputs: usize, inputs: usize, weight: impl Fn(usize, usize
     kernels
 }
 
-/// `B^T d B` of the tiles `d` that begin at each of the places: `[element][place]`.
+/// `G^T m G` of the sums `m`, `[element][kernel]` to `[kernel][tap]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn transform(planes: &[Vec<f32>; 4], pitch: usize, places: usize, out: &mut [f32]) {
-    // `B^T`: 1 0 -1 0, 0 1 1 0, 0 -1 1 0, 0 1 0 -1.
-    #[inline(always)]
-    fn b([a, b, c, d]: [[f32; LANES]; 4]) -> [[f32; LANES]; 4] {
-        let map =
-            |f: fn(f32, f32) -> f32, x: [f32; LANES], y: [f32; LANES]| std::array::from_fn(|lane| f(x[lane], y[lane]));
-        [map(|x, y| x - y, a, c), map(|x, y| x + y, b, c), map(|x, y| x - y, c, b), map(|x, y| x - y, b, d)]
-    }
-    for place in (0..places).step_by(LANES) {
-        // Of each column of the tile.
-        let mut columns = [[[0f32; LANES]; 4]; 4];
-        for (j, column) in columns.iter_mut().enumerate() {
-            let mut pixels = [[0f32; LANES]; 4];
-            for (i, pixels) in pixels.iter_mut().enumerate() {
-                let from = &planes[i % 2 * 2 + j % 2][place + i / 2 * pitch + j / 2..][..LANES];
-                pixels.copy_from_slice(from);
-            }
-            *column = b(pixels);
+fn kernels_back(sums: &[f32]) -> Vec<f32> {
+    let count = sums.len() / ELEMENTS;
+    let mut kernels = vec![0.0; count * 9];
+    // `G^T`: 1 1/2 1/2 0, 0 1/2 -1/2 0, 0 1/2 1/2 1.
+    let g = |[a, b, c, d]: [f32; 4]| [a + 0.5 * (b + c), 0.5 * (b - c), 0.5 * (b + c) + d];
+    for (at, kernel) in kernels.as_chunks_mut::<9>().0.iter_mut().enumerate() {
+        let columns: [[f32; 3]; 4] =
+            std::array::from_fn(|j| g(std::array::from_fn(|i| sums[(i * 4 + j) * count + at])));
+        for (a, row) in kernel.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+            *row = g(columns.map(|column| column[a]));
         }
-        for i in 0..4 {
-            for (j, element) in b([columns[0][i], columns[1][i], columns[2][i], columns[3][i]]).into_iter().enumerate()
-            {
-                out[(i * 4 + j) * places + place..][..LANES].copy_from_slice(&element);
+    }
+    kernels
+}
+
+/// How vectors of channels lie: that of the row `i` and the column `j` of a tile is at
+/// `first + row r + column c + inside[0] i + inside[1] j`, where the tile is in the row `r` and the column `c` of all tiles.
+#[derive(Clone, Copy)]
+struct Places {
+    first: usize,
+    row: usize,
+    column: usize,
+    inside: [usize; 2],
+}
+
+#[derive(Clone, Copy)]
+enum Matrices {
+    /// Pixels `d`, 4x4, to `B^T d B`.
+    Input,
+    /// Pixels `e` of the gradient by the output, 2x2, to `A e A^T`.
+    OutputGradient,
+    /// Elements `m`, 4x4, to `A^T m A`.
+    Output,
+}
+
+/// Transforms the tiles of a vector of channels.
+struct Transform<'a> {
+    matrices: Matrices,
+    rows: usize,
+    columns: usize,
+    from: (&'a [f32], Places),
+    to: (&'a mut [f32], Places),
+}
+
+impl WithSimd for Transform<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let add = |x, y| simd.add_f32s(x, y);
+        let sub = |x, y| simd.sub_f32s(x, y);
+        match self.matrices {
+            // `B^T`: 1 0 -1 0, 0 1 1 0, 0 -1 1 0, 0 1 0 -1.
+            Matrices::Input => self.tiles::<S, 4, 4>(simd, |[a, b, c, d]| [sub(a, c), add(b, c), sub(c, b), sub(b, d)]),
+            // `A`: 1 0, 1 1, 1 -1, 0 -1.
+            Matrices::OutputGradient => {
+                self.tiles::<S, 2, 4>(simd, |[a, b]| [a, add(a, b), sub(a, b), simd.neg_f32s(b)]);
+            }
+            // `A^T`: 1 1 1 0, 0 1 -1 -1.
+            Matrices::Output => {
+                self.tiles::<S, 4, 2>(simd, |[a, b, c, d]| [add(add(a, b), c), sub(sub(b, c), d)]);
             }
         }
     }
 }
 
-/// `A^T m A` of the products `m`, of which an element's begin at `first`, `stride` after the last element's: `[pixel][tile]`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn transform_back(products: &[f32], first: usize, stride: usize, tiles: usize, out: &mut [f32]) {
-    // `A^T`: 1 1 1 0, 0 1 -1 -1.
+impl Transform<'_> {
+    /// Of N x N vectors to M x M: `by` of each column, then of each row.
     #[inline(always)]
-    fn a([a, b, c, d]: [[f32; LANES]; 4]) -> [[f32; LANES]; 2] {
-        [
-            std::array::from_fn(|lane| a[lane] + b[lane] + c[lane]),
-            std::array::from_fn(|lane| b[lane] - c[lane] - d[lane]),
-        ]
-    }
-    for tile in (0..tiles).step_by(LANES) {
-        let mut columns = [[[0f32; LANES]; 2]; 4];
-        for (j, column) in columns.iter_mut().enumerate() {
-            let mut elements = [[0f32; LANES]; 4];
-            for (i, elements) in elements.iter_mut().enumerate() {
-                elements.copy_from_slice(&products[(i * 4 + j) * stride + first + tile..][..LANES]);
-            }
-            *column = a(elements);
-        }
-        for i in 0..2 {
-            let pixels = a([columns[0][i], columns[1][i], columns[2][i], columns[3][i]]);
-            for (j, pixels) in pixels.into_iter().enumerate() {
-                out[(i * 2 + j) * tiles + tile..][..LANES].copy_from_slice(&pixels);
+    fn tiles<S: Simd, const N: usize, const M: usize>(self, simd: S, by: impl Fn([S::f32s; N]) -> [S::f32s; M]) {
+        let ((from, at), (to, to_at)) = (self.from, self.to);
+        for row in 0..self.rows {
+            for column in 0..self.columns {
+                let from = &from[at.first + row * at.row + column * at.column..];
+                let to = &mut to[to_at.first + row * to_at.row + column * to_at.column..];
+                let mut columns = [[simd.splat_f32s(0.0); M]; N];
+                for (j, column) in columns.iter_mut().enumerate() {
+                    let mut vectors = [simd.splat_f32s(0.0); N];
+                    for (i, vector) in vectors.iter_mut().enumerate() {
+                        let from = &from[i * at.inside[0] + j * at.inside[1]..][..S::F32_LANES];
+                        *vector = S::as_simd_f32s(from).0[0];
+                    }
+                    *column = by(vectors);
+                }
+                for i in 0..M {
+                    let mut vectors = [simd.splat_f32s(0.0); N];
+                    for (vector, column) in vectors.iter_mut().zip(&columns) {
+                        *vector = column[i];
+                    }
+                    for (j, vector) in by(vectors).iter().enumerate() {
+                        let to = &mut to[i * to_at.inside[0] + j * to_at.inside[1]..][..S::F32_LANES];
+                        S::as_mut_simd_f32s(to).0[0] = *vector;
+                    }
+                }
             }
         }
     }
