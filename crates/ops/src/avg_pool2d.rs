@@ -2,7 +2,7 @@
 
 use crate::{
     host::{Float, Reading, is_ours, slice, with_float, written},
-    pool2d::{Pool2d, Pooling, zip_strided},
+    pool2d::{Pool2d, Pooling},
     vector::sum,
 };
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
@@ -63,9 +63,10 @@ impl AvgPool2d {
     }
 }
 
-/// Writes all of `y`. The sums of columns go to `columns`, of which there are as many as in the image.
+/// Writes all of `y`. The sums of columns go to `columns`, of which there are as many as in the image, and then sorted to `sorted`,
+/// whose padding is zero.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn forward<T: Float>(op: &AvgPool2d, x: &[T], columns: &mut [T], y: &mut [MaybeUninit<T>]) {
+fn forward<T: Float>(op: &AvgPool2d, x: &[T], columns: &mut [T], sorted: &mut [T], y: &mut [MaybeUninit<T>]) {
     let p = &op.pooling;
     y.fill(MaybeUninit::new(T::zero()));
     // SAFETY: all were just written.
@@ -79,17 +80,18 @@ fn forward<T: Float>(op: &AvgPool2d, x: &[T], columns: &mut [T], y: &mut [MaybeU
         for row in x[rows.start * p.width..rows.end * p.width].chunks_exact(p.width) {
             columns.iter_mut().zip(row).for_each(|(column, &x)| *column += x);
         }
-        for (outputs, first) in &p.taps {
-            zip_strided(&mut y[outputs.clone()], &columns[*first..], p.pool.stride, |y, &x| *y += x);
+        p.sort(columns, sorted);
+        for &tap in &p.taps {
+            y.iter_mut().zip(&sorted[tap..]).for_each(|(y, &x)| *y += x);
         }
         op.weigh(rows.len(), y);
     }
 }
 
 /// Adds to `dx`, which is zero. The gradients of a row of windows go to `shares`, and what each column of the image gets of it to
-/// `columns`.
+/// `sorted` and then to `columns`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward<T: Float>(op: &AvgPool2d, dy: &[T], shares: &mut [T], columns: &mut [T], dx: &mut [T]) {
+fn backward<T: Float>(op: &AvgPool2d, dy: &[T], shares: &mut [T], sorted: &mut [T], columns: &mut [T], dx: &mut [T]) {
     let p = &op.pooling;
     for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
         shares.copy_from_slice(dy);
@@ -97,11 +99,11 @@ fn backward<T: Float>(op: &AvgPool2d, dy: &[T], shares: &mut [T], columns: &mut 
         if p.is_whole() {
             return dx.fill(shares[0]);
         }
-        columns.fill(T::zero());
-        for (outputs, first) in &p.taps {
-            let columns = columns[*first..].iter_mut().step_by(p.pool.stride);
-            columns.zip(&shares[outputs.clone()]).for_each(|(column, &share)| *column += share);
+        sorted.fill(T::zero());
+        for &tap in &p.taps {
+            sorted[tap..].iter_mut().zip(&*shares).for_each(|(column, &share)| *column += share);
         }
+        p.unsort(sorted, columns);
         for row in dx[rows.start * p.width..rows.end * p.width].chunks_exact_mut(p.width) {
             row.iter_mut().zip(&*columns).for_each(|(dx, &column)| *dx += column);
         }
@@ -119,7 +121,10 @@ impl CustomOp1 for AvgPool2d {
             let x = slice::<T>(x, layout)?;
             let mut y = Box::new_uninit_slice(p.output_shape().elem_count());
             let planes = y.par_chunks_mut(p.out_pixels()).zip(x.par_chunks(p.pixels()));
-            planes.for_each_init(|| vec![0.0; p.width], |columns, (y, x)| forward(self, x, columns, y));
+            planes.for_each_init(
+                || (vec![0.0; p.width], vec![0.0; p.sorted_width()]),
+                |(columns, sorted), (y, x)| forward(self, x, columns, sorted, y),
+            );
             // SAFETY: each plane was written, and these are all.
             let y = unsafe { y.assume_init() }.into_vec();
             Ok((T::to_cpu_storage_owned(y), p.output_shape()))
@@ -135,8 +140,8 @@ impl CustomOp1 for AvgPool2d {
             let mut dx = vec![0.0; x.elem_count()];
             let planes = dx.par_chunks_mut(p.pixels()).zip(dys.par_chunks(p.out_pixels()));
             planes.for_each_init(
-                || (vec![0.0; p.out_width], vec![0.0; p.width]),
-                |(shares, columns), (dx, dy)| backward(self, dy, shares, columns, dx),
+                || (vec![0.0; p.out_width], vec![0.0; p.sorted_width()], vec![0.0; p.width]),
+                |(shares, sorted, columns), (dx, dy)| backward(self, dy, shares, sorted, columns, dx),
             );
             Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
         })

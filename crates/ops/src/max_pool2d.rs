@@ -2,7 +2,7 @@
 
 use crate::{
     host::{Float, Reading, is_ours, slice, with_float, written},
-    pool2d::{Pool2d, Pooling, zip_strided},
+    pool2d::{Pool2d, Pooling},
 };
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use multiversion::multiversion;
@@ -51,7 +51,7 @@ fn is_larger<T: Float>(x: T, best: T) -> bool {
     // Only NaN differs from itself.
     #[expect(clippy::eq_op, reason = "is_nan for any number type")]
     let is_nan = x != x;
-    x > best || is_nan
+    (x > best) | is_nan
 }
 
 #[inline(always)]
@@ -59,78 +59,114 @@ fn larger<T: Float>(best: T, x: T) -> T {
     if is_larger(x, best) { x } else { best }
 }
 
-/// Writes all of `y`. The maxima of columns go to `columns`, of which there are as many as in the image.
+/// Room for a plane. What is updated goes from one place to another: in its own place it would become a store under a mask, which
+/// takes some processors twenty times as long.
+struct Room<T> {
+    /// The maxima of columns.
+    columns: [Vec<T>; 2],
+    /// Sorted rows, with the least of all numbers around the image: that of the maxima, or all of x.
+    sorted: Vec<T>,
+    /// All of the gradient by x.
+    sorted_dx: Vec<T>,
+    /// Of a row of windows the maxima, and the number of the row and tap that each is from.
+    best: [Vec<T>; 2],
+    from: [Vec<T>; 2],
+}
+
+impl<T: Float> Room<T> {
+    fn forward(p: &Pooling) -> Self {
+        let columns = || vec![T::zero(); p.width];
+        Self { columns: [columns(), columns()], sorted_dx: Vec::new(), ..Self::backward(p, 1) }
+    }
+
+    fn backward(p: &Pooling, rows: usize) -> Self {
+        let row = || vec![T::zero(); p.out_width];
+        let sorted = |value| vec![value; rows * p.sorted_width()];
+        Self {
+            columns: [Vec::new(), Vec::new()],
+            sorted: sorted(T::narrow(f64::NEG_INFINITY)),
+            sorted_dx: sorted(T::zero()),
+            best: [row(), row()],
+            from: [row(), row()],
+        }
+    }
+}
+
+/// Writes all of `y`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn forward<T: Float>(p: &Pooling, x: &[T], columns: &mut [T], y: &mut [MaybeUninit<T>]) {
-    y.fill(MaybeUninit::new(T::narrow(f64::NEG_INFINITY)));
-    // SAFETY: all were just written.
-    let y = unsafe { written(y) };
+fn forward<T: Float>(p: &Pooling, x: &[T], room: &mut Room<T>, y: &mut [MaybeUninit<T>]) {
+    let Room { columns: [columns, next_columns], sorted, best: [best, next_best], .. } = room;
+    let (last, others) = p.taps.split_last().expect("a kernel has a column");
     for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
         columns.copy_from_slice(&x[rows.start * p.width..][..p.width]);
         for row in x[rows.start * p.width..rows.end * p.width].chunks_exact(p.width).skip(1) {
-            for (column, &x) in columns.iter_mut().zip(row) {
-                *column = larger(*column, x);
+            for ((next, &column), &x) in next_columns.iter_mut().zip(&*columns).zip(row) {
+                *next = larger(column, x);
             }
+            std::mem::swap(columns, next_columns);
         }
-        if p.is_halving() {
-            for (y, pair) in y.iter_mut().zip(columns.as_chunks::<2>().0) {
-                *y = larger(pair[0], pair[1]);
+        p.sort(columns, sorted);
+        best.fill(T::narrow(f64::NEG_INFINITY));
+        for &tap in others {
+            for ((next, &best), &x) in next_best.iter_mut().zip(&*best).zip(&sorted[tap..]) {
+                *next = larger(best, x);
             }
-        } else {
-            for (outputs, first) in &p.taps {
-                let y = &mut y[outputs.clone()];
-                zip_strided(y, &columns[*first..], p.pool.stride, |y, &x| *y = larger(*y, x));
-            }
+            std::mem::swap(best, next_best);
+        }
+        for ((y, &best), &x) in y.iter_mut().zip(&*best).zip(&sorted[*last..]) {
+            y.write(larger(best, x));
         }
     }
 }
 
-/// Adds to `dx`, which is zero. The maxima of a row of windows and their pixels go to `best`.
+/// Of each column of the output the number of the first tap that reads the image.
+fn first_taps<T: Float>(p: &Pooling) -> Vec<T> {
+    let first = |column: usize| p.pool.padding.saturating_sub(column * p.pool.stride);
+    (0..p.out_width).map(|column| T::narrow(first(column) as f64)).collect()
+}
+
+/// Writes all of `dx`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward<T: Float>(p: &Pooling, x: &[T], dy: &[T], best: &mut [(T, usize)], dx: &mut [T]) {
-    if p.is_halving() {
-        let rows = x.chunks_exact(2 * p.width).zip(dx.chunks_exact_mut(2 * p.width));
-        for ((x, dx), dy) in rows.zip(dy.chunks_exact(p.out_width)) {
-            let ((x, dx), width) = ((x.split_at(p.width), dx.split_at_mut(p.width)), p.out_width);
-            halving_backward([x.0, x.1].map(|x| &x.as_chunks().0[..width]), dy, [dx.0, dx.1]);
-        }
-        return;
+fn backward<T: Float>(p: &Pooling, first_taps: &[T], x: &[T], dy: &[T], room: &mut Room<T>, dx: &mut [MaybeUninit<T>]) {
+    let Room { sorted, sorted_dx, best: [best, next_best], from: [from, next_from], .. } = room;
+    let width = p.sorted_width();
+    for (row, sorted) in x.chunks_exact(p.width).zip(sorted.chunks_exact_mut(width)) {
+        p.sort(row, sorted);
     }
-    let stride = p.pool.stride;
+    sorted_dx.fill(T::zero());
+    let number = |row: usize, tap: usize| T::narrow((row * p.taps.len() + tap) as f64);
     for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
         // The first pixel, where all are -infinity.
-        for (best, columns) in best.iter_mut().zip(p.columns()) {
-            *best = (T::narrow(f64::NEG_INFINITY), rows.start * p.width + columns.start);
-        }
-        for row in rows {
-            for (outputs, first) in &p.taps {
-                let mut pixel = row * p.width + first;
-                zip_strided(&mut best[outputs.clone()], &x[pixel..], stride, |best, &x| {
-                    *best = if is_larger(x, best.0) { (x, pixel) } else { *best };
-                    pixel += stride;
-                });
+        best.fill(T::narrow(f64::NEG_INFINITY));
+        from.copy_from_slice(first_taps);
+        for (row, x) in sorted[rows.start * width..rows.end * width].chunks_exact(width).enumerate() {
+            for (tap, &place) in p.taps.iter().enumerate() {
+                let number = number(row, tap);
+                let next = next_best.iter_mut().zip(&mut *next_from);
+                for (((next_best, next_from), (&best, &from)), &x) in next.zip(best.iter().zip(&*from)).zip(&x[place..])
+                {
+                    let is_larger = is_larger(x, best);
+                    *next_best = if is_larger { x } else { best };
+                    *next_from = if is_larger { number } else { from };
+                }
+                std::mem::swap(best, next_best);
+                std::mem::swap(from, next_from);
             }
         }
-        for (&(_, pixel), &dy) in best.iter().zip(dy) {
-            dx[pixel] += dy;
+        for (row, dx) in sorted_dx[rows.start * width..rows.end * width].chunks_exact_mut(width).enumerate() {
+            for (tap, &place) in p.taps.iter().enumerate() {
+                let number = number(row, tap);
+                for (dx, (&from, &dy)) in dx[place..].iter_mut().zip(from.iter().zip(dy)) {
+                    *dx += if from == number { dy } else { T::zero() };
+                }
+            }
         }
     }
-}
-
-/// Two rows of windows of 2x2, without a branch.
-#[inline(always)]
-fn halving_backward<T: Float>([above, below]: [&[[T; 2]]; 2], dy: &[T], [dx_above, dx_below]: [&mut [T]; 2]) {
-    let windows = above.iter().zip(below).zip(dy);
-    let gradients = dx_above.as_chunks_mut().0.iter_mut().zip(dx_below.as_chunks_mut().0);
-    for (((&[a, b], &[c, d]), &dy), (dx_above, dx_below)) in windows.zip(gradients) {
-        let second = is_larger(b, a);
-        let best = if second { b } else { a };
-        let third = is_larger(c, best);
-        let best = if third { c } else { best };
-        let fourth = is_larger(d, best);
-        let when = |condition: bool| if condition { dy } else { T::zero() };
-        *dx_above = [when(!second & !third & !fourth), when(second & !third & !fourth)];
-        *dx_below = [when(third & !fourth), when(fourth)];
+    dx.fill(MaybeUninit::new(T::zero()));
+    // SAFETY: all were just written.
+    let dx = unsafe { written(dx) };
+    for (row, sorted) in dx.chunks_exact_mut(p.width).zip(sorted_dx.chunks_exact(width)) {
+        p.unsort(sorted, row);
     }
 }
 
@@ -142,14 +178,17 @@ impl CustomOp1 for MaxPool2d {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let p = &self.pooling;
         with_float!(Self::NAME, x.dtype(), T => {
-            let x = slice::<T>(x, layout)?;
-            let mut y = Box::new_uninit_slice(p.output_shape().elem_count());
-            let planes = y.par_chunks_mut(p.out_pixels()).zip(x.par_chunks(p.pixels()));
-            planes.for_each_init(|| vec![0.0; p.width], |columns, (y, x)| forward(p, x, columns, y));
-            // SAFETY: each plane was written, and these are all.
-            let y = unsafe { y.assume_init() }.into_vec();
-            Ok((T::to_cpu_storage_owned(y), p.output_shape()))
-        })
+                   let x = slice::<T>(x, layout)?;
+                   let mut y = Box::new_uninit_slice(p.output_shape().elem_count());
+                   let planes = y.par_chunks_mut(p.out_pixels()).zip(x.par_chunks(p.pixels()));
+                   planes.for_each_init(
+                       || Room::forward(p),
+        |room, (y, x)| forward(p, x, room, y),
+                   );
+                   // SAFETY: each plane was written, and these are all.
+                   let y = unsafe { y.assume_init() }.into_vec();
+                   Ok((T::to_cpu_storage_owned(y), p.output_shape()))
+               })
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
@@ -158,12 +197,15 @@ impl CustomOp1 for MaxPool2d {
         with_float!(Self::NAME, dy.dtype(), T => {
             let (x_read, dy_read) = (Reading::new(x), Reading::new(&dy));
             let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
-            let mut dx = vec![0.0; xs.len()];
-            let planes = dx.par_chunks_mut(p.pixels()).zip(xs.par_chunks(p.pixels()));
-            planes.zip(dys.par_chunks(p.out_pixels())).for_each_init(
-                || vec![(0.0, 0); p.out_width],
-                |best, ((dx, x), dy)| backward(p, x, dy, best, dx),
+            let first_taps: Vec<T> = first_taps(p);
+            let mut dx = Box::new_uninit_slice(xs.len());
+            let planes = dx.par_chunks_mut(p.pixels()).zip(xs.par_chunks(p.pixels())).zip(dys.par_chunks(p.out_pixels()));
+            planes.for_each_init(
+                || Room::backward(p, p.height),
+                |room, ((dx, x), dy)| backward(p, &first_taps, x, dy, room, dx),
             );
+            // SAFETY: each plane was written, and these are all.
+            let dx = unsafe { dx.assume_init() }.into_vec();
             Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     host::fail,
-    windows::{Windows, inside},
+    windows::{Windows, merge, split},
 };
 use candle_core::{Result, Shape};
 use std::ops::Range;
@@ -40,9 +40,8 @@ pub(crate) struct Pooling {
     pub width: usize,
     pub out_height: usize,
     pub out_width: usize,
-    /// Of each column of the kernel: the columns of the output that read the image there, and the image's column that the first of
-    /// them reads.
-    pub taps: Vec<(Range<usize>, usize)>,
+    /// Of each column of the kernel where in a [sorted](Self::sort) row the first window reads it. The others follow.
+    pub taps: Vec<usize>,
 }
 
 impl Pooling {
@@ -62,12 +61,8 @@ impl Pooling {
                 "{op}: the kernel {kernel_height}x{kernel_width} is larger than the images of x {x:?} with the padding {padding}"
             );
         };
-        let taps = (0..kernel_width).map(|tap| {
-            let outputs = inside(tap, padding, stride, width, out_width);
-            let first = (outputs.start * stride + tap).saturating_sub(padding);
-            (outputs, first)
-        });
-        let taps = taps.filter(|(outputs, _)| !outputs.is_empty()).collect();
+        let pitch = (width + 2 * padding).div_ceil(stride);
+        let taps = (0..kernel_width).map(|tap| tap % stride * pitch + tap / stride).collect();
         Ok(Self { pool, images, channels, height, width, out_height, out_width, taps })
     }
 
@@ -83,11 +78,6 @@ impl Pooling {
     /// Pixels of a plane of the output.
     pub fn out_pixels(&self) -> usize {
         self.out_height * self.out_width
-    }
-
-    /// Whether it is the pooling that most networks have: windows of 2x2 side by side.
-    pub fn is_halving(&self) -> bool {
-        self.pool == Pool2d::square(2)
     }
 
     /// Whether the only window is the image.
@@ -115,15 +105,49 @@ impl Pooling {
         let Pool2d { kernel, stride, padding } = self.pool;
         Windows { kernel, stride, padding, dilation: 1 }
     }
-}
 
-/// Calls `f` with each of `to` and every `stride`-th of `from`.
-#[inline(always)]
-pub(crate) fn zip_strided<A, B>(to: &mut [A], from: &[B], stride: usize, mut f: impl FnMut(&mut A, &B)) {
-    match stride {
-        1 => to.iter_mut().zip(from).for_each(|(to, from)| f(to, from)),
-        // A number that the compiler knows.
-        2 => to.iter_mut().zip(from.chunks(2)).for_each(|(to, from)| f(to, &from[0])),
-        _ => to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| f(to, from)),
+    /// Columns of a sorted row, those of the padding included.
+    pub fn sorted_width(&self) -> usize {
+        self.pool.stride * self.pitch()
+    }
+
+    /// Columns of a row with the same remainder.
+    fn pitch(&self) -> usize {
+        (self.width + 2 * self.pool.padding).div_ceil(self.pool.stride)
+    }
+
+    /// Sorts the columns of a row by their remainder by the stride, so that neighbouring windows read neighbours. The columns of the
+    /// padding stay what they are.
+    #[inline(always)]
+    pub fn sort<T: Copy>(&self, row: &[T], sorted: &mut [T]) {
+        let Pool2d { stride, padding, .. } = self.pool;
+        match stride {
+            1 => sorted[padding..][..row.len()].copy_from_slice(row),
+            2 => {
+                let (even, odd) = sorted.split_at_mut(self.pitch());
+                split(row, padding, even, odd);
+            }
+            _ => row.iter().enumerate().for_each(|(column, &from)| sorted[self.sorted(column)] = from),
+        }
+    }
+
+    /// Writes a row from its sorted columns.
+    #[inline(always)]
+    pub fn unsort<T: Copy>(&self, sorted: &[T], row: &mut [T]) {
+        let Pool2d { stride, padding, .. } = self.pool;
+        match stride {
+            1 => row.copy_from_slice(&sorted[padding..][..row.len()]),
+            2 => {
+                let (even, odd) = sorted.split_at(self.pitch());
+                merge(even, odd, padding, row);
+            }
+            _ => row.iter_mut().enumerate().for_each(|(column, to)| *to = sorted[self.sorted(column)]),
+        }
+    }
+
+    /// Where a column is in a sorted row.
+    fn sorted(&self, column: usize) -> usize {
+        let Pool2d { stride, padding, .. } = self.pool;
+        (column + padding) % stride * self.pitch() + (column + padding) / stride
     }
 }

@@ -35,7 +35,7 @@ use super::{
     tile::{Products, blocks, instructions, lanes},
     weight_gradient::WeightGradient,
 };
-use crate::host::written;
+use crate::{host::written, windows::split};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
@@ -264,23 +264,6 @@ impl Frame {
                 }
             }
         }
-    }
-}
-
-/// Writes every second number of `row`, which begins at the place `left`, to those of the even places and the others to those of the
-/// odd ones.
-#[inline(always)]
-fn split(row: &[f32], left: usize, even: &mut [f32], odd: &mut [f32]) {
-    let (first, second) = match left.is_multiple_of(2) {
-        true => (&mut even[left / 2..], &mut odd[left / 2..]),
-        false => (&mut odd[left / 2..], &mut even[left / 2 + 1..]),
-    };
-    let pairs = row.chunks_exact(2);
-    if let [last] = *pairs.remainder() {
-        first[row.len() / 2] = last;
-    }
-    for ((first, second), pair) in first.iter_mut().zip(second).zip(pairs) {
-        (*first, *second) = (pair[0], pair[1]);
     }
 }
 
