@@ -85,6 +85,7 @@ fn run(options: &Options) -> Result<()> {
         probe: false,
         device: "cpu".to_owned(),
         ops: Operations::Descent,
+        precision: Default::default(),
         seed: 0,
     };
     let (parameters, placer) = (Parameters::new(0), Placer::new(&data, &shape, &device));

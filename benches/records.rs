@@ -64,6 +64,7 @@ fn main() -> Result<()> {
             probe,
             device: "cpu".to_owned(),
             ops: Operations::Descent,
+            precision: Default::default(),
             seed: 0,
         };
         let training = Training { data: &data, model: &model, shape, rule, schedule, config: &config };

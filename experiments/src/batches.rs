@@ -278,6 +278,7 @@ mod tests {
             probe: false,
             device: "cpu".to_owned(),
             ops: Operations::default(),
+            precision: Default::default(),
             seed: 5,
         }
     }

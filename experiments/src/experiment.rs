@@ -10,6 +10,7 @@ use crate::{
     models::{self, ModelConfig, Operations, Parameters, Shape},
     optimizer,
     options::{Norm, Options, Settings},
+    precision::Precision,
     record::{
         self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, Run, TrialConfig, TrialRecord, Versions,
         Workload,
@@ -172,7 +173,7 @@ impl Experiment {
         Self::check_options(&comparison, &settings)?;
         let settings = resolve(&comparison, settings)?;
         let device: DeviceName = settings.device.as_deref().unwrap_or("cpu").parse()?;
-        device.open()?;
+        settings.precision.unwrap_or_default().set(&device.open()?)?;
         let datasets = datasets(&settings)?;
         for model in &settings.model {
             models::parse(model)?;
@@ -335,6 +336,7 @@ impl Experiment {
             probe: self.comparison.probe,
             device: self.device.to_string(),
             ops: self.settings.ops.unwrap_or_default(),
+            precision: self.settings.precision.unwrap_or_default(),
             seed,
         };
         let record = TrialRecord { id: config.id(), group: group_config.name.clone(), config, outcome: None };
@@ -621,6 +623,7 @@ fn resolve(comparison: &Comparison, mut settings: Settings) -> Result<Settings> 
     settings.seeds = settings.seeds.or(NonZeroUsize::new(3));
     settings.device = settings.device.or(Some("cpu".to_owned()));
     settings.ops = settings.ops.or(Some(Operations::default()));
+    settings.precision = settings.precision.or(Some(Precision::default()));
     settings.max_loss = settings.max_loss.or(Some(MAX_LOSS));
     Ok(settings)
 }

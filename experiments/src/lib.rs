@@ -22,6 +22,7 @@ pub mod names;
 pub mod optimizer;
 pub mod options;
 pub mod plot;
+pub mod precision;
 pub mod probe;
 pub mod random;
 pub mod record;

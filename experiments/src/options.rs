@@ -1,6 +1,6 @@
 //! What an experiment is told: the command line, and the same as a TOML file.
 
-use crate::{models::Operations, names};
+use crate::{models::Operations, names, precision::Precision};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -129,6 +129,10 @@ pub struct Settings {
     #[arg(long, value_name = "WHOSE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ops: Option<Operations>,
+    /// What models compute in: f32; tf32, for products on NVIDIA's GPUs; or bf16, with f32 parameters [default: f32]
+    #[arg(long, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// CPU threads, shared by the trials that run at a time [default: all cores]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,7 +258,7 @@ mod tests {
 
     #[test]
     fn options_override_the_file_and_the_result_reads_back() {
-        let file = "dataset = [\"digits\"]\nopt = [\"adam\", \"lion\"]\nepochs = 3\nlr = [1e-3, 1]\nnorm = \"both\"\nops = \"candle\"\n";
+        let file = "dataset = [\"digits\"]\nopt = [\"adam\", \"lion\"]\nepochs = 3\nlr = [1e-3, 1]\nnorm = \"both\"\nops = \"candle\"\nprecision = \"bf16\"\n";
         let options = Settings { steps: NonZeroU64::new(7), opt: vec!["sgd".to_owned()], ..Default::default() };
         let settings = Settings::parse(file, &options).unwrap();
         let expected = Settings {
@@ -264,11 +268,15 @@ mod tests {
             lr: vec![1e-3, 1.0],
             norm: Some(Norm::Both),
             ops: Some(Operations::Candle),
+            precision: Some(Precision::Bf16),
             ..Default::default()
         };
         assert_eq!(settings, expected);
         assert_eq!(Settings::parse(&settings.to_toml().unwrap(), &Settings::default()).unwrap(), settings);
-        assert_eq!(settings.given().unwrap(), ["--dataset", "--opt", "--lr", "--norm", "--steps", "--ops"]);
+        assert_eq!(
+            settings.given().unwrap(),
+            ["--dataset", "--opt", "--lr", "--norm", "--steps", "--ops", "--precision"]
+        );
     }
 
     #[test]
@@ -282,6 +290,7 @@ mod tests {
             ("steps = 1\nepochs = 1", &["`epochs` and `steps`"]),
             ("norm = \"middle\"", &["middle", "pre"]),
             ("ops = \"torch\"", &["torch", "descent"]),
+            ("precision = \"f16\"", &["f16", "bf16"]),
         ] {
             let message = format!("{:#}", Settings::parse(file, &Settings::default()).unwrap_err());
             assert!(parts.iter().all(|part| message.contains(part)), "{file}: {message}");

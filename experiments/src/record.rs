@@ -15,7 +15,7 @@
 //!
 //! Files other than logs and measurements appear whole or not at all. Numbers that are not finite are written as `null`.
 
-use crate::{models::Operations, summary::Summary, train::Outcome};
+use crate::{models::Operations, precision::Precision, summary::Summary, train::Outcome};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
@@ -165,12 +165,15 @@ pub struct TrialConfig {
     /// was a choice.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ops: Operations,
+    /// What the model computes in; written as [`Self::ops`] is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub precision: Precision,
     /// The seed.
     pub seed: u64,
 }
 
-fn is_default(ops: &Operations) -> bool {
-    *ops == Operations::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl TrialConfig {

@@ -6,7 +6,7 @@ use crate::{
     checkpoint::{Checkpoint, Progress},
     console::TrialBar,
     data::Data,
-    models::{Mode, Model, ModelConfig, Noise, Operations, Parameters, Pass, Probe, Shape},
+    models::{Mode, Model, ModelConfig, Noise, Parameters, Pass, Probe, Shape},
     optimizer,
     probe::Prober,
     record::{Metric, MetricsWriter, TrialConfig},
@@ -142,7 +142,7 @@ impl Training<'_> {
             let step = progress.step;
             let is_due = step > 0 && (step == config.steps || step % config.evaluate_every == 0);
             if is_due && !progress.evaluated {
-                let Some((loss, accuracy)) = evaluate(&*model, config.ops, &tests, &placer, stop)? else {
+                let Some((loss, accuracy)) = evaluate(&*model, config, &tests, &placer, stop)? else {
                     save(&mut progress, metrics, &prober, &optimizer)?;
                     return Ok(None);
                 };
@@ -176,8 +176,9 @@ impl Training<'_> {
             let (loss, probed) = ahead.with(before, next, |batch| {
                 let (x, labels) = placer.place(batch)?;
                 let loss_of = |evaluation, probe: Option<&Probe>| {
-                    let pass = Pass { mode: Mode::Train { evaluation }, probe, noise, ops: config.ops };
-                    config.ops.cross_entropy(&model.forward(&x, &pass)?, &labels)
+                    let (ops, dtype) = (config.ops, config.precision.dtype());
+                    let pass = Pass { mode: Mode::Train { evaluation }, probe, noise, ops, dtype };
+                    Ok(pass.loss(&*model, &x, &labels)?.0)
                 };
                 Ok(match &mut prober {
                     None => {
@@ -258,14 +259,14 @@ impl Outcome {
 /// When candle fails.
 pub fn evaluate(
     model: &dyn Model,
-    ops: Operations,
+    config: &TrialConfig,
     batches: &Batches,
     placer: &Placer,
     stop: &AtomicBool,
 ) -> Result<Option<(f64, f64)>> {
     let (mut loss, mut right, mut n) = (0.0, 0.0, 0);
     let mut ahead = Ahead::new("test batch", |index| batches.test(index));
-    let pass = Pass::evaluate().with_ops(ops);
+    let pass = Pass::evaluate().with_ops(config.ops).with_dtype(config.precision.dtype());
     for index in 0..batches.tests() {
         if stop.load(Relaxed) {
             return Ok(None);
@@ -273,8 +274,8 @@ pub fn evaluate(
         let next = (index + 1 < batches.tests()).then_some(index + 1);
         ahead.with(index, next, |batch| {
             let (x, labels) = placer.place(batch)?;
-            let logits = model.forward(&x, &pass)?;
-            loss += f64::from(ops.cross_entropy(&logits, &labels)?.to_scalar::<f32>()?) * labels.elem_count() as f64;
+            let (mean, logits) = pass.loss(model, &x, &labels)?;
+            loss += f64::from(mean.to_scalar::<f32>()?) * labels.elem_count() as f64;
             let is_right = logits.argmax(D::Minus1)?.eq(&labels)?;
             right += f64::from(is_right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?);
             n += labels.elem_count();

@@ -165,7 +165,8 @@ impl Model for Gpt {
         }
         let width = self.token.dim(1)?;
         let tokens = self.token.index_select(&x.flatten_all()?, 0)?.reshape((n, context, width))?;
-        let mut x = tokens.broadcast_add(&self.position.narrow(0, 0, context)?)?.reshape((n * context, width))?;
+        let x = tokens.broadcast_add(&self.position.narrow(0, 0, context)?)?.reshape((n * context, width))?;
+        let mut x = x.to_dtype(pass.dtype)?;
         if self.scale != 1.0 {
             x = (x * self.scale)?;
         }

@@ -1,7 +1,7 @@
 //! Layers that models share.
 
 use super::{Mode, Pass};
-use candle_core::{Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::{Conv2d, Conv2dConfig, Init, Linear, VarBuilder};
 
 /// A convolution of 3x3 with padding 1 and no bias.
@@ -13,7 +13,7 @@ pub(super) fn conv3x3(in_channels: usize, out_channels: usize, stride: usize, vb
 /// `x weight^T + bias`: x (n, inputs) to (n, outputs).
 pub(super) fn affine(layer: &Linear, x: &Tensor, pass: &Pass) -> Result<Tensor> {
     let y = pass.ops.linear(x, layer.weight())?;
-    layer.bias().map_or(Ok(y.clone()), |bias| y.broadcast_add(bias))
+    layer.bias().map_or(Ok(y.clone()), |bias| y.broadcast_add(&bias.to_dtype(y.dtype())?))
 }
 
 /// `conv` of `x` without its bias.
@@ -106,8 +106,9 @@ impl BatchNorm {
         if evaluation == 0 {
             let n = (normal.output.elem_count() / normal.mean.elem_count()) as f64;
             let unbiased = (&normal.variance * (n / (n - 1.0).max(1.0)))?;
-            track(&self.running_mean, &normal.mean, Self::MOMENTUM)?;
-            track(&self.running_var, &unbiased, Self::MOMENTUM)?;
+            let [mean, unbiased] = [&normal.mean, &unbiased].map(|statistic| statistic.to_dtype(DType::F32));
+            track(&self.running_mean, &mean?, Self::MOMENTUM)?;
+            track(&self.running_var, &unbiased?, Self::MOMENTUM)?;
         }
         Ok(normal.output)
     }

@@ -21,7 +21,7 @@ pub use parameters::Parameters;
 pub use probe::{Probe, layer_of};
 
 use crate::data::Kind;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
 /// The size of the images that a model classifies.
@@ -95,12 +95,14 @@ pub struct Pass<'a> {
     pub noise: Option<Noise>,
     /// What it is computed by.
     pub ops: Operations,
+    /// The type of what the layers put out.
+    pub dtype: DType,
 }
 
 impl<'a> Pass<'a> {
     /// To measure.
     pub fn evaluate() -> Self {
-        Self { mode: Mode::Evaluate, probe: None, noise: None, ops: Operations::default() }
+        Self { mode: Mode::Evaluate, probe: None, noise: None, ops: Operations::default(), dtype: DType::F32 }
     }
 
     /// To train: the evaluation of this number within a step, from 0.
@@ -123,6 +125,21 @@ impl<'a> Pass<'a> {
         Self { ops, ..self }
     }
 
+    /// The same, with layers that put out this type.
+    pub fn with_dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+
+    /// The mean loss of `model` for inputs `x` and their labels, and the logits; both are f32.
+    ///
+    /// # Errors
+    /// When candle fails, or shapes do not fit.
+    pub fn loss(&self, model: &dyn Model, x: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
+        let x = if x.dtype().is_float() { x.to_dtype(self.dtype)? } else { x.clone() };
+        let logits = model.forward(&x, self)?.to_dtype(DType::F32)?;
+        Ok((self.ops.cross_entropy(&logits, labels)?, logits))
+    }
+
     /// Shows what `layer` puts out to the probe, if there is one.
     fn activation(&self, layer: &str, x: &Tensor) -> Result<()> {
         self.probe.map_or(Ok(()), |probe| probe.activation(layer, x))
@@ -131,8 +148,8 @@ impl<'a> Pass<'a> {
 
 /// A classifier of images, or of the characters that may come next.
 pub trait Model: Send {
-    /// The logits of images (n, channels, height, width): (n, classes); or of tokens (n, context) of type u32:
-    /// (n * context, vocabulary), the predictions of the tokens that follow each of them.
+    /// The logits of images (n, channels, height, width) of the pass's type: (n, classes); or of tokens (n, context) of type u32:
+    /// (n * context, vocabulary), the predictions of the tokens that follow each of them. They are of the pass's type.
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor>;
 }
 

@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor};
 use ops::{Before, Conv2d, ConvNorm, Heads, Masks, Normalized, Pool2d};
 use serde::{Deserialize, Serialize};
 
-/// Whose operations models run on. Shapes, conventions and errors are those of the crate `ops`.
+/// Whose operations models run on. Shapes, conventions and errors are those of the crate `ops`; but parameters may be of another type
+/// than `x`, to which they are rounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operations {
@@ -20,6 +21,7 @@ pub enum Operations {
 impl Operations {
     /// [`ops::conv2d`]
     pub(super) fn conv2d(self, x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
+        let weight = &like(x, weight)?;
         match self {
             Self::Descent => ops::conv2d(x, weight, options),
             Self::Candle => {
@@ -38,6 +40,8 @@ impl Operations {
         relu: bool,
         options: Conv2d,
     ) -> Result<Tensor> {
+        let weight = &like(x, weight)?;
+        let bias = &like(x, bias)?;
         match self {
             Self::Descent => ops::conv2d_bias(x, weight, bias, relu, options),
             Self::Candle => self.scale_shift(&self.conv2d(x, weight, options)?, &bias.ones_like()?, bias, relu),
@@ -53,6 +57,8 @@ impl Operations {
         eps: f64,
         relu: bool,
     ) -> Result<Normalized> {
+        let weight = &like(x, weight)?;
+        let bias = &like(x, bias)?;
         match self {
             Self::Descent => ops::batch_norm(x, weight, bias, eps, relu),
             Self::Candle => candle::batch_norm(x, weight, bias, eps, relu),
@@ -69,6 +75,9 @@ impl Operations {
         residual: Option<&Tensor>,
         options: ConvNorm,
     ) -> Result<Normalized> {
+        let kernels = &like(x, kernels)?;
+        let weight = &like(x, weight)?;
+        let bias = &like(x, bias)?;
         match self {
             Self::Descent => ops::conv2d_batch_norm(x, kernels, weight, bias, residual, options),
             Self::Candle => {
@@ -84,6 +93,8 @@ impl Operations {
 
     /// [`ops::scale_shift`]
     pub(super) fn scale_shift(self, x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Result<Tensor> {
+        let scale = &like(x, scale)?;
+        let shift = &like(x, shift)?;
         match self {
             Self::Descent => ops::scale_shift(x, scale, shift, relu),
             Self::Candle => candle::scale_shift(x, scale, shift, relu),
@@ -116,6 +127,7 @@ impl Operations {
 
     /// [`ops::linear`]
     pub(super) fn linear(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let weight = &like(x, weight)?;
         match self {
             Self::Descent => ops::linear(x, weight),
             Self::Candle => x.matmul(&weight.t()?),
@@ -130,6 +142,15 @@ impl Operations {
         before: Before,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
+        let weight = &like(x, weight)?;
+        let norm;
+        let before = match before {
+            Before::LayerNorm { weight, eps } => {
+                norm = like(x, weight)?;
+                Before::LayerNorm { weight: &norm, eps }
+            }
+            Before::Nothing | Before::Gelu => before,
+        };
         match self {
             Self::Descent => ops::fused_linear(x, weight, before, residual),
             Self::Candle => {
@@ -146,6 +167,7 @@ impl Operations {
 
     /// [`ops::layer_norm`]
     pub(super) fn layer_norm(self, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+        let weight = &like(x, weight)?;
         match self {
             Self::Descent => ops::layer_norm(x, weight, eps),
             // The quick one has no backward pass.
@@ -179,6 +201,11 @@ impl Operations {
             Self::Candle => candle_nn::loss::cross_entropy(logits, labels),
         }
     }
+}
+
+/// A parameter as it is used beside `x`: in mixed precision, rounded to its type.
+fn like(x: &Tensor, parameter: &Tensor) -> Result<Tensor> {
+    parameter.to_dtype(x.dtype())
 }
 
 /// What candle has no operation for, or none that can be trained through, made of those that it differentiates rightly.
@@ -219,7 +246,7 @@ mod candle {
     pub(super) fn dropout(x: &Tensor, masks: &Masks) -> Result<Tensor> {
         let (mut stays, scale) = (masks.mask(0), masks.scale() as f32);
         let factors: Vec<f32> = (0..x.elem_count()).map(|_| if stays() { scale } else { 0.0 }).collect();
-        x * Tensor::from_vec(factors, x.shape(), x.device())?
+        x * Tensor::from_vec(factors, x.shape(), x.device())?.to_dtype(x.dtype())?
     }
 
     pub(super) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
@@ -232,7 +259,7 @@ mod candle {
         let logits = (q.matmul(&k.t()?)? * (1.0 / ((width / heads) as f64).sqrt()))?;
         let is_future = |i: usize| i % context > i / context;
         let future = (0..context * context).map(|i| if is_future(i) { f32::NEG_INFINITY } else { 0.0 });
-        let future = Tensor::from_vec(future.collect(), (context, context), qkv.device())?;
+        let future = Tensor::from_vec(future.collect(), (context, context), qkv.device())?.to_dtype(qkv.dtype())?;
         // `softmax_last_dim` has no backward pass.
         let mut probabilities = candle_nn::ops::softmax(&logits.broadcast_add(&future)?, D::Minus1)?;
         if let Some(masks) = masks {

@@ -1,7 +1,7 @@
 //! A look into a model while it computes.
 
 use crate::record::LayerProbe;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use std::cell::RefCell;
 
 /// Collects the largest values that the layers of a model put out in one forward pass.
@@ -41,7 +41,7 @@ impl Probe {
     }
 
     fn see(&self, layer: &str, x: &Tensor, field: fn(&mut LayerProbe) -> &mut Option<f64>) -> Result<()> {
-        let values = x.detach().flatten_all()?.to_vec1::<f32>()?;
+        let values = x.detach().flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         // A value that is not a number must show, and `f32::max` would hide it.
         let max = values.iter().fold(0f32, |max, x| if x.abs() > max || x.is_nan() { x.abs() } else { max });
         let mut layers = self.layers.borrow_mut();
