@@ -276,6 +276,30 @@ fn dropout_drops_what_the_cpu_drops() -> Result<()> {
     Ok(())
 }
 
+/// The gradient goes to the first of equal maxima, to the last NaN, and of nothing but -infinity to the first pixel.
+#[test]
+fn equal_maxima_are_those_of_the_cpu() -> Result<()> {
+    for special in [0.0, f32::NAN, f32::NEG_INFINITY] {
+        let values_of = |i: usize| if i.is_multiple_of(3) { special } else { (i * i % 4) as f32 };
+        let x: Vec<f32> = (0..2 * 9 * 8).map(values_of).collect();
+        let mut x = Tensor::from_vec(x, (1, 2, 9, 8), &Device::Cpu)?;
+        if special.is_infinite() {
+            x = Tensor::full(special, x.shape(), &Device::Cpu)?;
+        }
+        let x = Var::from_tensor(&x)?;
+        for pool in [ops::Pool2d::square(2), ops::Pool2d { kernel: (3, 3), stride: 2, padding: 1 }] {
+            let run = || -> Result<_> {
+                let y = ops::max_pool2d(&x, pool)?;
+                let dy = tensor(&Array::noise(y.dims(), 99), DType::F32);
+                let grads = y.mul(&dy)?.backward()?;
+                Ok(values(grads.get(&x).expect("a gradient")))
+            };
+            assert_eq!(with(run)?, run()?, "{special}, {pool:?}");
+        }
+    }
+    Ok(())
+}
+
 /// What is no number stays, and infinities are what they are on the CPU.
 #[test]
 fn what_is_not_finite_is_as_on_the_cpu() -> Result<()> {
