@@ -1,28 +1,7 @@
-// What a launch is made of, for both backends: the tables that the host fills, the number formats, and sums in a fixed
-// order. `crates/optim/src/backend/device.rs` is the host's side of it.
+// What a launch is made of, for both backends: the tables that the host fills, and sums in a fixed order.
+// `crates/optim/src/backend/device.rs` is the host's side of it.
 #pragma once
-#include "rule.h"
-
-#if defined(RULE_METAL)
-#define DEVICE device
-#define SHARED threadgroup
-#define BARRIER() threadgroup_barrier(mem_flags::mem_threadgroup)
-typedef ulong u64;
-typedef uint u32;
-typedef ushort u16;
-typedef uchar u8;
-// Scalars and the results of sums. Metal has no double.
-typedef float wide;
-#else
-#define DEVICE
-#define SHARED
-#define BARRIER() __syncthreads()
-typedef unsigned long long u64;
-typedef unsigned int u32;
-typedef unsigned short u16;
-typedef unsigned char u8;
-typedef double wide;
-#endif
+#include "numbers.h"
 
 enum { THREADS = 256, CHUNK = 4096 };
 // Of a tensor. ALIGNED: parameter and gradient start at a multiple of 16 bytes, as the state always does.
@@ -53,46 +32,7 @@ struct Args {
   u32 flags, unused;
 };
 
-// ---- numbers ----
-
-struct Bf16 {
-  u16 bits;
-};
-struct F16 {
-  u16 bits;
-};
-
-#if defined(RULE_METAL)
-RULE_FUNCTION u32 float_bits(float x) { return as_type<u32>(x); }
-RULE_FUNCTION float bits_float(u32 x) { return as_type<float>(x); }
-RULE_FUNCTION float half_float(u16 x) { return float(as_type<half>(x)); }
-RULE_FUNCTION u16 float_half(float x) { return as_type<u16>(half(x)); }
-#else
-RULE_FUNCTION u32 float_bits(float x) { return __float_as_uint(x); }
-RULE_FUNCTION float bits_float(u32 x) { return __uint_as_float(x); }
-RULE_FUNCTION float half_float(u16 x) { return __half2float(__ushort_as_half(x)); }
-RULE_FUNCTION u16 float_half(float x) { return __half_as_ushort(__float2half_rn(x)); }
-RULE_FUNCTION void store(double x, double *to, u32) { *to = x; }
-RULE_FUNCTION double load(double x) { return x; }
-#endif
-
-RULE_FUNCTION float load(float x) { return x; }
-RULE_FUNCTION float load(Bf16 x) { return bits_float(u32(x.bits) << 16); }
-RULE_FUNCTION float load(F16 x) { return half_float(x.bits); }
-
-// `noise` is 16 random bits, or NEAREST.
-enum { NEAREST = 0x10000 };
-RULE_FUNCTION void store(float x, RULE_LOCAL float *to, u32) { *to = x; }
-RULE_FUNCTION void store(float x, RULE_LOCAL F16 *to, u32) { to->bits = float_half(x); }
-RULE_FUNCTION void store(float x, RULE_LOCAL Bf16 *to, u32 noise) {
-  const u32 bits = float_bits(x);
-  const bool is_finite = (bits & 0x7F800000u) != 0x7F800000u;
-  // Half of the last place rounds to nearest, a tie to even; a uniform number rounds up as often as it is close.
-  const u32 half_place = 0x7FFFu + (bits >> 16 & 1u);
-  const u32 rounded = bits + (noise == NEAREST ? half_place : noise);
-  const u32 nan = (bits & 0x007FFFFFu) != 0 ? 0x00400000u : 0u;
-  to->bits = u16((is_finite ? rounded : bits | nan) >> 16);
-}
+// ---- noise ----
 
 // 16 random bits: a function of the key and the element alone, two rounds of a 32-bit hash of low bias.
 RULE_FUNCTION u32 mixed(u32 x) {
@@ -104,35 +44,7 @@ RULE_FUNCTION u32 noise_at(u64 key, u64 element) {
   return mixed(mixed(u32(element) ^ u32(key)) + u32(element >> 32) * 0x9E3779B9u + u32(key >> 32)) >> 16;
 }
 
-// ---- memory ----
-
-// Moved in accesses of 16 bytes.
-template <typename T, int N> struct alignas(16) Pack {
-  T x[N];
-};
-
-template <typename T, int N> RULE_FUNCTION Pack<T, N> read(DEVICE const T *from, u32 n, bool aligned) {
-  if (aligned && n == N) return *(DEVICE const Pack<T, N> *)from;
-  Pack<T, N> pack;
-#pragma unroll
-  for (u32 k = 0; k < N; k++) pack.x[k] = from[k < n ? k : 0];
-  return pack;
-}
-
-template <typename T, int N> RULE_FUNCTION void write(DEVICE T *to, Pack<T, N> pack, u32 n, bool aligned) {
-  if (aligned && n == N) {
-    *(DEVICE Pack<T, N> *)to = pack;
-  } else {
-#pragma unroll
-    for (u32 k = 0; k < N; k++)
-      if (k < n) to[k] = pack.x[k];
-  }
-}
-
-// Elements that a thread moves at a time.
-template <typename A, typename B> struct Width {
-  enum { N = 16 / (sizeof(A) < sizeof(B) ? sizeof(A) : sizeof(B)) };
-};
+// ---- chunks ----
 
 // The end of a chunk.
 RULE_FUNCTION u64 end_of(Tensor t, Chunk chunk) {

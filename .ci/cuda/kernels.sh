@@ -10,7 +10,7 @@ check() { # name, options of nvcc
   local name="$1"
   shift
   for target in ptx cubin; do
-    nvcc -std=c++17 -O3 -fmad=false -arch="sm_$CUDA_COMPUTE_CAP" -Ikernels -Xptxas -v -Werror all-warnings \
+    nvcc -std=c++17 -O3 -arch="sm_$CUDA_COMPUTE_CAP" -Ikernels -Xptxas -v -Werror all-warnings \
       "-$target" -o "$out/$name.$target" "$@" >"$out/$name.$target.log" 2>&1 || { cat "$out/$name.$target.log"; exit 1; }
   done
   awk -v name="$name" '
@@ -19,15 +19,21 @@ check() { # name, options of nvcc
     /Used [0-9]+ registers/ {
       match($0, /Used [0-9]+/); used = substr($0, RSTART + 5, RLENGTH - 5) + 0; count++
       if (used > most) { most = used; widest = kernel }
-      if (kernel ~ /^(update|direction|squares|add)_f32_f32$/) line = line sprintf("  %s %d", kernel, used)
+      if (kernel ~ /^(update|direction|squares|add)_f32_f32$/ || (name ~ /^ops-/ && kernel ~ /_f32$/)) line = line sprintf("  %s %d", kernel, used)
     }
     END { printf "%-26s %2d kernels, at most %3d registers (%s);%s\n", name, count, most, widest, line; exit bad || count == 0 }
   ' "$out/$name.cubin.log"
-  # Nothing is contracted or approximated.
-  if grep -qE 'fma\.rn\.f|(sqrt|div|rcp|rsqrt)\.(approx|full)' "$out/$name.ptx"; then echo "$name: inexact operations"; exit 1; fi
 }
-check norm kernels/norm.cu
+# The optimizer's, whose bits are the CPU's: nothing is contracted or approximated.
+exact() { # name, options of nvcc
+  check "$@" -fmad=false
+  if grep -qE 'fma\.rn\.f|(sqrt|div|rcp|rsqrt)\.(approx|full)' "$out/$1.ptx"; then echo "$1: inexact operations"; exit 1; fi
+}
+exact norm kernels/norm.cu
 for header in kernels/rules/*.h; do
   rule="$(basename "$header" .h)"
-  check "$rule" "-DRULE=$rule" "-DRULE_HEADER=\"rules/$rule.h\"" kernels/elementwise.cu
+  exact "$rule" "-DRULE=$rule" "-DRULE_HEADER=\"rules/$rule.h\"" kernels/elementwise.cu
+done
+for source in kernels/ops/*.cu; do
+  check "ops-$(basename "$source" .cu)" "$source"
 done

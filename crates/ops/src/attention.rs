@@ -1,6 +1,7 @@
 //! Causal attention of several heads.
 
 use crate::{
+    device,
     dropout::Masks,
     host::{Reading, copy, fail, is_fused, slice, vec_written},
     product::{Matrix, Product},
@@ -46,6 +47,9 @@ impl Heads {
 pub fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
     let (rows, columns) = qkv.dims2()?;
     heads.head_width(rows, columns)?;
+    if device::runs(qkv) {
+        return device::causal_attention(qkv, heads, masks.as_ref());
+    }
     if is_fused(qkv) {
         qkv.contiguous()?.apply_op1(Attention { heads, masks, probabilities: OnceLock::new() })
     } else {

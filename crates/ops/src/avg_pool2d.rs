@@ -1,6 +1,7 @@
 //! Means of windows.
 
 use crate::{
+    device,
     host::{Float, Reading, is_ours, slice, with_float, written},
     pool2d::{Pool2d, Pooling},
     vector::sum,
@@ -22,6 +23,9 @@ use std::mem::MaybeUninit;
 /// padded image.
 pub fn avg_pool2d(x: &Tensor, pool: Pool2d, count_padding: bool) -> Result<Tensor> {
     let op = AvgPool2d { pooling: Pooling::new(AvgPool2d::NAME, x.shape(), pool)?, count_padding };
+    if device::runs(x) {
+        return device::avg_pool2d(x, &op.pooling, count_padding);
+    }
     if is_ours(x) { x.contiguous()?.apply_op1(op) } else { op.composed(x) }
 }
 

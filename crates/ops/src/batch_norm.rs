@@ -2,6 +2,7 @@
 
 use crate::{
     channel::{Affine, Channels, Moments},
+    device,
     host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
     scale_shift::{check, scale_shift},
 };
@@ -36,6 +37,9 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bo
     check("batch_norm", (x.shape(), x.dtype()), [("weight", weight), ("bias", bias)])?;
     if x.elem_count() == 0 {
         fail!("batch_norm: x {:?} has no pixel to take a mean of", x.shape());
+    }
+    if device::runs(x) {
+        return device::batch_norm(x, weight, bias, None, eps, relu);
     }
     if !is_ours(x) {
         return composed(x, weight, bias, eps, relu);

@@ -9,6 +9,7 @@ mod weight_gradient;
 mod winograd;
 
 use crate::{
+    device,
     host::{Float, Reading, fail, is_ours, slice, with_float},
     windows::Windows,
 };
@@ -27,8 +28,8 @@ pub(crate) use gradient::{Gradients, OutputGradient, Wanted};
 /// first group's). Its shape is (n, o, (h + 2 p - d (kh - 1) - 1) / s + 1, (w + 2 p - d (kw - 1) - 1) / s + 1). As PyTorch's
 /// `conv2d`.
 ///
-/// f32 and f64 on the CPU are computed here, forward and backward, to the same bits for any number of threads; other
-/// tensors by candle. The gradient by an argument that has no gradient (the first layer's images) is not computed.
+/// f32 and f64 on the CPU are computed here, forward and backward, to the same bits for any number of threads; on CUDA by cuDNN
+/// or as matrix products, and other tensors by candle. The gradient by an argument that has no gradient (the first layer's images) is not computed.
 ///
 /// # Errors
 /// When shapes or dtypes do not fit each other, stride, dilation or groups is 0, the groups do not divide the channels, or the
@@ -38,6 +39,9 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
         fail!("conv2d: weight is of {:?} and must be of {:?}, as x", weight.dtype(), x.dtype());
     }
     let geometry = Geometry::new(x.shape(), weight.shape(), options)?;
+    if device::runs(x) {
+        return device::conv2d(x, weight, &geometry);
+    }
     if !is_ours(x) {
         return composed(x, weight, options, &geometry);
     }

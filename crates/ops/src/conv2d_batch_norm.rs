@@ -4,6 +4,7 @@ use crate::{
     batch_norm::{Normalized, Statistics, batch_norm},
     channel::{self, Moments},
     conv2d::{Conv2d, Convolve, Geometry, Gradients, OutputGradient, Wanted, conv2d},
+    device,
     host::{Reading, fail, is_ours, slice, with_float},
     relu::add_relu,
     scale_shift::check,
@@ -58,6 +59,10 @@ pub fn conv2d_batch_norm(
     }
     if shape.elem_count() == 0 {
         fail!("conv2d_batch_norm: x {:?} has no pixel to take a mean of", x.shape());
+    }
+    if device::runs(x) {
+        let (convolved, ConvNorm { eps, relu, .. }) = (conv2d(x, kernels, options.conv)?, options);
+        return device::batch_norm(&convolved, weight, bias, residual, eps, relu);
     }
     if !is_ours(x) {
         return composed(x, kernels, weight, bias, residual, options);

@@ -3,6 +3,7 @@
 use crate::{
     channel,
     conv2d::{Conv2d, Convolve, Geometry, Gradients, OutputGradient, Wanted, conv2d},
+    device,
     host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
     scale_shift::{check, scale_shift},
 };
@@ -22,6 +23,9 @@ pub fn conv2d_bias(x: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool, optio
     }
     let geometry = Geometry::new(x.shape(), weight.shape(), options)?;
     check("conv2d_bias", (&geometry.output_shape(), x.dtype()), [("bias", bias)])?;
+    if device::runs(x) {
+        return device::bias(&conv2d(x, weight, options)?, bias, relu);
+    }
     if !is_ours(x) {
         return scale_shift(&conv2d(x, weight, options)?, &bias.ones_like()?, bias, relu);
     }

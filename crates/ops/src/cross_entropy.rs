@@ -1,6 +1,7 @@
 //! The loss of classifiers.
 
 use crate::{
+    device,
     host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
     vector::{max, sum},
 };
@@ -19,8 +20,9 @@ use std::sync::OnceLock;
 /// the gradient.
 ///
 /// # Errors
-/// When the shapes do not fit each other, there are no rows, the labels are not u32, a label is not below `classes`, or
-/// `label_smoothing` is not in 0..=1.
+/// When the shapes do not fit each other, there are no rows, the labels are not u32, a label is not below `classes` (on
+/// CUDA, where the host cannot look at it without waiting, that makes the loss and the row's gradient NaN), or `label_smoothing` is not
+/// in 0..=1.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Tensor> {
     let (&[rows, classes], &[label_count]) = (logits.dims(), labels.dims()) else {
         fail!(
@@ -37,6 +39,9 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> 
     }
     if !(0.0..=1.0).contains(&label_smoothing) {
         fail!("cross_entropy: label_smoothing is {label_smoothing} and must be at least 0 and at most 1");
+    }
+    if device::runs(logits) {
+        return device::cross_entropy(logits, labels, label_smoothing);
     }
     if !is_ours(logits) {
         return composed(logits, labels, label_smoothing);

@@ -1,5 +1,6 @@
 //! Dropout with masks of a seeded generator.
 
+use crate::device;
 use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use rand::{Rng, SeedableRng};
@@ -34,8 +35,19 @@ impl Masks {
     pub fn mask(&self, index: usize) -> impl FnMut() -> bool + use<> {
         let mut rng = self.rng.clone();
         rng.set_stream(index as u64);
-        let dropped = (self.rate * 2f64.powi(32)) as u32;
+        let dropped = self.dropped();
         move || rng.next_u32() >= dropped
+    }
+
+    /// The random numbers below it drop.
+    pub(crate) fn dropped(&self) -> u32 {
+        (self.rate * 2f64.powi(32)) as u32
+    }
+
+    /// The generator's key.
+    pub(crate) fn key(&self) -> [u32; 8] {
+        let seed = self.rng.get_seed();
+        std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|k| seed[4 * i + k])))
     }
 
     /// `x`, or 0 where it is dropped by the first mask.
@@ -52,6 +64,9 @@ impl Masks {
 /// # Errors
 /// When candle fails.
 pub fn dropout(x: &Tensor, masks: Masks) -> Result<Tensor> {
+    if device::runs(x) {
+        return device::dropout(x, &masks);
+    }
     if is_ours(x) {
         return x.contiguous()?.apply_op1(Dropout { masks });
     }

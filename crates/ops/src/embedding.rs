@@ -1,5 +1,6 @@
 //! Rows of a table by their indices.
 
+use crate::device;
 use crate::host::{Float, Reading, fail, gradient, is_ours, slice, with_float};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use multiversion::multiversion;
@@ -12,7 +13,7 @@ use std::mem::MaybeUninit;
 ///
 /// # Errors
 /// When `weight` is not (rows, d) with d of at least 1, the indices are not u32, or one is not below the number of rows (those on
-/// a GPU are not looked at).
+/// a GPU are not looked at: such an index gives a row of NaN, and has no gradient).
 pub fn embedding(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
     let &[rows, width] = weight.dims() else { fail!("embedding: weight {:?} must be (rows, d)", weight.shape()) };
     if width == 0 {
@@ -22,7 +23,7 @@ pub fn embedding(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
         fail!("embedding: the indices are {:?} and must be U32", indices.dtype());
     }
     let indices = indices.contiguous()?;
-    if indices.device().is_cpu() {
+    if indices.device().is_cpu() && !device::runs(weight) {
         let read = Reading::new(&indices);
         let read = read.slice::<u32>()?;
         if let Some(place) = read.iter().position(|&index| index as usize >= rows) {
@@ -32,6 +33,7 @@ pub fn embedding(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
     let shape = [indices.dims(), &[width]].concat();
     let flat = indices.flatten_all()?;
     let y = match is_ours(weight) {
+        _ if device::runs(weight) && flat.elem_count() > 0 => device::embedding(weight, &flat)?,
         true => weight.contiguous()?.apply_op2(&flat, Embedding)?,
         false => weight.contiguous()?.index_select(&flat, 0)?,
     };

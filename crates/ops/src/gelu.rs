@@ -1,6 +1,7 @@
 //! The Gaussian error linear unit.
 
 use crate::{
+    device,
     host::{Reading, is_fused, slice},
     vector::exp,
 };
@@ -15,6 +16,9 @@ use std::{f64::consts::FRAC_1_SQRT_2, mem::MaybeUninit};
 /// # Errors
 /// When candle fails.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    if device::runs(x) {
+        return device::gelu(x);
+    }
     if is_fused(x) {
         return x.contiguous()?.apply_op1(Gelu);
     }

@@ -1,6 +1,7 @@
 //! Layer normalisation.
 
 use crate::{
+    device,
     host::{Reading, fail, gradient, is_fused, slice},
     vector::{sum, sum2},
 };
@@ -17,6 +18,9 @@ use std::mem::MaybeUninit;
 /// When `weight` is not (n) with n the last dimension of x and at least 1, or has another dtype.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     check_rows("layer_norm", x, weight)?;
+    if device::runs(x) {
+        return device::layer_norm(x, weight, eps);
+    }
     match is_fused(x) {
         true => x.contiguous()?.apply_op2(&weight.contiguous()?, LayerNorm { eps: eps as f32 }),
         false => composed(x, weight, eps),

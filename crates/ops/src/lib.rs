@@ -25,12 +25,23 @@
 //! # Ok(()) }
 //! ```
 //!
-//! f32 and f64 on the CPU (f32 alone for [`causal_attention`], [`fused_linear`], [`gelu`] and [`layer_norm`]) are computed here, with the
-//! SIMD at hand and the threads of rayon's current pool, to the same bits for any number of threads. Tensors of other dtypes and on
-//! other devices go to candle's own operations, to those of them that have the right gradient. Gradients are not themselves
-//! differentiable.
+//! What runs where:
+//!
+//! - f32 and f64 on the CPU (f32 alone for [`causal_attention`], [`fused_linear`], [`gelu`] and [`layer_norm`]) are computed here, with
+//!   the SIMD at hand and the threads of rayon's current pool, to the same bits for any number of threads.
+//! - f32, f64, bf16 and f16 on CUDA (feature `cuda`) are computed by the kernels in `kernels/ops`, whose sums are in f32 (f64 for
+//!   f64) and in an order that depends on the shapes alone; matrix products are candle's (cuBLAS). A convolution is cuDNN's with
+//!   the feature `cudnn`, in algorithms that add in a fixed order, and without it matrix products with its windows as columns.
+//!   Labels and indices there are not checked beforehand: one that is too large gives NaN.
+//! - All else, Metal too, goes to candle's own operations, to those of them that have the right gradient.
+//!
+//! The kernels were not run on a GPU. Their sources are compiled as C++ and run on the CPU by the tests, against the definitions
+//! in f64, and nvcc compiles them. Gradients are not themselves differentiable.
 //!
 //! [`Tensor`]: candle_core::Tensor
+
+#[cfg(test)]
+extern crate self as ops;
 
 mod attention;
 mod avg_pool2d;
@@ -42,6 +53,7 @@ mod conv2d;
 mod conv2d_batch_norm;
 mod conv2d_bias;
 mod cross_entropy;
+mod device;
 mod dropout;
 mod embedding;
 mod gelu;

@@ -1,7 +1,7 @@
 //! A matrix product with a transposed matrix, as in a layer, and what often stands before and after it.
 
 use crate::{
-    gelu,
+    device, gelu,
     host::{Reading, copy, fail, is_fused, slice, vec_written, written},
     layer_norm,
     product::{Matrix, Product},
@@ -44,7 +44,8 @@ pub enum Before<'a> {
 /// a transformer are made of these. On any device.
 ///
 /// In f32 on the CPU it is one pass: `before(x)` is made again for the gradient, not kept, and neither it nor the
-/// product has a gradient of its own in memory. A layer norm with a residual is two operations.
+/// product has a gradient of its own in memory. A layer norm with a residual is two operations. Elsewhere it is made of the single
+/// operations.
 ///
 /// # Errors
 /// When the shapes or dtypes do not fit each other.
@@ -52,7 +53,9 @@ pub fn fused_linear(x: &Tensor, weight: &Tensor, before: Before, residual: Optio
     check(x, weight, before, residual)?;
     let weight = weight.contiguous()?;
     match before {
-        _ if !is_fused(x) || x.elem_count() == 0 || weight.elem_count() == 0 => composed(x, &weight, before, residual),
+        _ if device::runs(x) || !is_fused(x) || x.elem_count() == 0 || weight.elem_count() == 0 => {
+            composed(x, &weight, before, residual)
+        }
         Before::LayerNorm { weight: norm, eps } => {
             let op = Fused { before: Pass::LayerNorm { eps: eps as f32 } };
             let y = x.contiguous()?.apply_op3(&weight, &norm.contiguous()?, op)?;
@@ -93,7 +96,10 @@ fn composed(x: &Tensor, weight: &Tensor, before: Before, residual: Option<&Tenso
         Before::LayerNorm { weight, eps } => layer_norm::layer_norm(x, weight, eps)?,
         Before::Gelu => gelu::gelu(x)?,
     };
-    let y = x.contiguous()?.apply_op2(weight, Linear)?;
+    let y = match device::runs(&x) && device::runs(weight) {
+        true => device::linear(&x, weight)?,
+        false => x.contiguous()?.apply_op2(weight, Linear)?,
+    };
     residual.map_or(Ok(y.clone()), |residual| residual + &y)
 }
 

@@ -1,6 +1,7 @@
 //! Maxima of windows.
 
 use crate::{
+    device,
     host::{Float, Reading, is_ours, slice, with_float, written},
     pool2d::{Pool2d, Pooling},
 };
@@ -14,7 +15,7 @@ use std::mem::MaybeUninit;
 /// fill no window are left out. The whole gradient goes to the first maximum of a window in reading order; NaN counts as the
 /// largest, and the last of several gets the gradient: as PyTorch's `max_pool2d`.
 ///
-/// f32 and f64 on the CPU are computed here; other tensors by candle, but not by its `max_pool2d`, whose gradient is right for no
+/// f32 and f64 on the CPU and all of CUDA are computed here; other tensors by candle, but not by its `max_pool2d`, whose gradient is right for no
 /// window of more than a pixel.
 ///
 /// # Errors
@@ -22,6 +23,9 @@ use std::mem::MaybeUninit;
 /// padded image.
 pub fn max_pool2d(x: &Tensor, pool: Pool2d) -> Result<Tensor> {
     let pooling = Pooling::new(MaxPool2d::NAME, x.shape(), pool)?;
+    if device::runs(x) {
+        return device::max_pool2d(x, &pooling);
+    }
     if is_ours(x) { x.contiguous()?.apply_op1(MaxPool2d { pooling }) } else { composed(x, &pooling) }
 }
 

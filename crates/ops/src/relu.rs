@@ -1,5 +1,6 @@
 //! Rectifiers.
 
+use crate::device;
 use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage,
@@ -16,6 +17,9 @@ const CHUNK: usize = 16_384;
 /// # Errors
 /// When candle fails.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
+    if device::runs(x) {
+        return device::relu(x);
+    }
     if is_ours(x) { x.contiguous()?.apply_op1(Relu) } else { x.relu() }
 }
 
@@ -27,6 +31,9 @@ pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.shape() != b.shape() || a.dtype() != b.dtype() {
         let [a, b] = [a, b].map(|t| format!("{:?} of {:?}", t.shape(), t.dtype()));
         fail!("add_relu: {a} and {b} must have the same shape and dtype");
+    }
+    if device::runs(a) {
+        return device::add_relu(a, b);
     }
     if is_ours(a) { a.contiguous()?.apply_op2(&b.contiguous()?, AddRelu) } else { (a + b)?.relu() }
 }

@@ -1,6 +1,7 @@
 //! Normalisation by the root of the mean square.
 
 use crate::{
+    device,
     host::{Float, Reading, gradient, is_ours, slice, with_float},
     layer_norm::check_rows,
     vector::{sum, sum2},
@@ -16,6 +17,9 @@ use rayon::prelude::*;
 /// When `weight` is not (n) with n the last dimension of x and at least 1, or has another dtype.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     check_rows("rms_norm", x, weight)?;
+    if device::runs(x) {
+        return device::rms_norm(x, weight, eps);
+    }
     match is_ours(x) {
         true => x.contiguous()?.apply_op2(&weight.contiguous()?, RmsNorm { eps }),
         false => x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?)?.broadcast_mul(weight),

@@ -2,6 +2,7 @@
 
 use crate::{
     channel::{Affine, Channels},
+    device,
     host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
 };
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
@@ -15,6 +16,9 @@ use std::mem::MaybeUninit;
 /// When the shapes or dtypes do not fit each other.
 pub fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Result<Tensor> {
     check("scale_shift", (x.shape(), x.dtype()), [("scale", scale), ("shift", shift)])?;
+    if device::runs(x) {
+        return device::scale_shift(x, scale, shift, relu);
+    }
     if !is_ours(x) {
         let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
         let y = x.broadcast_mul(&per_channel(scale)?)?.broadcast_add(&per_channel(shift)?)?;

@@ -1,6 +1,6 @@
 //! The ops with arguments of many shapes.
 
-use crate::naive::{self, Array};
+use super::naive::{self, Array};
 use candle_core::{DType, Device, Result, Tensor};
 use ops::{Conv2d, Pool2d};
 

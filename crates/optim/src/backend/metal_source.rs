@@ -2,12 +2,13 @@
 
 use crate::rule::Kernel;
 
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     ("elementwise.metal", include_str!("../../kernels/elementwise.metal")),
     ("norm.metal", include_str!("../../kernels/norm.metal")),
     ("elementwise.h", include_str!("../../kernels/elementwise.h")),
     ("norm.h", include_str!("../../kernels/norm.h")),
     ("launch.h", include_str!("../../kernels/launch.h")),
+    ("numbers.h", include_str!("../../kernels/numbers.h")),
     ("rule.h", include_str!("../../kernels/rule.h")),
 ];
 

@@ -16,6 +16,27 @@ static Index blockIdx, threadIdx;
 void at_barrier();
 static void __syncthreads() { at_barrier(); }
 
+// Between the threads of a warp, which here wait for the whole block: all threads of it have to come here as often.
+unsigned this_thread();
+template <typename T> T __shfl_xor_sync(unsigned, T mine, unsigned mask) {
+  static T values[1024];
+  const unsigned thread = this_thread();
+  values[thread] = mine;
+  at_barrier();
+  const T other = values[thread ^ mask];
+  at_barrier();
+  return other;
+}
+template <typename T> T __syncthreads_or(T mine) {
+  static T values[1024];
+  values[this_thread()] = mine;
+  at_barrier();
+  T any = 0;
+  for (T value : values) any |= value;
+  at_barrier();
+  return any;
+}
+
 template <typename To, typename From> static To same_bits(From from) {
   static_assert(sizeof(To) == sizeof(From), "of one size");
   To to;

@@ -1,0 +1,196 @@
+//! Batch norm, scale and shift, and bias: passes over the channels of images.
+
+use super::{
+    graph::differentiable,
+    launch::{Launch, args, empty, empty_like, real, size},
+};
+use crate::batch_norm::Normalized;
+use candle_core::{Result, Tensor};
+
+args!(
+    "channel",
+    Channels { len: u64, eps: f64, channels: u32, pixels: u32, chunks: u32, chunk: u32, relu: u32, unused: u32 }
+);
+
+/// Elements of a channel that a block works on, a multiple of a vector's.
+const CHUNK: usize = 4096;
+
+impl Channels {
+    fn of(op: &str, images: &Tensor, eps: f64, relu: bool) -> Result<Self> {
+        let (n, channels, height, width) = images.dims4()?;
+        let (len, pixels) = (n * height * width, height * width);
+        // A place in a chunk and the one where it starts are added up in 32 bits.
+        size(op, "pixels", pixels + CHUNK)?;
+        Ok(Self {
+            len: len as u64,
+            eps,
+            channels: size(op, "channels", channels)?,
+            pixels: pixels as u32,
+            chunks: size(op, "chunks", len.div_ceil(CHUNK))?,
+            chunk: CHUNK as u32,
+            relu: relu.into(),
+            unused: 0,
+        })
+    }
+
+    /// A block per chunk of each channel.
+    fn blocks(&self) -> usize {
+        self.channels as usize * self.chunks as usize
+    }
+}
+
+/// What is done to the channels: `(x - mean) inverse weight + bias`, each of which but the bias may be missing.
+#[derive(Clone, Copy)]
+struct Map<'a> {
+    args: Channels,
+    x: &'a Tensor,
+    /// Mean and inverse deviation of each channel, in the dtype that is computed in.
+    kept: Option<&'a Tensor>,
+    weight: Option<&'a Tensor>,
+    bias: &'a Tensor,
+}
+
+/// What the gradient is wanted of.
+struct Gradients {
+    x: Option<Tensor>,
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
+    /// What passed the rectifier.
+    residual: Option<Tensor>,
+}
+
+impl Map<'_> {
+    fn apply(&self, residual: Option<&Tensor>) -> Result<Tensor> {
+        let y = empty_like(self.x)?;
+        let inputs = [Some(self.x), self.kept, self.weight, Some(self.bias), residual];
+        let (name, dtype, args) = ("normalize", self.x.dtype(), self.args);
+        let launch = Launch { name, dtype, args, inputs: &inputs, outputs: &[Some(&y)] };
+        // SAFETY: `Channels` is of x's shape, which the residual and y have too; the rest has a number (`kept`, two) for each
+        // channel; y is new.
+        unsafe { launch.run(args.blocks())? };
+        Ok(y)
+    }
+
+    /// With `y`, it says where the rectifier is; else what y is made of does. `wanted`: the gradients by x, by weight and bias, and
+    /// by the residual.
+    fn gradients(&self, y: Option<&Tensor>, dy: &Tensor, wanted: [bool; 3]) -> Result<Gradients> {
+        let (args, dtype, device) = (self.args, dy.dtype(), dy.device());
+        // All that a bias needs is y.
+        let x = (self.kept.is_some() || self.weight.is_some()).then_some(self.x);
+        let all = [x, self.kept, self.weight, Some(self.bias), y, Some(dy)];
+        let (mut sums, mut by_weight, mut by_bias) = (None, None, None);
+        if wanted[1] || (wanted[0] && self.kept.is_some()) {
+            let parts = empty((args.blocks(), 2), real(dtype), device)?;
+            let launch = Launch { name: "gradient_parts", dtype, args, inputs: &all, outputs: &[Some(&parts)] };
+            // SAFETY: as in `apply`; y and dy have x's shape; there are two sums for each block, and they are new.
+            unsafe { launch.run(args.blocks())? };
+            let channels = args.channels as usize;
+            let of_channels = empty((channels, 2), real(dtype), device)?;
+            let weight = self.weight.map(empty_like).transpose()?;
+            let bias = empty_like(self.bias)?;
+            let inputs = [Some(&parts), self.kept];
+            let outputs = [Some(&of_channels), weight.as_ref(), Some(&bias)];
+            let launch = Launch { name: "gradient_sums", dtype, args, inputs: &inputs, outputs: &outputs };
+            // SAFETY: of each channel there are as many parts as chunks; the outputs are new and have a number (`of_channels`,
+            // two) for each channel.
+            unsafe { launch.run(channels)? };
+            (sums, by_weight, by_bias) = (Some(of_channels), weight, Some(bias));
+        }
+        let by_x = wanted[0].then(|| empty_like(dy)).transpose()?;
+        let by_residual = wanted[2].then(|| empty_like(dy)).transpose()?;
+        if wanted[0] || wanted[2] {
+            let [x, kept, weight, bias, y, dy] = all;
+            let inputs = [x, kept, weight, bias, y, dy, sums.as_ref()];
+            let outputs = [by_x.as_ref(), by_residual.as_ref()];
+            // Without sums no gradient by x is wanted of what has statistics.
+            let inputs = if sums.is_none() { [x, None, weight, bias, y, dy, None] } else { inputs };
+            let launch = Launch { name: "gradient", dtype: self.x.dtype(), args, inputs: &inputs, outputs: &outputs };
+            // SAFETY: as before; the outputs are new and have x's shape.
+            unsafe { launch.run(args.blocks())? };
+        }
+        Ok(Gradients { x: by_x, weight: by_weight, bias: by_bias, residual: by_residual })
+    }
+}
+
+/// Mean and inverse deviation of each channel, and its mean and variance for the caller.
+fn statistics(args: Channels, x: &Tensor) -> Result<[Tensor; 3]> {
+    let (dtype, device, channels) = (x.dtype(), x.device(), args.channels as usize);
+    let parts = empty((args.blocks(), 3), real(dtype), device)?;
+    let launch = Launch { name: "moments", dtype, args, inputs: &[Some(x)], outputs: &[Some(&parts)] };
+    // SAFETY: `args` is of x's shape; there are three numbers for each block, and they are new.
+    unsafe { launch.run(args.blocks())? };
+    let kept = empty((channels, 2), real(dtype), device)?;
+    let (mean, variance) = (empty(channels, dtype, device)?, empty(channels, dtype, device)?);
+    let outputs = [Some(&kept), Some(&mean), Some(&variance)];
+    let launch = Launch { name: "statistics", dtype, args, inputs: &[Some(&parts)], outputs: &outputs };
+    // SAFETY: of each channel there are as many parts as chunks; the outputs are new.
+    unsafe { launch.run(channels)? };
+    Ok([kept, mean, variance])
+}
+
+/// `batch_norm(x) + residual`, rectified if `relu`. The shapes and dtypes are those of [`crate::batch_norm()`], and the
+/// residual has x's.
+pub(crate) fn batch_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    residual: Option<&Tensor>,
+    eps: f64,
+    relu: bool,
+) -> Result<Normalized> {
+    let x = x.contiguous()?;
+    let residual = residual.map(Tensor::contiguous).transpose()?;
+    // An operation of candle has three arguments at most.
+    let parameters = Tensor::stack(&[weight, bias], 0)?.contiguous()?;
+    let args = Channels::of("batch_norm", &x, eps, relu)?;
+    let [kept, mean, variance] = statistics(args, &x.detach())?;
+    let rows = parameters.detach();
+    let (weight, bias) = (rows.get(0)?, rows.get(1)?);
+    let y = Map { args, x: &x, kept: Some(&kept), weight: Some(&weight), bias: &bias }.apply(residual.as_ref())?;
+    let tracked = [x.track_op(), parameters.track_op(), residual.as_ref().is_some_and(Tensor::track_op)];
+    let backward = move |arguments: &[Tensor], y: &Tensor, dy: &Tensor| {
+        let (weight, bias) = (arguments[1].get(0)?, arguments[1].get(1)?);
+        let map = Map { args, x: &arguments[0], kept: Some(&kept), weight: Some(&weight), bias: &bias };
+        // What a residual is added to does not say where the rectifier is.
+        let y = (relu && arguments.len() == 3).then_some(y);
+        let gradients = map.gradients(y, dy, tracked)?;
+        let parameters = match (&gradients.weight, &gradients.bias) {
+            (Some(weight), Some(bias)) => Some(Tensor::stack(&[weight, bias], 0)?),
+            _ => None,
+        };
+        Ok(vec![gradients.x, parameters, gradients.residual])
+    };
+    let output = match &residual {
+        None => differentiable("batch_norm", &[&x, &parameters], y, backward)?,
+        Some(residual) => differentiable("batch_norm", &[&x, &parameters, residual], y, backward)?,
+    };
+    Ok(Normalized { output, mean, variance })
+}
+
+/// The shapes and dtypes are those of [`crate::scale_shift()`].
+pub(crate) fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Result<Tensor> {
+    let (x, scale, shift) = (x.contiguous()?, scale.contiguous()?, shift.contiguous()?);
+    let args = Channels::of("scale_shift", &x, 0.0, relu)?;
+    let y = Map { args, x: &x, kept: None, weight: Some(&scale), bias: &shift }.apply(None)?;
+    let wanted = [x.track_op(), scale.track_op() || shift.track_op(), false];
+    differentiable("scale_shift", &[&x, &scale, &shift], y, move |arguments, _, dy| {
+        let [x, scale, shift] = arguments else { unreachable!("there are three arguments") };
+        let map = Map { args, x, kept: None, weight: Some(scale), bias: shift };
+        let gradients = map.gradients(None, dy, wanted)?;
+        Ok(vec![gradients.x, gradients.weight, gradients.bias])
+    })
+}
+
+/// `x + bias`, a number for each channel, and 0 where that is negative if `relu`.
+pub(crate) fn bias(x: &Tensor, bias: &Tensor, relu: bool) -> Result<Tensor> {
+    let (x, bias) = (x.contiguous()?, bias.contiguous()?);
+    let args = Channels::of("bias", &x, 0.0, relu)?;
+    let y = Map { args, x: &x, kept: None, weight: None, bias: &bias }.apply(None)?;
+    let wanted = [x.track_op() && relu, bias.track_op(), false];
+    // x is of no use for the gradient, but an argument all the same.
+    differentiable("bias", &[&x, &bias], y, move |arguments, y, dy| {
+        let map = Map { args, x: &arguments[0], kept: None, weight: None, bias: &arguments[1] };
+        let gradients = map.gradients(Some(y), dy, wanted)?;
+        Ok(vec![if relu { gradients.x } else { Some(dy.clone()) }, gradients.bias])
+    })
+}
