@@ -144,10 +144,17 @@ impl CustomOp2 for Linear {
     }
 }
 
-/// Rows of `x` that a task takes: enough that it pays to bring the weight into the order that the product wants.
+/// Rows of `x` that a task takes, at least: enough that it pays to bring the weight into the order that the product wants.
 const ROWS: usize = 128;
-/// The most rows of the weight's gradient that a task takes.
+/// Rows of the weight's gradient that a task takes, at least.
 const OUTPUTS: usize = 64;
+/// Tasks of a product, where they take more than the least: each brings all of a factor into order, so that many cost time and few
+/// leave threads without work. The bits depend on it, and on no number of threads.
+const TASKS: usize = 16;
+
+fn rows_of_task(n: usize) -> usize {
+    ROWS.max(n.div_ceil(TASKS))
+}
 
 /// [`Before`], without its tensors.
 #[derive(Clone, Copy)]
@@ -172,9 +179,10 @@ struct Gradients {
 impl Fused {
     fn forward(&self, n: usize, x: &[f32], weight: &[f32], third: &[f32]) -> Vec<f32> {
         let (inputs, outputs) = (x.len() / n, weight.len() / (x.len() / n));
+        let rows = rows_of_task(n);
         let write = |y: &mut [MaybeUninit<f32>]| {
-            let rows = y.par_chunks_mut(ROWS * outputs).zip(x.par_chunks(ROWS * inputs)).enumerate();
-            rows.for_each_init(Vec::new, |buffer, (chunk, (y, x))| {
+            let chunks = y.par_chunks_mut(rows * outputs).zip(x.par_chunks(rows * inputs)).enumerate();
+            chunks.for_each_init(Vec::new, |buffer, (chunk, (y, x))| {
                 let product = Product { rows: x.len() / inputs, columns: outputs, inner: inputs };
                 buffer.resize(x.len(), 0.0);
                 let x = match self.before {
@@ -190,7 +198,7 @@ impl Fused {
                 };
                 let (x, weight) = (Matrix::rows(x, inputs), Matrix::rows(weight, inputs).transposed());
                 if !third.is_empty() && !matches!(self.before, Pass::LayerNorm { .. }) {
-                    copy(&third[chunk * ROWS * outputs..][..y.len()], y);
+                    copy(&third[chunk * rows * outputs..][..y.len()], y);
                     // SAFETY: all were just copied.
                     product.add(unsafe { written(y) }, x, weight);
                 } else {
@@ -205,12 +213,13 @@ impl Fused {
     /// `wanted`: whether the gradient by x is.
     fn backward(&self, n: usize, x: &[f32], weight: &[f32], norm: &[f32], grad: &[f32], wanted: bool) -> Gradients {
         let (inputs, outputs) = (x.len() / n, grad.len() / n);
+        let rows = rows_of_task(n);
         let mut parts = Vec::new();
         // What stood before the product, made again on the way, since the weight's gradient needs it.
         let mut again = Vec::with_capacity(if matches!(self.before, Pass::Nothing) { 0 } else { x.len() });
         let write = |grad_x: &mut [MaybeUninit<f32>]| {
             let places = again.spare_capacity_mut();
-            let chunks = grad_x.par_chunks_mut(ROWS * inputs).zip(grad.par_chunks(ROWS * outputs));
+            let chunks = grad_x.par_chunks_mut(rows * inputs).zip(grad.par_chunks(rows * outputs));
             let through = |grad_x: &mut [MaybeUninit<f32>], grad: &[f32]| {
                 let product = Product { rows: grad.len() / outputs, columns: inputs, inner: outputs };
                 product.write(grad_x, Matrix::rows(grad, outputs), Matrix::rows(weight, inputs));
@@ -219,7 +228,7 @@ impl Fused {
                 Pass::Nothing => chunks.for_each(|(grad_x, grad)| through(grad_x, grad)),
                 Pass::Gelu | Pass::LayerNorm { .. } => {
                     let chunks =
-                        chunks.zip(x.par_chunks(ROWS * inputs)).zip(places[..x.len()].par_chunks_mut(ROWS * inputs));
+                        chunks.zip(x.par_chunks(rows * inputs)).zip(places[..x.len()].par_chunks_mut(rows * inputs));
                     let chunks = chunks.map(|(((grad_x, grad), x), again)| {
                         through(grad_x, grad);
                         // SAFETY: the product has written all.
@@ -245,7 +254,7 @@ impl Fused {
             unsafe { again.set_len(x.len()) };
         }
         let z = if plain { x } else { &again };
-        let tasks = outputs.div_ceil(OUTPUTS);
+        let tasks = outputs.div_ceil(OUTPUTS.max(outputs.div_ceil(TASKS)));
         let per_task = outputs.div_ceil(tasks);
         let write = |grad_weight: &mut [MaybeUninit<f32>]| {
             grad_weight.par_chunks_mut(per_task * inputs).enumerate().for_each(|(task, grad_weight)| {

@@ -8,7 +8,7 @@ use super::{
     gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
 };
 use crate::{
-    host::{Float, written},
+    host::{Float, vec_written, written},
     product::{Matrix, Product},
     windows::inside,
 };
@@ -21,19 +21,24 @@ pub(super) fn forward<T: Float, R: Send>(
     weight: &[T],
     seen: impl Fn(usize, &mut [T]) -> R + Sync,
 ) -> (Vec<T>, Vec<R>) {
-    let mut y = vec![T::zero(); g.sections() * g.out_size()];
-    let sections = y.par_chunks_mut(g.out_size()).enumerate();
-    let results = sections.map_init(Vec::new, |columns, (section, y)| {
-        let x = &x[section * g.in_size()..][..g.in_size()];
-        let columns = columns_of(g, x, columns);
-        Product { rows: g.out_channels, columns: g.out_pixels(), inner: g.window() }.set(
-            y,
-            Matrix::rows(g.section_weight(weight, section), g.window()),
-            Matrix::rows(columns, g.out_pixels()),
-        );
-        seen(section, y)
-    });
-    let results = results.collect();
+    let mut results = Vec::new();
+    let write = |y: &mut [MaybeUninit<T>]| {
+        let sections = y.par_chunks_mut(g.out_size()).enumerate();
+        let sections = sections.map_init(Vec::new, |columns, (section, y)| {
+            let x = &x[section * g.in_size()..][..g.in_size()];
+            let columns = columns_of(g, x, columns);
+            Product { rows: g.out_channels, columns: g.out_pixels(), inner: g.window() }.write(
+                y,
+                Matrix::rows(g.section_weight(weight, section), g.window()),
+                Matrix::rows(columns, g.out_pixels()),
+            );
+            // SAFETY: the product has written all.
+            seen(section, unsafe { written(y) })
+        });
+        results = sections.collect();
+    };
+    // SAFETY: each section was written, and these are all.
+    let y = unsafe { vec_written(g.sections() * g.out_size(), write) };
     (y, results)
 }
 
@@ -46,9 +51,7 @@ pub(super) fn backward<T: Float>(
 ) -> Gradients<T> {
     gradients_by_parts(g, wanted, |images, dx| {
         let (mut dy_buffer, mut columns) = (dy.buffer(g), Vec::new());
-        dx.fill(MaybeUninit::new(T::zero()));
-        // SAFETY: all were just written.
-        let mut dx = unsafe { written(dx) }.chunks_exact_mut(g.in_size());
+        let mut dx = dx.chunks_exact_mut(g.in_size());
         let mut sum = wanted.weight.then(|| vec![T::zero(); g.weight_size()]);
         for section in images.start * g.groups..images.end * g.groups {
             let dy = dy.section(g, section, &mut dy_buffer);
@@ -67,13 +70,16 @@ pub(super) fn backward<T: Float>(
     })
 }
 
-/// Adds the gradient by the input of a section to `dx`, which is zero.
-fn input_gradient<T: Float>(g: &Geometry, weight: &[T], dy: &[T], dx: &mut [T], columns: &mut Vec<T>) {
+/// Writes the gradient by the input of a section, all of it.
+fn input_gradient<T: Float>(g: &Geometry, weight: &[T], dy: &[T], dx: &mut [MaybeUninit<T>], columns: &mut Vec<T>) {
     let product = Product { rows: g.window(), columns: g.out_pixels(), inner: g.out_channels };
     let (weight, dy) = (Matrix::rows(weight, g.window()).transposed(), Matrix::rows(dy, g.out_pixels()));
     if g.is_product() {
-        return product.set(dx, weight, dy);
+        return product.write(dx, weight, dy);
     }
+    dx.fill(MaybeUninit::new(T::zero()));
+    // SAFETY: all were just written.
+    let dx = unsafe { written(dx) };
     columns.resize(g.window() * g.out_pixels(), T::zero());
     product.set(columns, weight, dy);
     for_each_run(g, |row, run| {
