@@ -88,6 +88,7 @@ impl Group {
             probe: self.probed,
             device: "cpu".to_owned(),
             ops: Operations::Descent,
+            precision: Default::default(),
             seed,
         };
         let (metrics, outcome) = measurements(self, seed, lr, end);
