@@ -2,7 +2,7 @@
 // memory is the host's, a launch of ours runs the kernel's source as C++ (crates/optim/tests/shim, crates/ops/tests/shim), and
 // the few kernels of candle that the checks need, and cuBLAS's products, are below. Built by run.sh, which says what for. It
 // is stricter than a GPU: memory starts as NaN, addresses and lengths of copies and the matrices of products are checked, and
-// so are the borders of each block of memory when it is freed.
+// so are the borders of each block of memory when it is freed. Kernels under AddressSanitizer cannot read them either.
 //
 // DESCENT_PTX: the folders with the PTX of our kernels, by which a module is recognised, with colons between them;
 // DESCENT_KERNELS: the folder with their libraries. `descent_copies_to_host` counts copies from the device. DESCENT_NO_LAUNCH: kernels do nothing, to time
@@ -51,6 +51,18 @@ static bool is_known(Address at, size_t len) {
 enum { BORDER = 512 };
 static const unsigned char PATTERN = 0xA5;
 
+// Of AddressSanitizer, where the kernels are built with it.
+extern "C" {
+__attribute__((weak)) void __asan_poison_memory_region(void const volatile *, size_t);
+__attribute__((weak)) void __asan_unpoison_memory_region(void const volatile *, size_t);
+}
+static void guard_borders(unsigned char *all, size_t len, bool is_on) {
+  auto *guard = is_on ? __asan_poison_memory_region : __asan_unpoison_memory_region;
+  if (!guard) return;
+  guard(all, BORDER);
+  guard(all + BORDER + len, BORDER - 1);
+}
+
 static Status allocate(Address *to, size_t len) {
   // The documentation of cuMemAllocAsync does not say what it does.
   if (len == 0) {
@@ -62,6 +74,7 @@ static Status allocate(Address *to, size_t len) {
   memset(all, PATTERN, BORDER);
   memset(all + BORDER, 0xFF, len);
   memset(all + BORDER + len, PATTERN, BORDER - 1);
+  guard_borders(all, len, true);
   std::lock_guard<std::mutex> guard(lock);
   *to = (Address)(all + BORDER);
   blocks[*to] = len;
@@ -79,6 +92,7 @@ static Status release(Address at) {
     blocks.erase(block);
   }
   unsigned char *all = (unsigned char *)at - BORDER;
+  guard_borders(all, len, false);
   for (size_t k = 0; k < BORDER; k++)
     if (all[k] != PATTERN || (k < BORDER - 1 && all[BORDER + len + k] != PATTERN)) {
       fail("a kernel wrote outside of its memory");

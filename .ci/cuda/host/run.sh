@@ -1,7 +1,8 @@
 #!/bin/bash
 # Runs gpu_check, built with the feature `cuda`, on a driver whose device is the host (driver.cpp): everything between an
 # optimizer or an op and the launches of its CUDA backend, on a machine without a GPU. `.ci/cuda/host/run.sh DIR [OPTIONS of gpu_check]`,
-# the folder of gpu_check.sh's environment and build: `target/cuda` below the project.
+# the folder of gpu_check.sh's environment and build: `target/cuda` below the project. CXXFLAGS are the kernels':
+# with `CXXFLAGS=-fsanitize=address`, reading outside of memory ends the program.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 dir="$(cd "$1" && pwd)"
@@ -25,7 +26,7 @@ build() { # name, source, options
   local name="$1" source="$2"
   shift 2
   { printf "$source"; echo '#include "run.h"'; } >"$out/$name.cpp"
-  g++ -std=c++17 -O1 -ffp-contract=off -shared -fPIC -Wno-attributes -Wno-unknown-pragmas "$@" -I crates/optim/tests/shim \
+  g++ -std=c++17 -O1 -ffp-contract=off -shared -fPIC -Wno-attributes -Wno-unknown-pragmas ${CXXFLAGS:-} "$@" -I crates/optim/tests/shim \
     -I kernels -o "$out/kernels/$name.so" "$out/$name.cpp"
 }
 build norm '#include "norm.cu"\n'
@@ -37,5 +38,7 @@ for source in kernels/ops/*.cu; do
   name="$(basename "$source" .cu)"
   build "$name" "#include \"ops/$name.cu\"\n" -I crates/ops/tests/shim
 done
-DESCENT_PTX="$ptx" DESCENT_KERNELS="$out/kernels" LD_LIBRARY_PATH="$out/lib:$stubs:$dir/env/py/nvidia/cu13/lib" \
+preload=
+case " ${CXXFLAGS:-} " in *" -fsanitize=address "*) preload="$(g++ -print-file-name=libasan.so)" ;; esac
+ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$preload" DESCENT_PTX="$ptx" DESCENT_KERNELS="$out/kernels" LD_LIBRARY_PATH="$out/lib:$stubs:$dir/env/py/nvidia/cu13/lib" \
   "$dir/release/gpu_check" --device cuda "$@"
