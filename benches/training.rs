@@ -1,19 +1,22 @@
 //! Times a step of training (forward, backward, optimizer) on random images of CIFAR-10's size or random windows of 65
-//! characters, f32, on the CPU:
+//! characters:
 //!
 //! `cargo bench --bench training -- --model resnet20 --batch-size 128 --opt sgd:lr=0.1,momentum=0.9 --threads 2 --seconds 5`
 //! `cargo bench --bench training -- --model gpt --batch-size 12 --ops candle`
+//! `cargo bench --bench training --features cuda,cudnn -- --model resnet18 --batch-size 512 --device cuda --precision bf16`
 //!
 //! and prints one JSON line. With `--paced` it reads a number of steps from each line of the standard input, takes them, and prints
 //! their times. Models are those of the experiments. `training.py` has the same for PyTorch, and `training_table.py` lets both take
 //! turns and prints the table of `RESULTS.md`.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::Optimizer;
 use clap::Parser;
 use experiments::{
+    device::DeviceName,
     memory,
     models::{self, ImageShape, Operations, Parameters, Pass, Shape},
+    precision::Precision,
 };
 use rand::{RngExt, SeedableRng};
 use std::{io::BufRead, time::Instant};
@@ -29,6 +32,10 @@ struct Options {
     /// Whose operations the model runs on.
     #[arg(long, default_value = "descent")]
     ops: Operations,
+    #[arg(long, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     #[arg(long, default_value_t = 2)]
     threads: usize,
     /// For how long steps are timed, after two to warm up; at least three are.
@@ -47,7 +54,8 @@ const VOCABULARY: u32 = 65;
 const CIFAR10: ImageShape = ImageShape { channels: 3, height: 32, width: 32, classes: 10 };
 
 fn run(options: &Options) -> anyhow::Result<()> {
-    let (parameters, n, device) = (Parameters::new(0), options.batch_size, Device::Cpu);
+    let (parameters, n, device) = (Parameters::new(0), options.batch_size, options.device.open()?);
+    options.precision.set(&device)?;
     let config = models::parse(&options.model)?;
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(0);
     let mut below = |len: usize, end: u32| Tensor::from_iter((0..len).map(|_| random.random_range(0..end)), &device);
@@ -65,13 +73,13 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let model = config.build(&shape, parameters.builder(&device))?;
     let variables = parameters.trainable().into_iter().map(|(_, var)| var).collect();
     let mut optimizer = optim::AnyOptimizer::new(variables, optim::by_name(&options.opt)?)?;
-    let pass = Pass::train(0).with_ops(options.ops);
+    let pass = Pass::train(0).with_ops(options.ops).with_dtype(options.precision.dtype());
 
     // Seconds.
     let mut step = || -> Result<f64> {
         let start = Instant::now();
-        let logits = model.forward(&x, &pass)?;
-        optimizer.backward_step(&options.ops.cross_entropy(&logits, &labels)?)?;
+        optimizer.backward_step(&pass.loss(&*model, &x, &labels)?.0)?;
+        device.synchronize()?;
         Ok(start.elapsed().as_secs_f64())
     };
     for _ in 0..2 {
@@ -97,6 +105,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
         "model": config.to_string(),
         "batch_size": n,
         "threads": options.threads,
+        "device": options.device.to_string(),
+        "precision": options.precision,
         "examples_per_second": per_second(times[times.len() / 2]),
         "best_examples_per_second": per_second(times[0]),
         "steps": times.len(),

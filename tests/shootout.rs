@@ -281,6 +281,7 @@ fn wrong_input_is_one_line_and_status_2_and_leaves_nothing() {
         (&["--model", "resnet2"], &["`resnet2`", "did you mean `resnet20`?"]),
         (&["--device", "gpu"], &["`gpu`", "cpu"]),
         (&["--device", "cuda:x"], &["`cuda:x`"]),
+        (&["--precision", "tf32"], &["`tf32`", "cuda", "bf16"]),
         #[cfg(not(feature = "cuda"))]
         (&["--device", "cuda"], &["`cuda`", "--features cuda"]),
         #[cfg(not(feature = "metal"))]

@@ -336,6 +336,7 @@ mod tests {
             max_loss,
             probe: false,
             ops: Default::default(),
+            precision: Default::default(),
             device: "cpu".to_owned(),
             seed: 3,
         }

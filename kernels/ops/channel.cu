@@ -96,8 +96,8 @@ template <typename T> RULE_FUNCTION void statistics(Pointers p, Args args, u32 b
   if (thread != 0) return;
   const real variance = rectified(all.squares / all.count);
   ((Pair<real> *)p.at[1])[block] = Pair<real>{all.mean, real(1) / sqrt(variance + real(args.eps))};
-  put((T *)p.at[2] + block, all.mean);
-  put((T *)p.at[3] + block, variance);
+  ((real *)p.at[2])[block] = all.mean;
+  ((real *)p.at[3])[block] = variance;
 }
 KERNELS(statistics)
 

@@ -3,7 +3,7 @@
 use crate::{
     device,
     dropout::Masks,
-    host::{Reading, copy, fail, is_fused, slice, vec_written},
+    host::{Reading, copy, fail, is_fused, is_half, slice, vec_written, wide},
     product::{Matrix, Product},
     vector::{LANES, exp, max, sum, sum2},
 };
@@ -49,6 +49,9 @@ pub fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Res
     heads.head_width(rows, columns)?;
     if device::runs(qkv) {
         return device::causal_attention(qkv, heads, masks.as_ref());
+    }
+    if is_half(qkv) {
+        return causal_attention(&wide(qkv)?, heads, masks)?.to_dtype(qkv.dtype());
     }
     if is_fused(qkv) {
         qkv.contiguous()?.apply_op1(Attention { heads, masks, probabilities: OnceLock::new() })

@@ -2,7 +2,7 @@
 
 use crate::{
     device,
-    host::{Float, Reading, is_ours, slice, with_float, written},
+    host::{Float, Reading, is_half, is_ours, slice, wide, with_float, written},
     pool2d::{Pool2d, Pooling},
     vector::sum,
 };
@@ -25,6 +25,9 @@ pub fn avg_pool2d(x: &Tensor, pool: Pool2d, count_padding: bool) -> Result<Tenso
     let op = AvgPool2d { pooling: Pooling::new(AvgPool2d::NAME, x.shape(), pool)?, count_padding };
     if device::runs(x) {
         return device::avg_pool2d(x, &op.pooling, count_padding);
+    }
+    if is_half(x) {
+        return avg_pool2d(&wide(x)?, pool, count_padding)?.to_dtype(x.dtype());
     }
     if is_ours(x) { x.contiguous()?.apply_op1(op) } else { op.composed(x) }
 }

@@ -3,10 +3,10 @@
 use crate::{
     channel::{Affine, Channels, Moments},
     device,
-    host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
+    host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float},
     scale_shift::{check, scale_shift},
 };
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use std::{
     mem::MaybeUninit,
     sync::{Arc, OnceLock},
@@ -17,9 +17,10 @@ use std::{
 pub struct Normalized {
     /// The normalised images, (n, c, h, w).
     pub output: Tensor,
-    /// The mean of each channel of the batch, (c), outside the graph.
+    /// The mean of each channel of the batch, (c), outside the graph. Of bf16 and f16 it is f32, on
+    /// Metal of the type of x.
     pub mean: Tensor,
-    /// The biased variance of each channel of the batch, (c), outside the graph.
+    /// The biased variance of each channel of the batch, (c), as the mean.
     pub variance: Tensor,
 }
 
@@ -41,6 +42,10 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bo
     if device::runs(x) {
         return device::batch_norm(x, weight, bias, None, eps, relu);
     }
+    if is_half(x) {
+        let normal = batch_norm(&wide(x)?, &wide(weight)?, &wide(bias)?, eps, relu)?;
+        return normal.narrowed(x.dtype());
+    }
     if !is_ours(x) {
         return composed(x, weight, bias, eps, relu);
     }
@@ -51,6 +56,11 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bo
 }
 
 impl Normalized {
+    /// With an output of this type; the statistics keep theirs.
+    pub(crate) fn narrowed(self, dtype: DType) -> Result<Self> {
+        Ok(Self { output: self.output.to_dtype(dtype)?, ..self })
+    }
+
     pub(crate) fn new(output: Tensor, statistics: &[Statistics]) -> Result<Self> {
         let per_channel = |value: fn(&Statistics) -> f64| {
             let values: Vec<f64> = statistics.iter().map(value).collect();

@@ -10,7 +10,7 @@ mod winograd;
 
 use crate::{
     device,
-    host::{Float, Reading, fail, is_ours, slice, with_float},
+    host::{Float, Reading, fail, is_half, is_ours, slice, wide, with_float},
     windows::Windows,
 };
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, backend::BackendStorage};
@@ -41,6 +41,9 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
     let geometry = Geometry::new(x.shape(), weight.shape(), options)?;
     if device::runs(x) {
         return device::conv2d(x, weight, &geometry);
+    }
+    if is_half(x) {
+        return conv2d(&wide(x)?, &wide(weight)?, options)?.to_dtype(x.dtype());
     }
     if !is_ours(x) {
         return composed(x, weight, options, &geometry);

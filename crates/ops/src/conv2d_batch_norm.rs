@@ -5,7 +5,7 @@ use crate::{
     channel::{self, Moments},
     conv2d::{Conv2d, Convolve, Geometry, Gradients, OutputGradient, Wanted, conv2d},
     device,
-    host::{Reading, fail, is_ours, slice, with_float},
+    host::{Reading, fail, is_half, is_ours, slice, wide, with_float},
     relu::add_relu,
     scale_shift::check,
 };
@@ -63,6 +63,12 @@ pub fn conv2d_batch_norm(
     if device::runs(x) {
         let (convolved, ConvNorm { eps, relu, .. }) = (conv2d(x, kernels, options.conv)?, options);
         return device::batch_norm(&convolved, weight, bias, residual, eps, relu);
+    }
+    if is_half(x) {
+        let residual = residual.map(wide).transpose()?;
+        let (kernels, weight, bias) = (wide(kernels)?, wide(weight)?, wide(bias)?);
+        let normal = conv2d_batch_norm(&wide(x)?, &kernels, &weight, &bias, residual.as_ref(), options)?;
+        return normal.narrowed(x.dtype());
     }
     if !is_ours(x) {
         return composed(x, kernels, weight, bias, residual, options);

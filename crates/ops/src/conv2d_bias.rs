@@ -4,7 +4,7 @@ use crate::{
     channel,
     conv2d::{Conv2d, Convolve, Geometry, Gradients, OutputGradient, Wanted, conv2d},
     device,
-    host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
+    host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float},
     scale_shift::{check, scale_shift},
 };
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
@@ -25,6 +25,9 @@ pub fn conv2d_bias(x: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool, optio
     check("conv2d_bias", (&geometry.output_shape(), x.dtype()), [("bias", bias)])?;
     if device::runs(x) {
         return device::bias(&conv2d(x, weight, options)?, bias, relu);
+    }
+    if is_half(x) {
+        return conv2d_bias(&wide(x)?, &wide(weight)?, &wide(bias)?, relu, options)?.to_dtype(x.dtype());
     }
     if !is_ours(x) {
         return scale_shift(&conv2d(x, weight, options)?, &bias.ones_like()?, bias, relu);

@@ -2,7 +2,7 @@
 
 use crate::{
     device,
-    host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
+    host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float},
     vector::{max, sum},
 };
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
@@ -42,6 +42,9 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> 
     }
     if device::runs(logits) {
         return device::cross_entropy(logits, labels, label_smoothing);
+    }
+    if is_half(logits) {
+        return cross_entropy(&wide(logits)?, labels, label_smoothing)?.to_dtype(logits.dtype());
     }
     if !is_ours(logits) {
         return composed(logits, labels, label_smoothing);

@@ -1,7 +1,7 @@
 //! How the ops read candle's tensors on the CPU.
 
 use crate::vector;
-use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, WithDType};
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, StorageRef, Tensor, WithDType};
 use std::mem::MaybeUninit;
 
 /// Returns an error of one line (candle's `bail!` appends a backtrace).
@@ -55,6 +55,17 @@ pub(crate) fn is_ours(tensor: &Tensor) -> bool {
 /// Whether an op that computes in f32 only does so on this tensor itself.
 pub(crate) fn is_fused(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == f32::DTYPE
+}
+
+/// Whether it is of half precision on the CPU, where what sums is computed in f32 and rounded at the end: candle would sum in half
+/// precision, and lacks some operations.
+pub(crate) fn is_half(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && matches!(tensor.dtype(), DType::BF16 | DType::F16)
+}
+
+/// In f32.
+pub(crate) fn wide(tensor: &Tensor) -> Result<Tensor> {
+    tensor.to_dtype(DType::F32)
 }
 
 /// Runs `$body` with the type `$float` that `$dtype` stands for.

@@ -2,7 +2,7 @@
 
 use crate::{
     device,
-    host::{Reading, fail, gradient, is_fused, slice},
+    host::{Reading, fail, gradient, is_fused, is_half, slice, wide},
     vector::{sum, sum2},
 };
 use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
@@ -20,6 +20,9 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     check_rows("layer_norm", x, weight)?;
     if device::runs(x) {
         return device::layer_norm(x, weight, eps);
+    }
+    if is_half(x) {
+        return layer_norm(&wide(x)?, &wide(weight)?, eps)?.to_dtype(x.dtype());
     }
     match is_fused(x) {
         true => x.contiguous()?.apply_op2(&weight.contiguous()?, LayerNorm { eps: eps as f32 }),

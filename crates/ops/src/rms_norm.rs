@@ -2,7 +2,7 @@
 
 use crate::{
     device,
-    host::{Float, Reading, gradient, is_ours, slice, with_float},
+    host::{Float, Reading, gradient, is_half, is_ours, slice, wide, with_float},
     layer_norm::check_rows,
     vector::{sum, sum2},
 };
@@ -19,6 +19,9 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     check_rows("rms_norm", x, weight)?;
     if device::runs(x) {
         return device::rms_norm(x, weight, eps);
+    }
+    if is_half(x) {
+        return rms_norm(&wide(x)?, &wide(weight)?, eps)?.to_dtype(x.dtype());
     }
     match is_ours(x) {
         true => x.contiguous()?.apply_op2(&weight.contiguous()?, RmsNorm { eps }),

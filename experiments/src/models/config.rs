@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn wrong_models_are_errors_of_one_line() {
         for (text, expected) in [
-            ("gtp", "unknown model `gtp`: did you mean `gpt`? (known: mlp, cnn, cnn4, resnet20, gpt)"),
+            ("gtp", "unknown model `gtp`: did you mean `gpt`? (known: mlp, cnn, cnn4, resnet20, resnet18, gpt)"),
             (
                 "gpt:layer=2",
                 "unknown key of gpt `layer`: did you mean `layers`? (known: layers, heads, width, context, dropout, norm)",
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(error(mlp.shape(&text)), "model mlp takes images, and ab has text (for gpt)");
         assert_eq!(
             error(gpt.shape(&images)),
-            "model gpt takes text, and digits has images (for mlp, cnn, cnn4, resnet20)"
+            "model gpt takes text, and digits has images (for mlp, cnn, cnn4, resnet20, resnet18)"
         );
         let wide = parse("gpt:context=100").unwrap();
         assert_eq!(
@@ -291,7 +291,7 @@ mod tests {
         };
         assert_eq!(
             build(&gpt, shape).unwrap_err(),
-            "model gpt takes text, and the data has images (for mlp, cnn, cnn4, resnet20)"
+            "model gpt takes text, and the data has images (for mlp, cnn, cnn4, resnet20, resnet18)"
         );
         let wrong = build(&gpt, Shape::Text { vocabulary: 2, context: 32 }).unwrap_err();
         assert!(wrong.starts_with("model gpt:") && wrong.ends_with("its context cannot be 32"), "{wrong}");

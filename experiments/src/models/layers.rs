@@ -85,13 +85,31 @@ impl BatchNorm {
                 let y = self.evaluate(&convolve(conv, x, pass)?, residual.is_none(), pass)?;
                 residual.map_or(Ok(y.clone()), |residual| pass.ops.add_relu(&y, residual))
             }
-            Mode::Train { evaluation } => {
-                let options = ops::ConvNorm { conv: options(conv), eps: Self::EPS, relu: true };
-                let (weight, bias) = (&self.weight, &self.bias);
-                let normal = pass.ops.conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
-                self.trained(normal, evaluation)
-            }
+            Mode::Train { evaluation } => self.convolve_and_train(conv, x, residual, true, evaluation, pass),
         }
+    }
+
+    /// `norm(conv(x))`
+    pub(super) fn convolve(&self, conv: &Conv2d, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        match pass.mode {
+            Mode::Evaluate => self.evaluate(&convolve(conv, x, pass)?, false, pass),
+            Mode::Train { evaluation } => self.convolve_and_train(conv, x, None, false, evaluation, pass),
+        }
+    }
+
+    fn convolve_and_train(
+        &self,
+        conv: &Conv2d,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        relu: bool,
+        evaluation: usize,
+        pass: &Pass,
+    ) -> Result<Tensor> {
+        let options = ops::ConvNorm { conv: options(conv), eps: Self::EPS, relu };
+        let (weight, bias) = (&self.weight, &self.bias);
+        let normal = pass.ops.conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
+        self.trained(normal, evaluation)
     }
 
     fn evaluate(&self, x: &Tensor, relu: bool, pass: &Pass) -> Result<Tensor> {

@@ -217,7 +217,14 @@ pub fn all() -> &'static [ModelSpec] {
             doc: "He et al.'s residual network for CIFAR with batch norm, 0.27 million parameters",
             keys: &[],
             check: ALWAYS,
-            build: Build::Images(resnet::ResNet20::build),
+            build: Build::Images(resnet::ResNet::build_20),
+        },
+        ModelSpec {
+            name: "resnet18",
+            doc: "He et al.'s residual network with batch norm and 64 to 512 channels, 11.2 million parameters",
+            keys: &[],
+            check: ALWAYS,
+            build: Build::Images(resnet::ResNet::build_18),
         },
         ModelSpec {
             name: "gpt",
@@ -271,6 +278,12 @@ mod tests {
                 + (64 * 9 + 128 * 9 + 2 * others) * 128
                 + (128 + 1) * 10
         };
+        // Each convolution has no bias, and a norm of two parameters per channel.
+        let conv = |kernel: usize, from: usize, to: usize| kernel * kernel * from * to + 2 * to;
+        let same = |channels| conv(3, channels, channels);
+        let stage = |from, to| conv(3, from, to) + conv(1, from, to) + 3 * same(to);
+        let stages = 4 * same(64) + stage(64, 128) + stage(128, 256) + stage(256, 512);
+        let resnet18 = conv(3, 3, 64) + stages + (512 + 1) * 10;
         for (name, shape, count) in [
             ("mlp", DIGITS, mlp(64)),
             ("mlp", CIFAR10, mlp(3072)),
@@ -281,6 +294,7 @@ mod tests {
             ("cnn4:norm=batch", DIGITS, cnn4(1, 2)),
             ("resnet20", CIFAR10, 269_722),
             ("resnet20", DIGITS, 269_722 - 2 * 16 * 9),
+            ("resnet18", CIFAR10, resnet18),
         ] {
             assert_eq!(build(name, shape, 0).0.count(), count, "{name} {shape:?}");
         }

@@ -270,7 +270,8 @@ mod candle {
                     factors[..=row].fill_with(|| if stays() { masks.scale() as f32 } else { 0.0 });
                 }
             }
-            probabilities = (&probabilities * Tensor::from_vec(factors, probabilities.shape(), qkv.device())?)?;
+            let factors = Tensor::from_vec(factors, probabilities.shape(), qkv.device())?;
+            probabilities = (&probabilities * factors.to_dtype(qkv.dtype())?)?;
         }
         probabilities.matmul(&v)?.transpose(1, 2)?.reshape((rows, width))
     }
@@ -280,16 +281,17 @@ mod candle {
 mod tests {
     use super::*;
     use crate::models::{self, ImageShape, Model, Noise, Parameters, Pass, Shape};
-    use candle_core::{Device, Var};
+    use candle_core::{DType, Device, Var};
     use candle_nn::Optimizer;
 
     /// Every model, in each form that runs on other operations.
-    const MODELS: [&str; 8] = [
+    const MODELS: [&str; 9] = [
         "mlp",
         "cnn",
         "cnn4",
         "cnn4:norm=batch",
         "resnet20",
+        "resnet18",
         "gpt:layers=2,width=32,context=16",
         "gpt:layers=2,width=32,context=16,norm=post",
         "gpt:layers=2,width=32,context=16,dropout=0.1",
@@ -331,9 +333,12 @@ mod tests {
         }
 
         fn loss(&self, step: u64) -> Tensor {
-            let pass = Pass::train(0).with_ops(self.ops).with_noise(Noise { seed: 0, step });
-            let logits = self.model.forward(&self.x, &pass).unwrap();
-            self.ops.cross_entropy(&logits, &self.labels).unwrap()
+            self.loss_in(DType::F32, step)
+        }
+
+        fn loss_in(&self, dtype: DType, step: u64) -> Tensor {
+            let pass = Pass::train(0).with_ops(self.ops).with_noise(Noise { seed: 0, step }).with_dtype(dtype);
+            pass.loss(&*self.model, &self.x, &self.labels).unwrap().0
         }
 
         fn variables(&self) -> Vec<Var> {
@@ -360,8 +365,8 @@ mod tests {
         }
     }
 
-    /// Losses within 1e-6 of each other, gradients within 2e-5 of their largest value: f32's rounding, and the eight digits of
-    /// candle's gelu.
+    /// Losses within 1e-6 of each other, gradients within 2e-5 of their largest value, running statistics within 5e-6: f32's rounding,
+    /// of Winograd's method a few times that, and the eight digits of candle's gelu.
     #[test]
     fn candles_operations_give_the_same_losses_and_gradients() {
         for text in MODELS {
@@ -376,7 +381,7 @@ mod tests {
             }
             for ((name, buffer), (_, candles)) in ours.parameters.buffers().iter().zip(candles.parameters.buffers()) {
                 let difference = difference(&candles, buffer);
-                assert!(difference < 1e-6, "{text}: {name} differs by {difference:e}");
+                assert!(difference < 5e-6, "{text}: {name} differs by {difference:e}");
             }
             let evaluated = [&ours, &candles].map(|trained| {
                 let pass = Pass::evaluate().with_ops(trained.ops);
@@ -387,7 +392,40 @@ mod tests {
         }
     }
 
-    /// Ten updates of SGD: each loss within 1e-4 of the other's, and in all the loss falls.
+    /// bf16 has 8 bits, so that a number is rounded by up to 2^-9 of it at each layer. Gradients' roundings add up over all layers, and
+    /// some numbers change sides at a rectifier: the norm of the whole difference is 0.014 of the gradient in the shallow cnn, and 0.2 in
+    /// resnet20. That of a gradient that is unrelated would be 1 or more.
+    #[test]
+    fn mixed_precision_is_near_single_precision_and_its_gradients_are_single() {
+        for text in MODELS {
+            let [single, mixed] = [DType::F32, DType::BF16].map(|dtype| {
+                let trained = Trained::new(text, Operations::Descent);
+                (trained.loss_in(dtype, 0), trained.parameters)
+            });
+            assert_eq!(mixed.0.dtype(), DType::F32, "{text}");
+            let distance = difference(&single.0, &mixed.0);
+            assert!(distance > 0.0 && distance < 0.01, "{text}: the losses differ by {distance:e}");
+            let grads = [&single, &mixed].map(|(loss, parameters)| {
+                let grads = loss.backward().unwrap();
+                let gradient = |(name, var): (String, Var)| (name, grads.get(&var).unwrap().clone());
+                parameters.trainable().into_iter().map(gradient).collect::<Vec<_>>()
+            });
+            let (mut error, mut whole) = (0.0, 0.0);
+            for ((name, single), (_, mixed)) in grads[0].iter().zip(&grads[1]) {
+                assert_eq!(mixed.dtype(), DType::F32, "{text}: the gradient of {name}");
+                let squares = |tensor: &Tensor| values(tensor).iter().map(|x| x * x).sum::<f64>();
+                error += squares(&(single - mixed).unwrap());
+                whole += squares(single);
+            }
+            let distance = f64::sqrt(error / whole);
+            assert!(distance < 0.3, "{text}: the gradients differ by {distance:e}");
+            for (name, buffer) in mixed.1.buffers() {
+                assert_eq!(buffer.dtype(), DType::F32, "{text}: {name}");
+            }
+        }
+    }
+
+    /// Ten updates of SGD: losses differ by less than 1e-4 of the first, and in all the loss falls.
     #[test]
     fn training_goes_the_same_way() {
         for text in MODELS {
@@ -403,7 +441,8 @@ mod tests {
                 (0..10).map(&mut step).collect::<Vec<f64>>()
             });
             for (step, (ours, candles)) in losses[0].iter().zip(&losses[1]).enumerate() {
-                assert!((ours - candles).abs() < 1e-4 * candles, "{text}: at step {step} {ours} is not {candles}");
+                let largest = 1e-4 * losses[1][0];
+                assert!((ours - candles).abs() < largest, "{text}: at step {step} {ours} is not {candles}");
             }
             assert!(losses[0][9] < losses[0][0], "{text}: {:?}", losses[0]);
         }

@@ -1,41 +1,59 @@
-//! The residual network of the CIFAR experiments (He et al. 2015, arXiv:1512.03385, section 4.2).
+//! Residual networks for images of CIFAR's size (He et al. 2015, arXiv:1512.03385).
 
 use super::{
     ImageShape, Model, ModelConfig, Pass,
     layers::{BatchNorm, affine, conv3x3, convolve, global_average_pool},
 };
 use candle_core::{Result, Tensor};
-use candle_nn::{Conv2d, Linear, VarBuilder, linear};
+use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, linear};
 
-/// 20 layers: a 3x3 convolution of 16 channels, three stages of three basic blocks with 16, 32 and 64 channels, the global
-/// average, and a linear classifier. Shortcuts have no parameters (option A): 0.27 million for CIFAR-10.
-pub(super) struct ResNet20 {
+/// A 3x3 convolution, stages of basic blocks, each with twice the channels of the one before, the global average, and a linear
+/// classifier.
+pub(super) struct ResNet {
     conv: Conv2d,
     norm: BatchNorm,
     blocks: Vec<BasicBlock>,
     classifier: Linear,
 }
 
-impl ResNet20 {
-    pub(super) fn build(_: &ModelConfig, shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
-        let mut blocks = Vec::new();
-        let mut channels = 16;
-        for (stage, out_channels) in [16, 32, 64].into_iter().enumerate() {
-            for block in 0..3 {
-                blocks.push(BasicBlock::new(channels, out_channels, format!("stage{}.{block}", stage + 1), &vb)?);
+impl ResNet {
+    /// 20 layers: three stages of three blocks with 16, 32 and 64 channels (section 4.2). Shortcuts have no parameters (option A):
+    /// 0.27 million for CIFAR-10.
+    pub(super) fn build_20(_: &ModelConfig, shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
+        Self::build(&[16, 32, 64], 3, false, shape, &vb)
+    }
+
+    /// 18 layers: ImageNet's four stages of two blocks with 64, 128, 256 and 512 channels (table 1), on images that nothing makes smaller
+    /// before. Shortcuts between stages are convolutions (option B): 11.2 million for CIFAR-10.
+    pub(super) fn build_18(_: &ModelConfig, shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
+        Self::build(&[64, 128, 256, 512], 2, true, shape, &vb)
+    }
+
+    fn build(
+        stages: &[usize],
+        blocks_of_stage: usize,
+        convolves_shortcuts: bool,
+        shape: ImageShape,
+        vb: &VarBuilder,
+    ) -> Result<Box<dyn Model>> {
+        let (mut blocks, mut channels) = (Vec::new(), stages[0]);
+        for (stage, &out_channels) in stages.iter().enumerate() {
+            for block in 0..blocks_of_stage {
+                let name = format!("stage{}.{block}", stage + 1);
+                blocks.push(BasicBlock::new(channels, out_channels, convolves_shortcuts, name, vb)?);
                 channels = out_channels;
             }
         }
         Ok(Box::new(Self {
-            conv: conv3x3(shape.channels, 16, 1, vb.pp("conv"))?,
-            norm: BatchNorm::new(16, vb.pp("norm"))?,
+            conv: conv3x3(shape.channels, stages[0], 1, vb.pp("conv"))?,
+            norm: BatchNorm::new(stages[0], vb.pp("norm"))?,
             blocks,
             classifier: linear(channels, shape.classes, vb.pp("classifier"))?,
         }))
     }
 }
 
-impl Model for ResNet20 {
+impl Model for ResNet {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let x = convolve(&self.conv, x, pass)?;
         pass.activation("conv", &x)?;
@@ -58,26 +76,50 @@ struct BasicBlock {
     norm1: BatchNorm,
     conv2: Conv2d,
     norm2: BatchNorm,
-    stride: usize,
+    shortcut: Shortcut,
+}
+
+enum Shortcut {
+    /// Every pixel, or every `stride`-th of every `stride`-th row, and zeros for the channels that are new.
+    Pixels { stride: usize },
+    /// `norm(conv(x))` of 1x1.
+    Convolution(Conv2d, BatchNorm),
 }
 
 impl BasicBlock {
-    fn new(in_channels: usize, out_channels: usize, name: String, vb: &VarBuilder) -> Result<Self> {
+    fn new(
+        in_channels: usize,
+        out_channels: usize,
+        convolves_shortcut: bool,
+        name: String,
+        vb: &VarBuilder,
+    ) -> Result<Self> {
         let vb = vb.pp(&name);
         let stride = out_channels / in_channels;
+        let shortcut = if convolves_shortcut && stride > 1 {
+            let config = Conv2dConfig { stride, ..Default::default() };
+            let conv = candle_nn::conv2d_no_bias(in_channels, out_channels, 1, config, vb.pp("shortcut").pp("conv"))?;
+            Shortcut::Convolution(conv, BatchNorm::new(out_channels, vb.pp("shortcut").pp("norm"))?)
+        } else {
+            Shortcut::Pixels { stride }
+        };
         Ok(Self {
             conv1: conv3x3(in_channels, out_channels, stride, vb.pp("conv1"))?,
             norm1: BatchNorm::new(out_channels, vb.pp("norm1"))?,
             conv2: conv3x3(out_channels, out_channels, 1, vb.pp("conv2"))?,
             norm2: BatchNorm::new(out_channels, vb.pp("norm2"))?,
-            stride,
+            shortcut,
             name,
         })
     }
 
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let y = self.norm1.convolve_relu(&self.conv1, x, None, pass)?;
-        self.norm2.convolve_relu(&self.conv2, &y, Some(&shortcut(x, self.stride)?), pass)
+        let x = match &self.shortcut {
+            Shortcut::Pixels { stride } => shortcut(x, *stride)?,
+            Shortcut::Convolution(conv, norm) => norm.convolve(conv, x, pass)?,
+        };
+        self.norm2.convolve_relu(&self.conv2, &y, Some(&x), pass)
     }
 }
 

@@ -120,7 +120,8 @@ fn statistics(args: Channels, x: &Tensor) -> Result<[Tensor; 3]> {
     // SAFETY: `args` is of x's shape; there are three numbers for each block, and they are new.
     unsafe { launch.run(args.blocks())? };
     let kept = empty((channels, 2), real(dtype), device)?;
-    let (mean, variance) = (empty(channels, dtype, device)?, empty(channels, dtype, device)?);
+    let number = || empty(channels, real(dtype), device);
+    let (mean, variance) = (number()?, number()?);
     let outputs = [Some(&kept), Some(&mean), Some(&variance)];
     let launch = Launch { name: "statistics", dtype, args, inputs: &[Some(&parts)], outputs: &outputs };
     // SAFETY: of each channel there are as many parts as chunks; the outputs are new.
