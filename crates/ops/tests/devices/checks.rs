@@ -34,7 +34,7 @@ impl Target<'_> {
         out.expect("it was run")
     }
 
-    /// The number formats whose errors are ours to bound: 16-bit ones without kernels are candle's, operation by operation.
+    /// The number formats whose errors are ours to bound: without kernels some ops leave 16-bit ones to candle.
     pub fn dtypes(&self) -> &'static [DType] {
         let all = &[DType::F32, DType::F64, DType::BF16, DType::F16];
         if self.has_kernels { all } else { &all[..2] }
