@@ -1,4 +1,4 @@
-"""Runs gpu_check and, in the same call on the same GPU, PyTorch's fused optimizers on the same tensors.
+"""Runs gpu_check and, in the same call on the same GPU, PyTorch's fused optimizers on the same tensors, and its ops.
 
     python gpu_check.py ./gpu_check [--device cuda|cuda:INDEX|cpu] [--small]
 
@@ -54,6 +54,54 @@ def median(step, synchronize):
     return sorted(run(times) for _ in range(11))[5]
 
 
+def op(torch, name, sizes, dtype, device):
+    """The tensors of an op of gpu_check, with the numbers of its row's size, and what PyTorch computes of them."""
+    functional = torch.nn.functional
+    if name in ("conv2d", "conv2d_batch_norm"):
+        images, channels, height, width = sizes
+        shapes = [(images, channels, height, width), (channels, channels, 3, 3)]
+        call = lambda x, w: functional.conv2d(x, w, padding=1)
+        if name == "conv2d_batch_norm":
+            shapes += [(channels,), (channels,)]
+            normed = lambda x, w, scale, shift: functional.batch_norm(x, None, None, scale, shift, training=True)
+            call = lambda x, w, *norm: functional.relu(normed(functional.conv2d(x, w, padding=1), w, *norm))
+    elif name == "layer_norm":
+        rows, n = sizes
+        shapes, call = [(rows, n), (n,)], lambda x, w: functional.layer_norm(x, (n,), w)
+    elif name == "cross_entropy":
+        rows, classes = sizes
+        labels = torch.arange(rows, device=device) % classes
+        shapes, call = [(rows, classes)], lambda x: functional.cross_entropy(x, labels)
+    elif name == "causal_attention":
+        windows, context, heads, width = sizes
+        shapes = [(windows * context, 3 * heads * width)]
+
+        def call(qkv):
+            q, k, v = qkv.view(windows, context, 3, heads, width).permute(2, 0, 3, 1, 4)
+            y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return y.transpose(1, 2).reshape(windows * context, heads * width)
+
+    else:
+        cannot(f"the op `{name}` is not known here")
+    tensors = [(torch.rand(shape, device=device) * 2 - 1).to(dtype).requires_grad_() for shape in shapes]
+    return tensors, call
+
+
+def compare_ops(torch, ours, device, synchronize):
+    print("\n| op | size | dtype | PyTorch, ms | and backward | ours, ms | and backward | times as fast | and backward |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    for (name, size, dtype), mine in ours.items():
+        kind = {"f32": torch.float32, "bf16": torch.bfloat16}[dtype]
+        tensors, call = op(torch, name, [int(n) for n in re.findall(r"\d+", size)], kind, device)
+        dy = torch.ones_like(call(*tensors))
+        theirs = [
+            median(lambda: call(*tensors), synchronize),
+            median(lambda: torch.autograd.grad(call(*tensors), tensors, dy), synchronize),
+        ]
+        cells = [f"{x:.4f}" for x in theirs + mine] + [f"{a / b:.3f}" for a, b in zip(theirs, mine)]
+        print(f"| {name} | {size} | {dtype} | {' | '.join(cells)} |", flush=True)
+
+
 def cannot(why):
     print(f"error: {why}", file=sys.stderr)
     sys.exit(2)
@@ -94,7 +142,11 @@ def main():
     row = re.compile(r"^\| (.*?) \| (.*?) \| ([0-9.]+) \| [0-9.]+ \| [0-9.]+ % \| [0-9.]+ \|$")
     ours = {(m[1], m[2]): float(m[3]) for m in map(row.match, lines) if m}
 
-    if not ours:
+    # Op, size, dtype, and milliseconds forward, and forward and backward.
+    row = re.compile(r"^\| (\w+) \| (.*?) \| (f32|bf16) \| ([0-9.]+) \| ([0-9.]+) \|$")
+    our_ops = {(m[1], m[2], m[3]): [float(m[4]), float(m[5])] for m in map(row.match, lines) if m}
+
+    if not ours or not our_ops:
         cannot("the program printed no times")
     synchronize = (lambda: torch.cuda.synchronize(device)) if is_gpu else (lambda: None)
     print(f"\nPyTorch {torch.__version__} on {where}")
@@ -128,6 +180,10 @@ def main():
             least = f"at least {bar:.2f}" if bar else ""
             print(f"| {workload} | {name} | {theirs:.4f} | {mine:.4f} | {ratio:.3f} | {least} | {verdict} |", flush=True)
             del params
+    # Products of f32 are such by both.
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    compare_ops(torch, our_ops, device, synchronize)
     sys.exit(1 if missed else status)
 
 

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-$PWD/target}/cuda"
 cargo fetch
 . .ci/cuda/env.sh "$target/env"
-CARGO_TARGET_DIR="$target" cargo build --release -p optim --features cuda --example gpu_check
-gzip -9 -c "$target/release/examples/gpu_check" >"$here/gpu_check.gz"
+CARGO_TARGET_DIR="$target" cargo build --release -p gpu_check --features cuda
+gzip -9 -c "$target/release/gpu_check" >"$here/gpu_check.gz"
 [ benches -ef "$here" ] || cp benches/gpu_check.py "$here/"
 ls -l "$here/gpu_check.gz"

@@ -1,11 +1,13 @@
 // A driver of CUDA whose device is the host, so that a program built with the feature `cuda` runs where there is no GPU:
-// memory is the host's, a launch of ours runs the kernel's source as C++ (crates/optim/tests/shim), and the few kernels of
-// candle that the checks need are below. Built by run.sh, which says what for. It is stricter than a GPU: memory starts
-// as NaN, addresses and lengths of copies are checked, and so are the borders of each block of memory when it is freed.
+// memory is the host's, a launch of ours runs the kernel's source as C++ (crates/optim/tests/shim, crates/ops/tests/shim), and
+// the few kernels of candle that the checks need, and cuBLAS's products, are below. Built by run.sh, which says what for. It
+// is stricter than a GPU: memory starts as NaN, addresses and lengths of copies and the matrices of products are checked, and
+// so are the borders of each block of memory when it is freed. Kernels under AddressSanitizer cannot read them either.
 //
-// DESCENT_PTX: the folder with the PTX of our kernels, by which a module is recognised; DESCENT_KERNELS: the folder with
-// their libraries. `descent_copies_to_host` counts copies from the device. DESCENT_NO_LAUNCH: kernels do nothing, to time
+// DESCENT_PTX: the folders with the PTX of our kernels, by which a module is recognised, with colons between them;
+// DESCENT_KERNELS: the folder with their libraries. `descent_copies_to_host` counts copies from the device. DESCENT_NO_LAUNCH: kernels do nothing, to time
 // what the host does. DESCENT_EMPTY_FAILS: there is no memory of length 0, as some drivers have it.
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -18,6 +20,7 @@
 #include <iterator>
 #include <map>
 #include <mutex>
+#include <sstream>
 #include <string>
 
 typedef int Status;
@@ -48,6 +51,18 @@ static bool is_known(Address at, size_t len) {
 enum { BORDER = 512 };
 static const unsigned char PATTERN = 0xA5;
 
+// Of AddressSanitizer, where the kernels are built with it.
+extern "C" {
+__attribute__((weak)) void __asan_poison_memory_region(void const volatile *, size_t);
+__attribute__((weak)) void __asan_unpoison_memory_region(void const volatile *, size_t);
+}
+static void guard_borders(unsigned char *all, size_t len, bool is_on) {
+  auto *guard = is_on ? __asan_poison_memory_region : __asan_unpoison_memory_region;
+  if (!guard) return;
+  guard(all, BORDER);
+  guard(all + BORDER + len, BORDER - 1);
+}
+
 static Status allocate(Address *to, size_t len) {
   // The documentation of cuMemAllocAsync does not say what it does.
   if (len == 0) {
@@ -59,6 +74,7 @@ static Status allocate(Address *to, size_t len) {
   memset(all, PATTERN, BORDER);
   memset(all + BORDER, 0xFF, len);
   memset(all + BORDER + len, PATTERN, BORDER - 1);
+  guard_borders(all, len, true);
   std::lock_guard<std::mutex> guard(lock);
   *to = (Address)(all + BORDER);
   blocks[*to] = len;
@@ -76,6 +92,7 @@ static Status release(Address at) {
     blocks.erase(block);
   }
   unsigned char *all = (unsigned char *)at - BORDER;
+  guard_borders(all, len, false);
   for (size_t k = 0; k < BORDER; k++)
     if (all[k] != PATTERN || (k < BORDER - 1 && all[BORDER + len + k] != PATTERN)) {
       fail("a kernel wrote outside of its memory");
@@ -89,14 +106,15 @@ static Status release(Address at) {
 // ---- kernels ----
 
 struct Module {
-  std::string rule, text;
+  std::string name, text;
   void *library;
 };
 struct Function {
   std::string name;
-  // Of ours: the kernel and what runs it.
+  // Of ours: the kernel and what runs it, with the tensors' tables or addresses, and the arguments.
   void *kernel;
-  void (*run)(void *, unsigned, int, void **, const void *);
+  void (*run)(void *, unsigned, int, void *, const void *);
+  bool is_op, has_barriers;
 };
 
 static std::string contents(const std::string &path) {
@@ -105,16 +123,19 @@ static std::string contents(const std::string &path) {
 }
 
 // The name of the file in DESCENT_PTX with this text, without its ending; empty for a module of candle.
-static std::string rule_of(const std::string &text) {
-  const char *folder = getenv("DESCENT_PTX");
-  DIR *all = folder ? opendir(folder) : nullptr;
+static std::string name_of(const std::string &text) {
+  const char *folders = getenv("DESCENT_PTX");
+  std::stringstream list(folders ? folders : "");
   std::string found;
-  for (dirent *entry; all && (entry = readdir(all));) {
-    const std::string name = entry->d_name;
-    if (name.size() < 5 || name.substr(name.size() - 4) != ".ptx") continue;
-    if (contents(std::string(folder) + "/" + name) == text) found = name.substr(0, name.size() - 4);
+  for (std::string folder; std::getline(list, folder, ':');) {
+    DIR *all = opendir(folder.c_str());
+    for (dirent *entry; all && (entry = readdir(all));) {
+      const std::string name = entry->d_name;
+      if (name.size() < 5 || name.substr(name.size() - 4) != ".ptx") continue;
+      if (contents(folder + "/" + name) == text) found = name.substr(0, name.size() - 4);
+    }
+    if (all) closedir(all);
   }
-  if (all) closedir(all);
   return found;
 }
 
@@ -238,7 +259,53 @@ static bool run_candle(const std::string &name, void **a) {
   if (type == "f64") return generic<double>(op, a);
   if (type == "bf16") return generic<Bf16>(op, a);
   if (type == "f16") return generic<F16>(op, a);
+  if (type == "u32") return generic<uint32_t>(op, a);
   return false;
+}
+
+// ---- products ----
+
+// A matrix in columns, as cuBLAS has it, of each product of a batch.
+template <typename T> struct Matrix {
+  const T *at;
+  int64_t rows, columns, ld;
+  long long stride;
+  bool is_transposed;
+  T operator()(int64_t batch, int64_t i, int64_t j) const {
+    return at[batch * stride + (is_transposed ? j + i * ld : i + j * ld)];
+  }
+  // Whether cuBLAS takes it and all of it is on the device.
+  bool is_valid(int64_t batches) const {
+    const int64_t down = is_transposed ? columns : rows, across = is_transposed ? rows : columns;
+    if (ld < std::max<int64_t>(down, 1) || Address(at) % sizeof(T)) return false;
+    for (int64_t batch = 0; batch < batches; batch++)
+      if (!is_known(Address(at + batch * stride), ((across - 1) * ld + down) * sizeof(T))) return false;
+    return true;
+  }
+};
+
+// c = a b, summed in Sum.
+template <typename T, typename Sum> static Status product(Matrix<T> a, Matrix<T> b, Matrix<T> c, int batches) {
+  enum { BAD_VALUE = 7 };
+  if (!a.is_valid(batches) || !b.is_valid(batches) || !c.is_valid(batches))
+    return fail("a product's matrix leaves its memory, or its columns overlap", BAD_VALUE);
+  for (int64_t batch = 0; batch < batches; batch++)
+    for (int64_t j = 0; j < c.columns; j++)
+      for (int64_t i = 0; i < c.rows; i++) {
+        Sum sum = 0;
+        for (int64_t l = 0; l < a.columns; l++) sum += Sum(a(batch, i, l)) * Sum(b(batch, l, j));
+        const_cast<T *>(c.at)[batch * c.stride + i + j * c.ld] = T(sum);
+      }
+  return OK;
+}
+
+template <typename T, typename Sum>
+static Status gemm(int ta, int tb, int m, int n, int k, Sum alpha, const void *a, int lda, long long stride_a, const void *b,
+                   int ldb, long long stride_b, Sum beta, void *c, int ldc, long long stride_c, int batches) {
+  if (alpha != 1 || beta != 0) return fail("a product with factors", NOT_FOUND);
+  return product<T, Sum>(Matrix<T>{(const T *)a, m, k, lda, stride_a, ta != 0},
+                         Matrix<T>{(const T *)b, k, n, ldb, stride_b, tb != 0},
+                         Matrix<T>{(const T *)c, m, n, ldc, stride_c, false}, batches);
 }
 
 extern "C" {
@@ -292,9 +359,9 @@ Status cuMemsetD8Async(Address to, unsigned char byte, size_t len, Handle) {
 
 Status cuModuleLoadData(Handle *to, const void *image) {
   Module *made = new Module{"", (const char *)image, nullptr};
-  made->rule = rule_of(made->text);
-  if (!made->rule.empty()) {
-    const std::string path = std::string(getenv("DESCENT_KERNELS")) + "/" + made->rule + ".so";
+  made->name = name_of(made->text);
+  if (!made->name.empty()) {
+    const std::string path = std::string(getenv("DESCENT_KERNELS")) + "/" + made->name + ".so";
     made->library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!made->library) return fail(dlerror(), NOT_FOUND);
   }
@@ -315,6 +382,10 @@ Status cuModuleGetFunction(Handle *to, Handle from, const char *name) {
     function.kernel = dlsym(made->library, name);
     *(void **)&function.run = dlsym(made->library, "run_kernel");
     if (!function.kernel || !function.run) return fail(name, NOT_FOUND);
+    function.is_op = dlsym(made->library, "size_of_args") != nullptr;
+    // In a module without them the threads of a block need not take turns.
+    for (const char *word : {"bar.", "barrier.", "shfl."})
+      function.has_barriers |= made->text.find(word) != std::string::npos;
   }
   return *to = &function, OK;
 }
@@ -326,16 +397,22 @@ Status cuLaunchKernel(Handle from, unsigned gx, unsigned gy, unsigned gz, unsign
   static const bool is_off = getenv("DESCENT_NO_LAUNCH") != nullptr;
   if (is_off) return OK;
   if (function->kernel) {
-    void *buffers[6];
-    for (int k = 0; k < 6; k++) {
-      buffers[k] = argument<void *>(arguments, k);
-      if (!is_known((Address)buffers[k], 1)) return fail((function->name + ": a table that is not on the device").c_str());
+    enum { TABLES = 6, TENSORS = 9 };
+    void *buffers[TENSORS];
+    const int count = function->is_op ? TENSORS : TABLES;
+    // An op has one argument of all addresses, null where there is no tensor.
+    if (function->is_op) memcpy(buffers, arguments[0], sizeof buffers);
+    for (int k = 0; k < count; k++) {
+      if (!function->is_op) buffers[k] = argument<void *>(arguments, k);
+      const bool is_missing = function->is_op && !buffers[k];
+      if (!is_missing && !is_known((Address)buffers[k], 1))
+        return fail((function->name + ": an address that is not on the device").c_str());
     }
     if (bx != 256) return fail((function->name + ": blocks of another size").c_str(), INVALID_VALUE);
     // Its fibers are static: one launch at a time.
     static std::mutex running;
     std::lock_guard<std::mutex> guard(running);
-    function->run(function->kernel, gx, 1, buffers, arguments[6]);
+    function->run(function->kernel, gx, function->has_barriers, buffers, arguments[function->is_op ? 1 : TABLES]);
     return OK;
   }
   return run_candle(function->name, arguments) ? OK : fail((function->name + ": this kernel has no stand-in").c_str(), NOT_FOUND);
@@ -344,6 +421,25 @@ Status cuLaunchKernel(Handle from, unsigned gx, unsigned gy, unsigned gz, unsign
 Status cublasCreate_v2(Handle *handle) { return *handle = &one_stream, OK; }
 Status cublasDestroy_v2(Handle) { return OK; }
 Status cublasSetStream_v2(Handle, Handle) { return OK; }
+Status cublasGemmStridedBatchedEx(Handle, int ta, int tb, int m, int n, int k, const float *alpha, const void *a, int a_type,
+                                  int lda, long long stride_a, const void *b, int b_type, int ldb, long long stride_b,
+                                  const float *beta, void *c, int c_type, int ldc, long long stride_c, int batches,
+                                  int compute_type, int) {
+  enum { IN_F32 = 68, TYPE_F32 = 0, TYPE_F16 = 2, TYPE_BF16 = 14 };
+  if (compute_type != IN_F32 || a_type != b_type || a_type != c_type)
+    return fail("a product that is not summed in f32, or of several types", NOT_FOUND);
+#define GEMM(T) gemm<T, float>(ta, tb, m, n, k, *alpha, a, lda, stride_a, b, ldb, stride_b, *beta, c, ldc, stride_c, batches)
+  if (a_type == TYPE_F32) return GEMM(float);
+  if (a_type == TYPE_F16) return GEMM(F16);
+  if (a_type == TYPE_BF16) return GEMM(Bf16);
+#undef GEMM
+  return fail("a product of another type", NOT_FOUND);
+}
+Status cublasDgemmStridedBatched(Handle, int ta, int tb, int m, int n, int k, const double *alpha, const double *a, int lda,
+                                 long long stride_a, const double *b, int ldb, long long stride_b, const double *beta, double *c,
+                                 int ldc, long long stride_c, int batches) {
+  return gemm<double, double>(ta, tb, m, n, k, *alpha, a, lda, stride_a, b, ldb, stride_b, *beta, c, ldc, stride_c, batches);
+}
 Status curandCreateGenerator(Handle *generator, int) { return *generator = &one_generator, OK; }
 Status curandDestroyGenerator(Handle) { return OK; }
 Status curandSetStream(Handle, Handle) { return OK; }

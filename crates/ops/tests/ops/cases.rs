@@ -26,6 +26,7 @@ pub fn tensor(array: &Array, dtype: DType) -> Tensor {
 }
 
 pub fn values(tensor: &Tensor) -> Vec<f64> {
+    let tensor = tensor.to_device(&Device::Cpu).unwrap();
     tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -226,7 +227,7 @@ pub fn embedding(rows: usize, width: usize, places: usize) -> Case {
     Case {
         name: format!("embedding of {places} places in {rows} rows of {width}"),
         shapes: vec![vec![rows, width]],
-        op: Box::new(move |t| ops::embedding(&t[0], &tensor)),
+        op: Box::new(move |t| ops::embedding(&t[0], &tensor.to_device(t[0].device())?)),
         definition: Box::new(move |a| naive::embedding(&a[0], &indices)),
     }
 }
@@ -237,7 +238,7 @@ pub fn cross_entropy(rows: usize, classes: usize, smoothing: f64) -> Case {
     Case {
         name: format!("cross_entropy of {rows} rows and {classes} classes, smoothing {smoothing}"),
         shapes: vec![vec![rows, classes]],
-        op: Box::new(move |t| ops::cross_entropy(&t[0], &tensor, smoothing)),
+        op: Box::new(move |t| ops::cross_entropy(&t[0], &tensor.to_device(t[0].device())?, smoothing)),
         definition: Box::new(move |a| naive::cross_entropy(&a[0], &labels, smoothing)),
     }
 }

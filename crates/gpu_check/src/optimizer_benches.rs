@@ -1,98 +1,8 @@
-//! All that is to be known of a device, in one program: the checks against the CPU, then the benches, then the bars they have
-//! to reach, a table each. See `benches/README.md`.
-//!
-//! `gpu_check [--device cuda|cuda:INDEX|metal|cpu] [--small]`; `--small` has tensors a thousandth as long, to try the program.
-//! Exit status: 0; 1 where a check fails or a bar is missed; 2 where the device cannot be opened.
+//! The benches of the optimizers, and the bars they have to reach.
 
-#[path = "../tests/devices/checks.rs"]
-mod checks;
-
+use crate::timing::{Call, medians};
 use candle_core::{DType, Device, Result, Tensor, Var};
-use checks::{CHECKS, Outcome, Target};
 use optim::{AnyOptimizer, Clip, Group, Optimizer, by_name};
-use std::process::ExitCode;
-use std::time::Instant;
-
-fn main() -> ExitCode {
-    let (mut name, mut is_small) = ("cuda".to_string(), false);
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--small" => is_small = true,
-            "--device" => name = arguments.next().unwrap_or_default(),
-            _ => return cannot(&format!("`{argument}`: allowed are --device NAME, --small")),
-        }
-    }
-    let device = match open(&name) {
-        Ok(device) => device,
-        // What follows the first line is a backtrace.
-        Err(error) => {
-            return cannot(&format!("device `{name}`: {}", error.to_string().lines().next().unwrap_or_default()));
-        }
-    };
-    println!("| check | on {:?} |\n| --- | --- |", device.location());
-    let mut failures = 0;
-    let mut report = |name: &str, outcome: Outcome| match outcome {
-        Ok(line) => println!("| {name} | ok: {line} |"),
-        Err(error) => {
-            println!("| {name} | FAILED: {error} |");
-            failures += 1;
-        }
-    };
-    let target = Target { is_metal: device.is_metal(), device: device.clone(), run: &|f| f() };
-    for (name, check) in CHECKS {
-        report(name, check(&target));
-    }
-    report(
-        "a step reads nothing back",
-        counter().map_or(Ok("not checked: this driver does not count".to_string()), |count| {
-            checks::reads_nothing_back(&target, &count)
-        }),
-    );
-    println!();
-    match benches(&device, if is_small { 1_000 } else { 1 }) {
-        Ok(missed) if missed + failures == 0 => ExitCode::SUCCESS,
-        Ok(missed) => {
-            println!("\n{failures} checks failed, {missed} bars were missed.");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn cannot(what: &str) -> ExitCode {
-    eprintln!("error: {what}");
-    ExitCode::from(2)
-}
-
-fn open(name: &str) -> Result<Device> {
-    match (name, name.strip_prefix("cuda:").map(str::parse::<usize>)) {
-        ("cpu", _) => Ok(Device::Cpu),
-        ("metal", _) => Device::new_metal(0),
-        ("cuda", _) => Device::new_cuda(0),
-        (_, Some(Ok(index))) => Device::new_cuda(index),
-        _ => candle_core::bail!("allowed are cpu, cuda, cuda:INDEX, metal"),
-    }
-}
-
-/// How often something was copied to the host, where the driver is the one of `.ci/cuda/host`.
-fn counter() -> Option<impl Fn() -> u64> {
-    #[cfg(unix)]
-    {
-        use libloading::os::unix::Library;
-        let program = Library::this();
-        // SAFETY: only that driver has the name, for a function of this type.
-        let count =
-            unsafe { program.get::<unsafe extern "C" fn() -> u64>(b"descent_copies_to_host\0") }.ok().map(|f| *f)?;
-        // SAFETY: it reads a number.
-        Some(move || unsafe { count() })
-    }
-    #[cfg(not(unix))]
-    None::<fn() -> u64>
-}
 
 type Shapes = Vec<Vec<usize>>;
 
@@ -167,7 +77,7 @@ impl Bar {
 }
 
 /// Prints the tables; returns how many bars were missed. They are of a GPU and whole tensors, and not judged elsewhere.
-fn benches(device: &Device, divisor: usize) -> Result<usize> {
+pub fn benches(device: &Device, divisor: usize) -> Result<usize> {
     let small = vec![ADAMW, LION, LAMB, CLIPPED, CANDLE];
     let workloads = [
         Workload {
@@ -227,36 +137,6 @@ fn benches(device: &Device, divisor: usize) -> Result<usize> {
         println!("| {} | {most} {:.2} | {:.3} | {verdict} |", bar.what, bar.wanted, bar.measured);
     }
     Ok(if is_judged { bars.iter().filter(|bar| !bar.is_met()).count() } else { 0 })
-}
-
-/// Seconds of a call, one of several equal ones.
-fn time(device: &Device, times: usize, call: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
-    device.synchronize()?;
-    let start = Instant::now();
-    (0..times).try_for_each(|_| call())?;
-    device.synchronize()?;
-    Ok(start.elapsed().as_secs_f64() / times as f64)
-}
-
-type Call<'a> = Box<dyn FnMut() -> Result<()> + 'a>;
-
-/// The median seconds of each call, which take 11 turns, each so long that the wait at its end does not count: about 50 ms.
-fn medians(device: &Device, mut calls: Vec<Call<'_>>) -> Result<Vec<f64>> {
-    let mut counts = Vec::new();
-    for call in &mut calls {
-        time(device, 3, call)?;
-        counts.push((0.05 / time(device, 1, call)?).clamp(1.0, 200.0) as usize);
-    }
-    let mut all = vec![Vec::new(); calls.len()];
-    for _ in 0..11 {
-        for ((call, count), times) in calls.iter_mut().zip(&counts).zip(&mut all) {
-            times.push(time(device, *count, call)?);
-        }
-    }
-    for times in &mut all {
-        times.sort_by(f64::total_cmp);
-    }
-    Ok(all.iter().map(|times| times[5]).collect())
 }
 
 /// Bytes a second that a copy of `len` f32 into memory that is there reads and writes.
