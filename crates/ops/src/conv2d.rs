@@ -28,8 +28,8 @@ pub(crate) use gradient::{Gradients, OutputGradient, Wanted};
 /// first group's). Its shape is (n, o, (h + 2 p - d (kh - 1) - 1) / s + 1, (w + 2 p - d (kw - 1) - 1) / s + 1). As PyTorch's
 /// `conv2d`.
 ///
-/// f32 and f64 on the CPU are computed here, forward and backward, to the same bits for any number of threads; on CUDA by cuDNN
-/// or as matrix products, and other tensors by candle. The gradient by an argument that has no gradient (the first layer's images) is not computed.
+/// On the CPU it is computed here, forward and backward, to the same bits for any number of threads; on CUDA by cuDNN or as matrix
+/// products, and on Metal by candle. The gradient by an argument that has no gradient (the first layer's images) is not computed.
 ///
 /// # Errors
 /// When shapes or dtypes do not fit each other, stride, dilation or groups is 0, the groups do not divide the channels, or the
@@ -51,7 +51,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
     x.contiguous()?.apply_op2(&weight.contiguous()?, Op { geometry })
 }
 
-/// The same by candle's operations, for other devices and dtypes.
+/// The same by candle's operations, for other devices.
 fn composed(x: &Tensor, weight: &Tensor, options: Conv2d, g: &Geometry) -> Result<Tensor> {
     // candle differentiates a convolution by a transposed one that it gives as many more rows as columns.
     let more = |size: usize, kernel: usize, out: usize| {

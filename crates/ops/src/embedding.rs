@@ -1,7 +1,7 @@
 //! Rows of a table by their indices.
 
 use crate::device;
-use crate::host::{Float, Reading, fail, gradient, is_ours, slice, with_float};
+use crate::host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float};
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use multiversion::multiversion;
 use rayon::prelude::*;
@@ -35,6 +35,9 @@ pub fn embedding(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
     let y = match is_ours(weight) {
         _ if device::runs(weight) && flat.elem_count() > 0 => device::embedding(weight, &flat)?,
         true => weight.contiguous()?.apply_op2(&flat, Embedding)?,
+        false if is_half(weight) => {
+            wide(weight)?.contiguous()?.apply_op2(&flat, Embedding)?.to_dtype(weight.dtype())?
+        }
         false => weight.contiguous()?.index_select(&flat, 0)?,
     };
     y.reshape(shape)

@@ -33,6 +33,7 @@
 //!   f64) and in an order that depends on the shapes alone; matrix products are candle's (cuBLAS). A convolution is cuDNN's with
 //!   the feature `cudnn`, in algorithms that add in a fixed order, and without it matrix products with its windows as columns.
 //!   Labels and indices there are not checked beforehand: one that is too large gives NaN.
+//! - bf16 and f16 on the CPU are widened to f32 where an operation sums, and rounded at its end.
 //! - All else, Metal too, goes to candle's own operations, to those of them that have the right gradient.
 //!
 //! The kernels were not run on a GPU. Their sources are compiled as C++ and run on the CPU by the tests, against the definitions

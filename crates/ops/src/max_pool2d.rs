@@ -15,8 +15,8 @@ use std::mem::MaybeUninit;
 /// fill no window are left out. The whole gradient goes to the first maximum of a window in reading order; NaN counts as the
 /// largest, and the last of several gets the gradient: as PyTorch's `max_pool2d`.
 ///
-/// f32 and f64 on the CPU and all of CUDA are computed here; other tensors by candle, but not by its `max_pool2d`, whose gradient is right for no
-/// window of more than a pixel.
+/// f32 and f64 on the CPU and all of CUDA are computed here; other tensors by candle, but not by its `max_pool2d`, whose gradient is
+/// right for no window of more than a pixel.
 ///
 /// # Errors
 /// When `x` is not (n, c, h, w), kernel or stride is 0, the padding is more than half the kernel, or the kernel is larger than the

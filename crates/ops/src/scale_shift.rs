@@ -3,7 +3,7 @@
 use crate::{
     channel::{Affine, Channels},
     device,
-    host::{Float, Reading, fail, gradient, is_ours, slice, with_float},
+    host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float},
 };
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
 use std::mem::MaybeUninit;
@@ -18,6 +18,9 @@ pub fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Re
     check("scale_shift", (x.shape(), x.dtype()), [("scale", scale), ("shift", shift)])?;
     if device::runs(x) {
         return device::scale_shift(x, scale, shift, relu);
+    }
+    if is_half(x) {
+        return scale_shift(&wide(x)?, &wide(scale)?, &wide(shift)?, relu)?.to_dtype(x.dtype());
     }
     if !is_ours(x) {
         let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
