@@ -35,7 +35,7 @@ use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
 /// From as many channels on, on both sides, this method is taken. On a processor with AVX2 the three passes of a convolution of 64
-/// channels take 0.85 of the direct method's time by it, those of 32 channels 1.2 and those of 16 channels 1.5 (benches/RESULTS.md).
+/// channels take 0.88 of the direct method's time by it, those of 32 channels 1.06 and those of 16 channels 1.4 (benches/RESULTS.md).
 const MANY_CHANNELS: usize = 48;
 /// Elements of a transformed tile.
 const ELEMENTS: usize = 16;
