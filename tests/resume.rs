@@ -158,6 +158,13 @@ fn interrupted_saves_and_goes_on() {
     assert_eq!(fs::read(out.join("summary.json")).unwrap(), before);
     assert!(out.join("report.html").exists());
 
+    // A trial killed between its outcome and the removal of its checkpoint leaves both.
+    let leave = |trial: fs::DirEntry| fs::write(trial.path().join("checkpoint.safetensors"), "left").unwrap();
+    fs::read_dir(out.join("trials")).unwrap().for_each(|trial| leave(trial.unwrap()));
+    fs::remove_file(out.join("summary.json")).unwrap();
+    ended(resume(folder.path(), "out"));
+    assert!(results(&out) == results(&folder.path().join("whole")));
+
     // The stored config runs again from there, with the same results.
     let config = out.join("config.toml");
     ended(

@@ -451,6 +451,8 @@ impl Experiment {
                 bail!("`{}` is of another config", file("trial.json").display());
             }
             if let Some(outcome) = record.outcome {
+                // The process may have been killed between the outcome and this.
+                let _ = fs::remove_file(file(CHECKPOINT));
                 return Ok(Some(outcome));
             }
         }
@@ -471,7 +473,7 @@ impl Experiment {
             config,
         };
         let saving = Saving {
-            path: file("checkpoint.safetensors"),
+            path: file(CHECKPOINT),
             every: self.settings.checkpoint_every.map_or(CHECKPOINT_EVERY, NonZeroU64::get),
             apart: if self.settings.checkpoint_every.is_some() { Duration::ZERO } else { CHECKPOINTS_APART },
         };
@@ -580,6 +582,8 @@ impl Experiment {
 
 /// A training loss above it counts as diverged.
 const MAX_LOSS: f64 = 1_000.0;
+/// The file of a trial's checkpoint.
+const CHECKPOINT: &str = "checkpoint.safetensors";
 /// Updates between two checkpoints of a trial.
 pub const CHECKPOINT_EVERY: u64 = 200;
 /// The least time between two, where nothing else is asked for.
