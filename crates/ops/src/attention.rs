@@ -3,14 +3,15 @@
 use crate::{
     device,
     dropout::Masks,
-    host::{Reading, copy, fail, is_fused, is_half, slice, vec_written, wide},
+    graph::{differentiable, plain},
+    host::{Reading, copy, fail, is_fused, is_half, tensor, vec_written, wide},
     product::{Matrix, Product},
     vector::{LANES, exp, max, sum, sum2},
 };
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
-use std::{mem::MaybeUninit, ops::Range, sync::OnceLock};
+use std::{mem::MaybeUninit, ops::Range};
 
 /// How rows are divided into windows, and their columns into heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +54,7 @@ pub fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Res
     if is_half(qkv) {
         return causal_attention(&wide(qkv)?, heads, masks)?.to_dtype(qkv.dtype());
     }
-    if is_fused(qkv) {
-        qkv.contiguous()?.apply_op1(Attention { heads, masks, probabilities: OnceLock::new() })
-    } else {
-        composed(qkv, heads, masks)
-    }
+    if is_fused(qkv) { fused(qkv, heads, masks) } else { composed(qkv, heads, masks) }
 }
 
 /// `q k^T / sqrt(d)` of each head before masking: (n, heads, context, context). For looking at; it has candle's gradient.
@@ -101,89 +98,63 @@ fn composed(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> 
     probabilities.matmul(&v)?.transpose(1, 2)?.reshape((n * context, count * d))
 }
 
-struct Attention {
-    heads: Heads,
-    masks: Option<Masks>,
-    /// For the gradient: (n, heads, context, context), 0 above the diagonal. Those that are dropped have a minus sign.
-    probabilities: OnceLock<Vec<f32>>,
-}
-
-impl CustomOp1 for Attention {
-    fn name(&self) -> &'static str {
-        "causal-attention"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let qkv = slice::<f32>(storage, layout)?;
-        let (rows, columns) = layout.shape().dims2()?;
-        let Heads { heads, context } = self.heads;
-        let width = heads * self.heads.head_width(rows, columns)?;
-        // What is above the diagonal stays 0.
-        let mut probabilities = vec![0f32; rows * context * heads];
+fn fused(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
+    let [input] = plain([qkv])?;
+    let (rows, columns) = qkv.dims2()?;
+    let Heads { heads: count, context } = heads;
+    let head_width = heads.head_width(rows, columns)?;
+    let width = count * head_width;
+    let head = move |head: usize| Head { head, width, head_width, context };
+    // What a probability that stays is multiplied by.
+    let scale = masks.as_ref().map(|masks| masks.scale() as f32);
+    // For the gradient: (n, heads, context, context), 0 above the diagonal. Those that are dropped have a minus sign.
+    let mut probabilities = vec![0f32; rows * context * count];
+    let y = {
+        let read = Reading::new(&input);
+        let values = read.slice::<f32>()?;
         let write = |out: &mut [MaybeUninit<f32>]| {
             // A window is one task. Its order within is fixed, so the bits are the same for any number of threads.
             let windows =
-                out.par_chunks_mut(context * width).zip(probabilities.par_chunks_mut(heads * context * context));
-            windows.zip(qkv.par_chunks(context * columns)).enumerate().for_each_init(
+                out.par_chunks_mut(context * width).zip(probabilities.par_chunks_mut(count * context * context));
+            windows.zip(values.par_chunks(context * columns)).enumerate().for_each_init(
                 Scratch::default,
                 |scratch, (window, ((out, probabilities), qkv))| {
-                    for head in 0..heads {
-                        let head = Head { head, width, head_width: width / heads, context };
-                        let probabilities = &mut probabilities[head.head * context * context..][..context * context];
-                        head.attend(qkv, probabilities, scratch);
-                        if let Some(masks) = &self.masks {
-                            let mut stays = masks.mask(window * heads + head.head);
+                    for (index, probabilities) in probabilities.chunks_exact_mut(context * context).enumerate() {
+                        head(index).attend(qkv, probabilities, scratch);
+                        if let Some(masks) = &masks {
+                            let mut stays = masks.mask(window * count + index);
                             for (row, probabilities) in probabilities.chunks_exact_mut(context).enumerate() {
                                 for p in &mut probabilities[..=row] {
                                     *p = if stays() { *p } else { -*p };
                                 }
                             }
                         }
-                        head.mix(qkv, probabilities, self.dropout_scale(), out, scratch);
+                        head(index).mix(qkv, probabilities, scale, out, scratch);
                     }
                 },
             );
         };
         // SAFETY: each head of each window writes its columns of its rows, and these are all.
-        let out = unsafe { vec_written(rows * width, write) };
-        // A second forward pass of the same operation would give the same.
-        let _ = self.probabilities.set(probabilities);
-        Ok((CpuStorage::F32(out), (rows, width).into()))
-    }
-
-    fn bwd(&self, qkv: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (rows, columns) = qkv.dims2()?;
-        let Heads { heads, context } = self.heads;
-        let width = heads * self.heads.head_width(rows, columns)?;
-        let probabilities = self.probabilities.get().expect("the forward pass has set them");
-        let grad = grad.contiguous()?;
-        let (qkv_read, grad_read) = (Reading::new(qkv), Reading::new(&grad));
-        let (values, grads) = (qkv_read.slice::<f32>()?, grad_read.slice::<f32>()?);
-        let write = |grad_qkv: &mut [MaybeUninit<f32>]| {
-            let windows = values.par_chunks(context * columns).zip(grads.par_chunks(context * width));
-            let windows = windows.zip(probabilities.par_chunks(heads * context * context));
-            grad_qkv.par_chunks_mut(context * columns).zip(windows).for_each_init(
+        tensor(unsafe { vec_written(rows * width, write) }, (rows, width))?
+    };
+    differentiable("causal_attention", &[qkv], y, move |dy| {
+        let [qkv_read, dy_read] = [&input, dy].map(Reading::new);
+        let (values, dys) = (qkv_read.slice::<f32>()?, dy_read.slice::<f32>()?);
+        let write = |dqkv: &mut [MaybeUninit<f32>]| {
+            let windows = values.par_chunks(context * columns).zip(dys.par_chunks(context * width));
+            let windows = windows.zip(probabilities.par_chunks(count * context * context));
+            dqkv.par_chunks_mut(context * columns).zip(windows).for_each_init(
                 Scratch::default,
-                |scratch, (grad_qkv, ((qkv, grad), probabilities))| {
-                    for head in 0..heads {
-                        let head = Head { head, width, head_width: width / heads, context };
-                        let probabilities = &probabilities[head.head * context * context..][..context * context];
-                        head.backward(qkv, probabilities, self.dropout_scale(), grad, grad_qkv, scratch);
+                |scratch, (dqkv, ((qkv, dy), probabilities))| {
+                    for (index, probabilities) in probabilities.chunks_exact(context * context).enumerate() {
+                        head(index).backward(qkv, probabilities, scale, dy, dqkv, scratch);
                     }
                 },
             );
         };
         // SAFETY: each head of each window writes its columns of its rows, and these are all.
-        let grad_qkv = unsafe { vec_written(values.len(), write) };
-        Ok(Some(Tensor::from_vec(grad_qkv, qkv.shape(), qkv.device())?))
-    }
-}
-
-impl Attention {
-    /// What a probability that stays is multiplied by; none without dropout.
-    fn dropout_scale(&self) -> Option<f32> {
-        self.masks.as_ref().map(|masks| masks.scale() as f32)
-    }
+        Ok(vec![Some(tensor(unsafe { vec_written(values.len(), write) }, input.shape())?)])
+    })
 }
 
 /// Rows that are computed at once, with the columns up to the last one's diagonal. A multiple of the lanes.

@@ -2,11 +2,12 @@
 
 use crate::{
     device,
-    host::{Float, Reading, is_half, is_ours, slice, wide, with_float, written},
+    graph::{differentiable, plain},
+    host::{Float, Reading, is_half, is_ours, tensor, vec_written, wide, with_float, written},
     pool2d::{Pool2d, Pooling},
     vector::sum,
 };
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -29,7 +30,7 @@ pub fn avg_pool2d(x: &Tensor, pool: Pool2d, count_padding: bool) -> Result<Tenso
     if is_half(x) {
         return avg_pool2d(&wide(x)?, pool, count_padding)?.to_dtype(x.dtype());
     }
-    if is_ours(x) { x.contiguous()?.apply_op1(op) } else { op.composed(x) }
+    if is_ours(x) { ours(x, op) } else { op.composed(x) }
 }
 
 struct AvgPool2d {
@@ -117,40 +118,32 @@ fn backward<T: Float>(op: &AvgPool2d, dy: &[T], shares: &mut [T], sorted: &mut [
     }
 }
 
-impl CustomOp1 for AvgPool2d {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let p = &self.pooling;
-        with_float!(Self::NAME, x.dtype(), T => {
-            let x = slice::<T>(x, layout)?;
-            let mut y = Box::new_uninit_slice(p.output_shape().elem_count());
-            let planes = y.par_chunks_mut(p.out_pixels()).zip(x.par_chunks(p.pixels()));
-            planes.for_each_init(
+fn ours(x: &Tensor, op: AvgPool2d) -> Result<Tensor> {
+    let ([input], p) = (plain([x])?, &op.pooling);
+    let y = with_float!(AvgPool2d::NAME, x.dtype(), T => {
+        let read = Reading::new(&input);
+        let xs = read.slice::<T>()?;
+        let write = |y: &mut [MaybeUninit<T>]| {
+            y.par_chunks_mut(p.out_pixels()).zip(xs.par_chunks(p.pixels())).for_each_init(
                 || (vec![0.0; p.width], vec![0.0; p.sorted_width()]),
-                |(columns, sorted), (y, x)| forward(self, x, columns, sorted, y),
+                |(columns, sorted), (y, x)| forward(&op, x, columns, sorted, y),
             );
-            // SAFETY: each plane was written, and these are all.
-            let y = unsafe { y.assume_init() }.into_vec();
-            Ok((T::to_cpu_storage_owned(y), p.output_shape()))
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let p = &self.pooling;
-        let dy = dy.contiguous()?;
-        with_float!(Self::NAME, dy.dtype(), T => {
-            let dy_read = Reading::new(&dy);
-            let dys = dy_read.slice::<T>()?;
-            let mut dx = vec![0.0; x.elem_count()];
-            let planes = dx.par_chunks_mut(p.pixels()).zip(dys.par_chunks(p.out_pixels()));
+        };
+        // SAFETY: each plane is written, and these are all.
+        tensor(unsafe { vec_written(p.output_shape().elem_count(), write) }, p.output_shape())
+    })?;
+    let shape = x.shape().clone();
+    differentiable(AvgPool2d::NAME, &[x], y, move |dy| {
+        let p = &op.pooling;
+        with_float!(AvgPool2d::NAME, dy.dtype(), T => {
+            let read = Reading::new(dy);
+            let mut dx = vec![0.0; shape.elem_count()];
+            let planes = dx.par_chunks_mut(p.pixels()).zip(read.slice::<T>()?.par_chunks(p.out_pixels()));
             planes.for_each_init(
                 || (vec![0.0; p.out_width], vec![0.0; p.sorted_width()], vec![0.0; p.width]),
-                |(shares, sorted, columns), (dx, dy)| backward(self, dy, shares, sorted, columns, dx),
+                |(shares, sorted, columns), (dx, dy)| backward(&op, dy, shares, sorted, columns, dx),
             );
-            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
+            Ok(vec![Some(tensor(dx, &shape)?)])
         })
-    }
+    })
 }

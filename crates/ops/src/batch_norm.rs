@@ -3,14 +3,12 @@
 use crate::{
     channel::{Affine, Channels, Moments},
     device,
-    host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float},
+    graph::{differentiable, plain},
+    host::{Float, Reading, fail, gradient, is_half, is_ours, tensor, wide, with_float},
     scale_shift::{check, scale_shift},
 };
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
-use std::{
-    mem::MaybeUninit,
-    sync::{Arc, OnceLock},
-};
+use candle_core::{DType, Result, Tensor};
+use std::mem::MaybeUninit;
 
 /// What [`batch_norm`] returns.
 #[derive(Clone, Debug)]
@@ -49,24 +47,13 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bo
     if !is_ours(x) {
         return composed(x, weight, bias, eps, relu);
     }
-    let statistics = Arc::new(OnceLock::new());
-    let op = BatchNorm { eps, relu, statistics: statistics.clone() };
-    let output = x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?;
-    Normalized::new(output, statistics.get().expect("the forward pass has set them"))
+    ours([x, weight, bias], eps, relu)
 }
 
 impl Normalized {
     /// With an output of this type; the statistics keep theirs.
     pub(crate) fn narrowed(self, dtype: DType) -> Result<Self> {
         Ok(Self { output: self.output.to_dtype(dtype)?, ..self })
-    }
-
-    pub(crate) fn new(output: Tensor, statistics: &[Statistics]) -> Result<Self> {
-        let per_channel = |value: fn(&Statistics) -> f64| {
-            let values: Vec<f64> = statistics.iter().map(value).collect();
-            Tensor::new(values, output.device())?.to_dtype(output.dtype())
-        };
-        Ok(Self { mean: per_channel(|s| s.mean)?, variance: per_channel(|s| s.variance)?, output })
     }
 }
 
@@ -98,6 +85,13 @@ impl Statistics {
         let scale = T::narrow(weight.wide() * self.inverse_deviation(eps));
         Affine { center: T::narrow(self.mean), scale, shift: bias }
     }
+
+    /// Mean and variance of each channel.
+    pub fn tensors(statistics: &[Self], dtype: DType) -> Result<[Tensor; 2]> {
+        let of =
+            |value: fn(&Self) -> f64| tensor(statistics.iter().map(value).collect(), statistics.len())?.to_dtype(dtype);
+        Ok([of(|statistics| statistics.mean)?, of(|statistics| statistics.variance)?])
+    }
 }
 
 impl From<Moments> for Statistics {
@@ -106,78 +100,53 @@ impl From<Moments> for Statistics {
     }
 }
 
-struct BatchNorm {
-    eps: f64,
-    relu: bool,
-    /// Set by the forward pass, for the backward pass and the caller.
-    statistics: Arc<OnceLock<Vec<Statistics>>>,
-}
-
-impl CustomOp3 for BatchNorm {
-    fn name(&self) -> &'static str {
-        "batch_norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        weight: &CpuStorage,
-        wl: &Layout,
-        bias: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let channels = Channels::of(xl.shape());
-        with_float!(self.name(), x.dtype(), T => {
-            let (x, weight, bias) = (slice::<T>(x, xl)?, slice::<T>(weight, wl)?, slice::<T>(bias, bl)?);
-            let normalize = |channel: usize, output: Vec<&mut [MaybeUninit<T>]>| {
-                let planes = channels.planes(x, channel);
-                let moments = planes.clone().map(Moments::of).reduce(Moments::and).unwrap_or_default();
-                let statistics = Statistics::from(moments);
-                let affine = statistics.affine(self.eps, weight[channel], bias[channel]);
-                planes.zip(output).for_each(|(x, y)| affine.apply(self.relu, x, y));
-                statistics
-            };
-            // SAFETY: x has a plane for each of the output's, of the same length, and each element is written from x's.
-            let (output, statistics) = unsafe { channels.make(x.len(), normalize) };
-            // An op runs forward once.
-            let _ = self.statistics.set(statistics);
-            Ok((T::to_cpu_storage_owned(output), xl.shape().clone()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let channels = Channels::of(x.shape());
-        let statistics = self.statistics.get().expect("the forward pass has set them");
-        let dy = dy.contiguous()?;
-        with_float!(self.name(), dy.dtype(), T => {
-            let [x_read, weight_read, bias_read, dy_read] = [x, weight, bias, &dy].map(Reading::new);
+fn ours(inputs: [&Tensor; 3], eps: f64, relu: bool) -> Result<Normalized> {
+    let wanted = inputs.map(Tensor::track_op);
+    let plain = plain(inputs)?;
+    let channels = Channels::of(inputs[0].shape());
+    let (y, statistics) = with_float!("batch_norm", inputs[0].dtype(), T => {
+        let [x_read, weight_read, bias_read] = plain.each_ref().map(Reading::new);
+        let (xs, weights, biases) = (x_read.slice::<T>()?, weight_read.slice::<T>()?, bias_read.slice::<T>()?);
+        let normalize = |channel: usize, output: Vec<&mut [MaybeUninit<T>]>| {
+            let planes = channels.planes(xs, channel);
+            let moments = planes.clone().map(Moments::of).reduce(Moments::and).unwrap_or_default();
+            let statistics = Statistics::from(moments);
+            let affine = statistics.affine(eps, weights[channel], biases[channel]);
+            planes.zip(output).for_each(|(x, y)| affine.apply(relu, x, y));
+            statistics
+        };
+        // SAFETY: x has a plane for each of the output's, of the same length, and each element is written from x's.
+        let (y, statistics) = unsafe { channels.make(xs.len(), normalize) };
+        (tensor(y, inputs[0].shape())?, statistics)
+    });
+    let [mean, variance] = Statistics::tensors(&statistics, y.dtype())?;
+    let output = differentiable("batch_norm", &inputs, y, move |dy| {
+        with_float!("batch_norm", dy.dtype(), T => {
+            let [x, weight, bias] = plain.each_ref();
+            let [x_read, weight_read, bias_read, dy_read] = [x, weight, bias, dy].map(Reading::new);
             let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
             let (weights, biases) = (weight_read.slice::<T>()?, bias_read.slice::<T>()?);
             let pixels = (xs.len() / channels.channels) as f64;
             let differentiate = |channel: usize, dx: Vec<&mut [MaybeUninit<T>]>| {
-                let affine = statistics[channel].affine(self.eps, weights[channel], biases[channel]);
-                let inverse = statistics[channel].inverse_deviation(self.eps);
+                let affine = statistics[channel].affine(eps, weights[channel], biases[channel]);
+                let inverse = statistics[channel].inverse_deviation(eps);
                 let planes = channels.planes(xs, channel).zip(channels.planes(dys, channel));
-                let [sum, product] = affine.sums(self.relu, planes.clone());
+                let [sum, product] = affine.sums(relu, planes.clone());
                 let means = [T::narrow(sum / pixels), T::narrow(product * inverse * inverse / pixels)];
-                planes.zip(dx).for_each(|((x, dy), dx)| affine.normalized_gradient(self.relu, means, x, dy, dx));
+                planes.zip(dx).for_each(|((x, dy), dx)| affine.normalized_gradient(relu, means, x, dy, dx));
                 [product * inverse, sum]
             };
             // SAFETY: x and dy have a plane for each of dx's, of the same length, and each element is written from theirs.
             let (dx, sums) = unsafe { channels.make(xs.len(), differentiate) };
-            let by_parameter = |parameter: &Tensor, which: usize| {
-                let values: Vec<T> = sums.iter().map(|sums| T::narrow(sums[which])).collect();
-                gradient(parameter, values)
+            let by = |wanted: bool, which: usize| -> Option<Vec<T>> {
+                wanted.then(|| sums.iter().map(|sums| T::narrow(sums[which])).collect())
             };
-            Ok((gradient(x, dx)?, by_parameter(weight, 0)?, by_parameter(bias, 1)?))
+            Ok(vec![
+                gradient(wanted[0].then_some(dx), x)?,
+                gradient(by(wanted[1], 0), weight)?,
+                gradient(by(wanted[2], 1), bias)?,
+            ])
         })
-    }
+    })?;
+    Ok(Normalized { output, mean, variance })
 }

@@ -10,10 +10,11 @@ mod winograd;
 
 use crate::{
     device,
-    host::{Float, Reading, fail, is_half, is_ours, slice, wide, with_float},
+    graph::{differentiable, plain},
+    host::{Float, Reading, fail, gradient, is_half, is_ours, tensor, wide, with_float},
     windows::Windows,
 };
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, backend::BackendStorage};
+use candle_core::{Result, Tensor};
 
 pub use geometry::Conv2d;
 pub(crate) use geometry::Geometry;
@@ -48,7 +49,7 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
     if !is_ours(x) {
         return composed(x, weight, options, &geometry);
     }
-    x.contiguous()?.apply_op2(&weight.contiguous()?, Op { geometry })
+    ours([x, weight], geometry)
 }
 
 /// The same by candle's operations, for other devices.
@@ -70,37 +71,23 @@ fn composed(x: &Tensor, weight: &Tensor, options: Conv2d, g: &Geometry) -> Resul
     weight.broadcast_matmul(&columns)?.reshape(g.output_shape())
 }
 
-struct Op {
-    geometry: Geometry,
-}
-
-impl CustomOp2 for Op {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, weight: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        let geometry = &self.geometry;
-        with_float!(self.name(), x.dtype(), T => {
-            let (y, _) = T::forward(geometry, slice(x, xl)?, slice(weight, wl)?, |_, _| ());
-            Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(y), geometry.output_shape()))
+fn ours(inputs: [&Tensor; 2], geometry: Geometry) -> Result<Tensor> {
+    let [x, weight] = plain(inputs)?;
+    let wanted = Wanted { input: inputs[0].track_op(), weight: inputs[1].track_op() };
+    let y = with_float!("conv2d", x.dtype(), T => {
+        let [x_read, weight_read] = [&x, &weight].map(Reading::new);
+        let (y, _) = T::forward(&geometry, x_read.slice()?, weight_read.slice()?, |_, _| ());
+        tensor::<T>(y, geometry.output_shape())
+    })?;
+    differentiable("conv2d", &inputs, y, move |dy| {
+        with_float!("conv2d", dy.dtype(), T => {
+            let [x_read, weight_read, dy_read] = [&x, &weight, dy].map(Reading::new);
+            let dy = OutputGradient::Given(dy_read.slice()?);
+            let Gradients { input, weight: by_weight } =
+                <T as Convolve>::backward(&geometry, x_read.slice()?, weight_read.slice()?, &dy, wanted);
+            Ok(vec![gradient(input, &x)?, gradient(by_weight, &weight)?])
         })
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let geometry = &self.geometry;
-        let dy = dy.contiguous()?;
-        with_float!(self.name(), dy.dtype(), T => {
-            let (x_read, weight_read, dy) = (Reading::new(x), Reading::new(weight), Reading::new(&dy));
-            let wanted = Wanted { input: x.track_op(), weight: weight.track_op() };
-            let dy = OutputGradient::Given(dy.slice()?);
-            let gradients: Gradients<T> = T::backward(geometry, x_read.slice()?, weight_read.slice()?, &dy, wanted);
-            let tensor = |values: Option<Vec<T>>, like: &Tensor| {
-                values.map(|values| Tensor::from_vec(values, like.shape(), like.device())).transpose()
-            };
-            Ok((tensor(gradients.input, x)?, tensor(gradients.weight, weight)?))
-        })
-    }
+    })
 }
 
 /// The passes of a convolution, by the method that suits the number type and the shape.

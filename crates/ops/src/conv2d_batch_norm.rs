@@ -5,18 +5,16 @@ use crate::{
     channel::{self, Moments},
     conv2d::{Conv2d, Convolve, Geometry, Gradients, OutputGradient, Wanted, conv2d},
     device,
-    host::{Reading, fail, is_half, is_ours, slice, wide, with_float},
+    graph::{differentiable_by_output, plain},
+    host::{Reading, fail, gradient, is_half, is_ours, tensor, vec_written, wide, with_float},
     relu::add_relu,
     scale_shift::check,
 };
-use candle_core::{
-    CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage,
-};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
-use std::{
-    mem::MaybeUninit,
-    sync::{Arc, OnceLock},
-};
+use std::mem::MaybeUninit;
+
+const NAME: &str = "conv2d_batch_norm";
 
 /// The options of [`conv2d_batch_norm`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,15 +71,7 @@ pub fn conv2d_batch_norm(
     if !is_ours(x) {
         return composed(x, kernels, weight, bias, residual, options);
     }
-    let statistics = Arc::new(OnceLock::new());
-    let op = Op { geometry, options, convolved: OnceLock::new(), statistics: statistics.clone() };
-    let x = x.contiguous()?;
-    let parameters = kernels.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Pack)?;
-    let output = match residual {
-        None => x.apply_op2(&parameters, op)?,
-        Some(residual) => x.apply_op3(&parameters, &residual.contiguous()?, op)?,
-    };
-    Normalized::new(output, statistics.get().expect("the forward pass has set them"))
+    ours([x, kernels, weight, bias], residual, geometry, options)
 }
 
 /// The same by candle's operations, for other devices and dtypes.
@@ -103,138 +93,103 @@ fn composed(
     Ok(Normalized { output, ..normal })
 }
 
-/// Kernels, weight and bias in one row, since an operation of candle has three arguments at most.
-struct Pack;
-
-impl CustomOp3 for Pack {
-    fn name(&self) -> &'static str {
-        "conv2d_batch_norm's parameters"
-    }
-
-    fn cpu_fwd(
-        &self,
-        kernels: &CpuStorage,
-        kl: &Layout,
-        weight: &CpuStorage,
-        wl: &Layout,
-        bias: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        with_float!(self.name(), kernels.dtype(), T => {
-            let packed = [slice::<T>(kernels, kl)?, slice(weight, wl)?, slice(bias, bl)?].concat();
-            let len = packed.len();
-            Ok((T::to_cpu_storage_owned(packed), Shape::from(len)))
-        })
-    }
-
-    fn bwd(
-        &self,
-        kernels: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let mut start = 0;
-        let mut next = |argument: &Tensor| -> Result<Option<Tensor>> {
-            let part = gradient.narrow(0, start, argument.elem_count())?;
-            start += argument.elem_count();
-            argument.track_op().then(|| part.reshape(argument.shape())).transpose()
-        };
-        Ok((next(kernels)?, next(weight)?, next(bias)?))
-    }
-}
-
-struct Op {
+/// What of a forward pass the gradient needs.
+struct Kept {
     geometry: Geometry,
     options: ConvNorm,
-    /// The convolution's output. Set by the forward pass, for the backward pass.
-    convolved: OnceLock<CpuStorage>,
-    /// Set by the forward pass, for the backward pass and the caller.
-    statistics: Arc<OnceLock<Vec<Statistics>>>,
+    x: Tensor,
+    kernels: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    /// The convolution's output.
+    convolved: Tensor,
+    statistics: Vec<Statistics>,
+    /// Whether there is a gradient by x, kernels, weight, bias and residual.
+    wanted: [bool; 5],
 }
 
-/// The parts of the packed parameters.
-struct Parameters<'a, T> {
-    kernels: &'a [T],
-    weight: &'a [T],
-    bias: &'a [T],
+fn ours(inputs: [&Tensor; 4], residual: Option<&Tensor>, geometry: Geometry, options: ConvNorm) -> Result<Normalized> {
+    let [x, kernels, weight, bias] = plain(inputs)?;
+    let (convolved, y, statistics) = with_float!(NAME, x.dtype(), T => {
+        forward::<T>([&x, &kernels, &weight, &bias], residual, &geometry, options)
+    })?;
+    let [mean, variance] = Statistics::tensors(&statistics, x.dtype())?;
+    let [by_x, by_kernels, by_weight, by_bias] = inputs.map(Tensor::track_op);
+    let wanted = [by_x, by_kernels, by_weight, by_bias, residual.is_some_and(Tensor::track_op)];
+    let kept = Kept { geometry, options, x, kernels, weight, bias, convolved, statistics, wanted };
+    let inputs: Vec<&Tensor> = inputs.into_iter().chain(residual).collect();
+    let output = differentiable_by_output(
+        NAME,
+        &inputs,
+        y,
+        move |y, dy| with_float!(NAME, dy.dtype(), T => kept.backward::<T>(y, dy)),
+    )?;
+    Ok(Normalized { output, mean, variance })
 }
 
-impl<'a, T> Parameters<'a, T> {
-    fn of(packed: &'a [T], geometry: &Geometry) -> Self {
-        let (kernels, channels) = packed.split_at(geometry.weight_size());
-        let (weight, bias) = channels.split_at(geometry.all_out_channels());
-        Self { kernels, weight, bias }
-    }
-}
-
-impl Op {
-    const NAME: &str = "conv2d_batch_norm";
-
-    fn forward<T: Convolve>(&self, x: &[T], packed: &[T], residual: Option<&[T]>) -> (CpuStorage, Shape) {
-        let (g, p) = (&self.geometry, Parameters::of(packed, &self.geometry));
-        let channels = g.all_out_channels();
-        let moments =
-            |_: usize, section: &mut [T]| section.chunks_exact(g.out_pixels()).map(Moments::of).collect::<Vec<_>>();
-        let (convolved, moments) = T::forward(g, x, p.kernels, moments);
-        // Of all channels of all images.
-        let moments = moments.concat();
-        let of_channel = |channel| moments.iter().skip(channel).step_by(channels).copied().reduce(Moments::and);
-        let statistics: Vec<Statistics> =
-            (0..channels).map(|channel| of_channel(channel).unwrap_or_default().into()).collect();
-        let affines: Vec<_> = (0..channels)
-            .map(|channel| statistics[channel].affine(self.options.eps, p.weight[channel], p.bias[channel]))
-            .collect();
-
-        let mut y = Box::new_uninit_slice(convolved.len());
-        let size = channels * g.out_pixels();
+/// The convolution's output, the output, and the statistics of each channel.
+fn forward<T: Convolve>(
+    [x, kernels, weight, bias]: [&Tensor; 4],
+    residual: Option<&Tensor>,
+    g: &Geometry,
+    options: ConvNorm,
+) -> Result<(Tensor, Tensor, Vec<Statistics>)> {
+    let residual = residual.map(|residual| plain([residual])).transpose()?;
+    let [x_read, kernels_read, weight_read, bias_read] = [x, kernels, weight, bias].map(Reading::new);
+    let residual_read = residual.as_ref().map(|[residual]| Reading::new(residual));
+    let (weights, biases) = (weight_read.slice::<T>()?, bias_read.slice::<T>()?);
+    let residuals = residual_read.as_ref().map(Reading::slice::<T>).transpose()?;
+    let (channels, pixels) = (g.all_out_channels(), g.out_pixels());
+    let moments = |_: usize, section: &mut [T]| section.chunks_exact(pixels).map(Moments::of).collect::<Vec<_>>();
+    let (convolved, moments) = T::forward(g, x_read.slice()?, kernels_read.slice()?, moments);
+    // Of all channels of all images.
+    let moments = moments.concat();
+    let of_channel = |channel| moments.iter().skip(channel).step_by(channels).copied().reduce(Moments::and);
+    let statistics: Vec<Statistics> =
+        (0..channels).map(|channel| of_channel(channel).unwrap_or_default().into()).collect();
+    let affines: Vec<_> = (0..channels)
+        .map(|channel| statistics[channel].affine(options.eps, weights[channel], biases[channel]))
+        .collect();
+    let size = channels * pixels;
+    let write = |y: &mut [MaybeUninit<T>]| {
         let images = y.par_chunks_mut(size).zip(convolved.par_chunks(size)).enumerate();
         images.for_each(|(image, (y, z))| {
-            let residual = residual.map(|residual| &residual[image * size..][..size]);
-            let planes = y.chunks_exact_mut(g.out_pixels()).zip(z.chunks_exact(g.out_pixels()));
+            let residual = residuals.map(|residual| &residual[image * size..][..size]);
+            let planes = y.chunks_exact_mut(pixels).zip(z.chunks_exact(pixels));
             for (channel, (y, z)) in planes.enumerate() {
                 match residual {
-                    None => affines[channel].apply(self.options.relu, z, y),
+                    None => affines[channel].apply(options.relu, z, y),
                     Some(residual) => {
-                        let residual = &residual[channel * g.out_pixels()..][..g.out_pixels()];
-                        affines[channel].apply_and_add(self.options.relu, z, residual, y);
+                        affines[channel].apply_and_add(options.relu, z, &residual[channel * pixels..][..pixels], y);
                     }
                 }
             }
         });
-        // SAFETY: every plane of every image was written.
-        let y = unsafe { y.assume_init() }.into_vec();
-        // An op runs forward once.
-        let _ = self.convolved.set(T::to_cpu_storage_owned(convolved));
-        let _ = self.statistics.set(statistics);
-        (T::to_cpu_storage_owned(y), g.output_shape())
-    }
+    };
+    // SAFETY: every plane of every image is written.
+    let y = unsafe { vec_written(convolved.len(), write) };
+    Ok((tensor(convolved, g.output_shape())?, tensor(y, g.output_shape())?, statistics))
+}
 
-    /// The gradients by x, the parameters and the residual.
-    fn backward<T: Convolve>(
-        &self,
-        [x, packed, y, dy]: [&Tensor; 4],
-        residual: Option<&Tensor>,
-    ) -> Result<[Option<Tensor>; 3]> {
-        let (g, eps) = (&self.geometry, self.options.eps);
-        let dy = dy.contiguous()?;
-        let [x_read, packed_read, y_read, dy_read] = [x, packed, y, &dy].map(Reading::new);
-        let (p, size) = (Parameters::of(packed_read.slice::<T>()?, g), g.out_pixels());
-        let (ys, dys) = (y_read.slice::<T>()?, dy_read.slice::<T>()?);
-        let zs: &[T] = self.convolved.get().expect("the forward pass has set it").as_slice::<T>()?;
-        let statistics = self.statistics.get().expect("the forward pass has set them");
-        let channels = g.all_out_channels();
-        let affines: Vec<_> = (0..channels).map(|c| statistics[c].affine(eps, p.weight[c], p.bias[c])).collect();
+impl Kept {
+    fn backward<T: Convolve>(&self, y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let Self { geometry: g, options: ConvNorm { eps, relu, .. }, statistics, .. } = self;
+        let (eps, relu, [by_x, by_kernels, by_weight, by_bias, by_residual]) = (*eps, *relu, self.wanted);
+        let [x, kernels] = [&self.x, &self.kernels].map(Reading::new);
+        let [weight, bias, convolved, y_read, dy_read] =
+            [&self.weight, &self.bias, &self.convolved, y, dy].map(Reading::new);
+        let (weights, biases) = (weight.slice::<T>()?, bias.slice::<T>()?);
+        let (zs, ys, dys) = (convolved.slice::<T>()?, y_read.slice::<T>()?, dy_read.slice::<T>()?);
+        let (channels, size) = (g.all_out_channels(), g.out_pixels());
+        let affines: Vec<_> = (0..channels).map(|c| statistics[c].affine(eps, weights[c], biases[c])).collect();
 
         let plane = |index: usize| index * size..(index + 1) * size;
         // The gradient that passes the rectifier, where it is needed as the residual's, and its sums in each image.
-        let mut passed = residual.is_some_and(Tensor::track_op).then(|| Box::new_uninit_slice(dys.len()));
+        let mut passed = by_residual.then(|| Box::new_uninit_slice(dys.len()));
         let images: Vec<Option<&mut [MaybeUninit<T>]>> = match &mut passed {
             Some(passed) => passed.chunks_mut(channels * size).map(Some).collect(),
             None => (0..g.images).map(|_| None).collect(),
         };
-        let relu = self.options.relu;
         let sums: Vec<Vec<[f64; 2]>> = images
             .into_par_iter()
             .enumerate()
@@ -276,75 +231,22 @@ impl Op {
                 }
             }
         };
-        // One gradient is of all parameters.
-        let wanted = Wanted { input: x.track_op(), weight: packed.track_op() };
-        let gradient = OutputGradient::Made(&convolved_gradient);
-        let Gradients { input, weight } = match wanted {
+        let gradients = match (Wanted { input: by_x, weight: by_kernels }) {
             Wanted { input: false, weight: false } => Gradients { input: None, weight: None },
-            wanted => T::backward(g, x_read.slice()?, p.kernels, &gradient, wanted),
+            wanted => T::backward(g, x.slice()?, kernels.slice()?, &OutputGradient::Made(&convolved_gradient), wanted),
         };
-        let parameters = weight.map(|mut gradient| {
-            let by = |of: fn(&Statistics, f64, [f64; 2]) -> f64| {
-                statistics.iter().zip(&sums).map(move |(statistics, &sums)| T::narrow(of(statistics, eps, sums)))
-            };
-            gradient.extend(by(|statistics, eps, [_, product]| product * statistics.inverse_deviation(eps)));
-            gradient.extend(by(|_, _, [sum, _]| sum));
-            gradient
-        });
-        let tensor = |values: Option<Vec<T>>, like: &Tensor| {
-            values.map(|values| Tensor::from_vec(values, like.shape(), like.device())).transpose()
+        let by = |wanted: bool, of: fn(&Statistics, f64, [f64; 2]) -> f64| -> Option<Vec<T>> {
+            let all = statistics.iter().zip(&sums);
+            wanted.then(|| all.map(|(statistics, &sums)| T::narrow(of(statistics, eps, sums))).collect())
         };
-        Ok([tensor(input, x)?, tensor(parameters, packed)?, tensor(passed, y)?])
-    }
-}
-
-impl CustomOp2 for Op {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, packed: &CpuStorage, pl: &Layout) -> Result<(CpuStorage, Shape)> {
-        with_float!(Self::NAME, x.dtype(), T => Ok(self.forward::<T>(slice(x, xl)?, slice(packed, pl)?, None)))
-    }
-
-    fn bwd(&self, x: &Tensor, packed: &Tensor, y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [by_x, by_parameters, _] = with_float!(Self::NAME, x.dtype(), T => {
-            self.backward::<T>([x, packed, y, dy], None)
-        })?;
-        Ok((by_x, by_parameters))
-    }
-}
-
-impl CustomOp3 for Op {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        packed: &CpuStorage,
-        pl: &Layout,
-        residual: &CpuStorage,
-        rl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        with_float!(Self::NAME, x.dtype(), T => {
-            Ok(self.forward::<T>(slice(x, xl)?, slice(packed, pl)?, Some(slice(residual, rl)?)))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        packed: &Tensor,
-        residual: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [by_x, by_parameters, by_residual] = with_float!(Self::NAME, x.dtype(), T => {
-            self.backward::<T>([x, packed, y, dy], Some(residual))
-        })?;
-        Ok((by_x, by_parameters, by_residual))
+        let by_weight = by(by_weight, |statistics, eps, [_, product]| product * statistics.inverse_deviation(eps));
+        let by_bias = by(by_bias, |_, _, [sum, _]| sum);
+        Ok(vec![
+            gradient(gradients.input, &self.x)?,
+            gradient(gradients.weight, &self.kernels)?,
+            gradient(by_weight, &self.weight)?,
+            gradient(by_bias, &self.bias)?,
+            gradient(passed, y)?,
+        ])
     }
 }

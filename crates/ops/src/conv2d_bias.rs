@@ -4,12 +4,15 @@ use crate::{
     channel,
     conv2d::{Conv2d, Convolve, Geometry, Gradients, OutputGradient, Wanted, conv2d},
     device,
-    host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float},
+    graph::{differentiable_by_output, plain},
+    host::{Float, Reading, fail, gradient, is_half, is_ours, tensor, wide, with_float},
     scale_shift::{check, scale_shift},
 };
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 use std::sync::OnceLock;
+
+const NAME: &str = "conv2d_bias";
 
 /// `conv2d(x, weight) + bias`, and 0 where that is negative if `relu`, in one operation: [`conv2d`](crate::conv2d()) and
 /// [`relu`](crate::relu()) with fewer passes over the memory. The images `x` are (n, c, h, w), `weight` (o, c / groups, kh, kw)
@@ -32,59 +35,27 @@ pub fn conv2d_bias(x: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool, optio
     if !is_ours(x) {
         return scale_shift(&conv2d(x, weight, options)?, &bias.ones_like()?, bias, relu);
     }
-    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Op { geometry, relu })
+    ours([x, weight, bias], geometry, relu)
 }
 
-struct Op {
-    geometry: Geometry,
-    relu: bool,
-}
-
-impl Op {
-    fn forward<T: Convolve>(&self, x: &[T], weight: &[T], bias: &[T]) -> Vec<T> {
-        let g = &self.geometry;
+fn ours(inputs: [&Tensor; 3], g: Geometry, relu: bool) -> Result<Tensor> {
+    let [x, weight, bias] = plain(inputs)?;
+    let [input, by_weight, by_bias] = inputs.map(Tensor::track_op);
+    let wanted = Wanted { input, weight: by_weight };
+    let y = with_float!(NAME, x.dtype(), T => {
+        let [x_read, weight_read, bias_read] = [&x, &weight, &bias].map(Reading::new);
+        let biases = bias_read.slice::<T>()?;
         let add = |section: usize, y: &mut [T]| {
-            let biases = &bias[section % g.groups * g.out_channels..];
+            let biases = &biases[section % g.groups * g.out_channels..];
             for (plane, &bias) in y.chunks_exact_mut(g.out_pixels()).zip(biases) {
-                channel::add_bias(self.relu, bias, plane);
+                channel::add_bias(relu, bias, plane);
             }
         };
-        T::forward(g, x, weight, add).0
-    }
-}
-
-impl CustomOp3 for Op {
-    fn name(&self) -> &'static str {
-        "conv2d_bias"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        weight: &CpuStorage,
-        wl: &Layout,
-        bias: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        with_float!(self.name(), x.dtype(), T => {
-            let y = self.forward::<T>(slice(x, xl)?, slice(weight, wl)?, slice(bias, bl)?);
-            Ok((T::to_cpu_storage_owned(y), self.geometry.output_shape()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (g, relu) = (&self.geometry, self.relu);
-        let dy = dy.contiguous()?;
-        with_float!(self.name(), dy.dtype(), T => {
-            let [x_read, weight_read, y_read, dy_read] = [x, weight, y, &dy].map(Reading::new);
+        tensor::<T>(T::forward(&g, x_read.slice()?, weight_read.slice()?, add).0, g.output_shape())
+    })?;
+    differentiable_by_output(NAME, &inputs, y, move |y, dy| {
+        with_float!(NAME, dy.dtype(), T => {
+            let [x_read, weight_read, y_read, dy_read] = [&x, &weight, y, dy].map(Reading::new);
             let (ys, dys) = (y_read.slice::<T>()?, dy_read.slice::<T>()?);
             // Of each channel of each section, taken while the gradient passes the rectifier.
             let sums: Vec<OnceLock<Vec<f64>>> = (0..g.sections()).map(|_| OnceLock::new()).collect();
@@ -96,27 +67,27 @@ impl CustomOp3 for Op {
                 // A second time would give the same.
                 let _ = sums[section].set(of_section);
             };
-            let wanted = Wanted { input: x.track_op(), weight: weight.track_op() };
             let gradients = if wanted.input || wanted.weight {
                 let dy = OutputGradient::Made(&pass);
-                T::backward(g, x_read.slice()?, weight_read.slice()?, &dy, wanted)
+                <T as Convolve>::backward(&g, x_read.slice()?, weight_read.slice()?, &dy, wanted)
             } else {
                 let buffer = || vec![T::narrow(0.0); g.out_size()];
                 (0..g.sections()).into_par_iter().for_each_init(buffer, |passed, section| pass(section, passed));
                 Gradients { input: None, weight: None }
             };
-            let mut by_bias = vec![0.0; g.all_out_channels()];
+            let mut sum_of_channels = vec![0.0; g.all_out_channels()];
             for (section, sums) in sums.iter().enumerate() {
                 let first = section % g.groups * g.out_channels;
-                for (by_bias, sum) in by_bias[first..].iter_mut().zip(sums.get().into_iter().flatten()) {
-                    *by_bias += sum;
+                for (of_channel, sum) in sum_of_channels[first..].iter_mut().zip(sums.get().into_iter().flatten()) {
+                    *of_channel += sum;
                 }
             }
-            let by_bias: Vec<T> = by_bias.into_iter().map(T::narrow).collect();
-            let tensor = |values: Option<Vec<T>>, like: &Tensor| {
-                values.map(|values| Tensor::from_vec(values, like.shape(), like.device())).transpose()
-            };
-            Ok((tensor(gradients.input, x)?, tensor(gradients.weight, weight)?, gradient(bias, by_bias)?))
+            let by_bias = by_bias.then(|| sum_of_channels.into_iter().map(<T as Float>::narrow).collect());
+            Ok(vec![
+                gradient(gradients.input, &x)?,
+                gradient(gradients.weight, &weight)?,
+                gradient::<T>(by_bias, &bias)?,
+            ])
         })
-    }
+    })
 }

@@ -2,13 +2,16 @@
 
 use crate::{
     device,
-    host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float},
+    graph::{differentiable, plain},
+    host::{Float, Reading, fail, is_half, is_ours, tensor, vec_written, wide, with_float, written},
     vector::{max, sum},
 };
-use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{D, DType, Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
-use std::sync::OnceLock;
+use std::mem::MaybeUninit;
+
+const NAME: &str = "cross_entropy";
 
 /// The cross-entropy in nats between the softmax of `logits` (n, classes) and the `labels` (n, u32), the mean over n:
 ///
@@ -49,8 +52,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> 
     if !is_ours(logits) {
         return composed(logits, labels, label_smoothing);
     }
-    let op = CrossEntropy { label_smoothing, rows: OnceLock::new() };
-    logits.contiguous()?.apply_op2(&labels.contiguous()?, op)
+    ours(logits, labels, label_smoothing)
 }
 
 /// The same by candle's operations, for other devices and dtypes.
@@ -66,66 +68,39 @@ fn composed(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> Result<Te
 /// Rows that a task takes.
 const ROWS: usize = 64;
 
-struct CrossEntropy {
-    label_smoothing: f64,
-    /// Of each row the maximum and the sum of the exponentials of what is below it. Set by the forward pass, for the backward
-    /// pass.
-    rows: OnceLock<Vec<[f64; 2]>>,
-}
-
-impl CustomOp2 for CrossEntropy {
-    fn name(&self) -> &'static str {
-        "cross_entropy"
-    }
-
-    fn cpu_fwd(
-        &self,
-        logits: &CpuStorage,
-        xl: &Layout,
-        labels: &CpuStorage,
-        ll: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, classes) = xl.shape().dims2()?;
-        with_float!(self.name(), logits.dtype(), T => {
-            let (logits, labels) = (slice::<T>(logits, xl)?, slice::<u32>(labels, ll)?);
-            if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
-                fail!("cross_entropy: the label {} of row {row} is not below the {classes} classes", labels[row]);
-            }
-            let mut losses = vec![0.0; rows];
-            let mut maxima_and_sums = vec![[0.0; 2]; rows];
-            let tasks = logits.par_chunks(ROWS * classes).zip(labels.par_chunks(ROWS));
-            let results = losses.par_chunks_mut(ROWS).zip(maxima_and_sums.par_chunks_mut(ROWS));
-            tasks.zip(results).for_each(|((logits, labels), (losses, maxima_and_sums))| {
-                forward(logits, labels, self.label_smoothing, losses, maxima_and_sums);
-            });
-            // An op runs forward once.
-            let _ = self.rows.set(maxima_and_sums);
-            let loss = T::narrow(losses.iter().sum::<f64>() / rows as f64);
-            Ok((T::to_cpu_storage_owned(vec![loss]), Shape::from(())))
-        })
-    }
-
-    fn bwd(
-        &self,
-        logits: &Tensor,
-        labels: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (rows, classes) = logits.dims2()?;
-        let maxima_and_sums = self.rows.get().expect("the forward pass has set them");
-        with_float!(self.name(), logits.dtype(), T => {
+fn ours(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+    let (inputs, (rows, classes)) = ([logits, labels], logits.dims2()?);
+    let [logits, labels] = plain(inputs)?;
+    // Of each row the maximum and the sum of the exponentials of what is below it.
+    let mut kept = vec![[0.0; 2]; rows];
+    let loss = with_float!(NAME, logits.dtype(), T => {
+        let [logits_read, labels_read] = [&logits, &labels].map(Reading::new);
+        let (xs, labels) = (logits_read.slice::<T>()?, labels_read.slice::<u32>()?);
+        if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
+            fail!("cross_entropy: the label {} of row {row} is not below the {classes} classes", labels[row]);
+        }
+        let mut losses = vec![0.0; rows];
+        let tasks = xs.par_chunks(ROWS * classes).zip(labels.par_chunks(ROWS));
+        let results = losses.par_chunks_mut(ROWS).zip(kept.par_chunks_mut(ROWS));
+        tasks.zip(results).for_each(|((x, labels), (losses, kept))| forward(x, labels, smoothing, losses, kept));
+        tensor(vec![<T as Float>::narrow(losses.iter().sum::<f64>() / rows as f64)], ())
+    })?;
+    differentiable(NAME, &inputs, loss, move |dy| {
+        with_float!(NAME, dy.dtype(), T => {
             let scale = dy.to_scalar::<T>()?.wide() / rows as f64;
-            let (logits_read, labels_read) = (Reading::new(logits), Reading::new(labels));
+            let [logits_read, labels_read] = [&logits, &labels].map(Reading::new);
             let (xs, labels) = (logits_read.slice::<T>()?, labels_read.slice::<u32>()?);
-            let mut dx = vec![0.0; xs.len()];
-            let tasks = xs.par_chunks(ROWS * classes).zip(labels.par_chunks(ROWS)).zip(maxima_and_sums.par_chunks(ROWS));
-            dx.par_chunks_mut(ROWS * classes).zip(tasks).for_each(|(dx, ((x, labels), maxima_and_sums))| {
-                backward(x, labels, self.label_smoothing, scale, maxima_and_sums, dx);
-            });
-            Ok((gradient(logits, dx)?, None))
+            let write = |dx: &mut [MaybeUninit<T>]| {
+                let tasks = xs.par_chunks(ROWS * classes).zip(labels.par_chunks(ROWS)).zip(kept.par_chunks(ROWS));
+                dx.par_chunks_mut(ROWS * classes).zip(tasks).for_each(|(dx, ((x, labels), kept))| {
+                    backward(x, labels, smoothing, scale, kept, dx);
+                });
+            };
+            // SAFETY: as many elements are written as there are logits.
+            let dx = tensor(unsafe { vec_written(xs.len(), write) }, logits.shape())?;
+            Ok(vec![Some(dx), None])
         })
-    }
+    })
 }
 
 /// With the maximum `m` and the sum `s` of `exp(x - m)`, the loss is `log s - (1 - smoothing) (x_label - m) - smoothing mean(x - m)`.
@@ -161,7 +136,7 @@ fn backward<T: Float>(
     smoothing: f64,
     scale: f64,
     maxima_and_sums: &[[f64; 2]],
-    dx: &mut [T],
+    dx: &mut [MaybeUninit<T>],
 ) {
     let classes = logits.len() / labels.len();
     let everywhere = T::narrow(smoothing / classes as f64 * scale);
@@ -170,8 +145,10 @@ fn backward<T: Float>(
     for (((x, &label), &[maximum, total]), dx) in rows.zip(dx.chunks_exact_mut(classes)) {
         let (maximum, factor) = (T::narrow(maximum), T::narrow(scale / total));
         for (dx, &x) in dx.iter_mut().zip(x) {
-            *dx = (x - maximum).exponential() * factor - everywhere;
+            dx.write((x - maximum).exponential() * factor - everywhere);
         }
+        // SAFETY: all were just written.
+        let dx = unsafe { written(dx) };
         dx[label as usize] -= at_label;
     }
 }

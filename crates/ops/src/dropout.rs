@@ -1,8 +1,11 @@
 //! Dropout with masks of a seeded generator.
 
-use crate::device;
-use crate::host::{Float, Reading, fail, is_ours, slice, with_float};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{
+    device,
+    graph::{differentiable, plain},
+    host::{Float, Reading, fail, is_ours, tensor, with_float},
+};
+use candle_core::{Result, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -68,33 +71,11 @@ pub fn dropout(x: &Tensor, masks: Masks) -> Result<Tensor> {
         return device::dropout(x, &masks);
     }
     if is_ours(x) {
-        return x.contiguous()?.apply_op1(Dropout { masks });
+        let [input] = plain([x])?;
+        let apply = move |x: &Tensor| with_float!("dropout", x.dtype(), T => tensor(masks.apply(Reading::new(x).slice::<T>()?), x.shape()));
+        let y = apply(&input)?;
+        return differentiable("dropout", &[x], y, move |dy| Ok(vec![Some(apply(dy)?)]));
     }
     let factors = masks.apply(&vec![1f32; x.elem_count()]);
     x * Tensor::from_vec(factors, x.shape(), x.device())?.to_dtype(x.dtype())?
-}
-
-struct Dropout {
-    masks: Masks,
-}
-
-impl CustomOp1 for Dropout {
-    fn name(&self) -> &'static str {
-        "dropout"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        with_float!(self.name(), x.dtype(), T => {
-            let y = self.masks.apply(slice::<T>(x, layout)?);
-            Ok((T::to_cpu_storage_owned(y), layout.shape().clone()))
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dy = dy.contiguous()?;
-        with_float!(self.name(), dy.dtype(), T => {
-            let dx = self.masks.apply(Reading::new(&dy).slice::<T>()?);
-            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
-        })
-    }
 }

@@ -1,8 +1,11 @@
 //! Rows of a table by their indices.
 
-use crate::device;
-use crate::host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float};
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use crate::{
+    device,
+    graph::{differentiable, plain},
+    host::{Float, Reading, copy, fail, is_half, is_ours, tensor, vec_written, wide, with_float},
+};
+use candle_core::{DType, Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -30,66 +33,48 @@ pub fn embedding(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
             fail!("embedding: the index {} at place {place} is not below the {rows} rows of weight", read[place]);
         }
     }
-    let shape = [indices.dims(), &[width]].concat();
-    let flat = indices.flatten_all()?;
-    let y = match is_ours(weight) {
-        _ if device::runs(weight) && flat.elem_count() > 0 => device::embedding(weight, &flat)?,
-        true => weight.contiguous()?.apply_op2(&flat, Embedding)?,
-        false if is_half(weight) => {
-            wide(weight)?.contiguous()?.apply_op2(&flat, Embedding)?.to_dtype(weight.dtype())?
-        }
-        false => weight.contiguous()?.index_select(&flat, 0)?,
-    };
-    y.reshape(shape)
+    match is_ours(weight) {
+        _ if device::runs(weight) && indices.elem_count() > 0 => device::embedding(weight, &indices),
+        true => ours(weight, &indices),
+        false if is_half(weight) => ours(&wide(weight)?, &indices)?.to_dtype(weight.dtype()),
+        false => weight.contiguous()?.index_select(&indices.flatten_all()?, 0)?.reshape(shape(&indices, width)),
+    }
+}
+
+/// That of the rows of the indices.
+pub(crate) fn shape(indices: &Tensor, width: usize) -> Vec<usize> {
+    [indices.dims(), &[width]].concat()
 }
 
 /// Numbers that are worth a task.
 const NUMBERS: usize = 1 << 16;
 
-struct Embedding;
-
-impl CustomOp2 for Embedding {
-    fn name(&self) -> &'static str {
-        "embedding"
-    }
-
-    fn cpu_fwd(
-        &self,
-        weight: &CpuStorage,
-        wl: &Layout,
-        indices: &CpuStorage,
-        il: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (_, width) = wl.shape().dims2()?;
-        with_float!(self.name(), weight.dtype(), T => {
-            let (weight, indices) = (slice::<T>(weight, wl)?, slice::<u32>(indices, il)?);
-            let mut y = Box::new_uninit_slice(indices.len() * width);
-            let rows = (NUMBERS / width).max(1);
-            let tasks = y.par_chunks_mut(rows * width).zip(indices.par_chunks(rows));
+/// `indices` are of any shape.
+fn ours(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
+    let inputs = [weight, indices];
+    let [weight, indices] = plain(inputs)?;
+    let (rows, width) = weight.dims2()?;
+    let y = with_float!("embedding", weight.dtype(), T => {
+        let [weight_read, indices_read] = [&weight, &indices].map(Reading::new);
+        let (weights, indices) = (weight_read.slice::<T>()?, indices_read.slice::<u32>()?);
+        let per_task = (NUMBERS / width).max(1);
+        let write = |y: &mut [MaybeUninit<T>]| {
+            let tasks = y.par_chunks_mut(per_task * width).zip(indices.par_chunks(per_task));
             tasks.for_each(|(y, indices)| {
                 for (y, &index) in y.chunks_exact_mut(width).zip(indices) {
-                    y.copy_from_slice(uninit(&weight[index as usize * width..][..width]));
+                    copy(&weights[index as usize * width..][..width], y);
                 }
             });
-            // SAFETY: there is a row for each index, and each was written.
-            let y = unsafe { y.assume_init() }.into_vec();
-            Ok((T::to_cpu_storage_owned(y), (indices.len(), width).into()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        weight: &Tensor,
-        indices: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (rows, width) = weight.dims2()?;
-        let dy = dy.contiguous()?;
-        with_float!(self.name(), dy.dtype(), T => {
-            let (indices_read, dy_read) = (Reading::new(indices), Reading::new(&dy));
-            let (indices, dys) = (indices_read.slice::<u32>()?, dy_read.slice::<T>()?);
-            let places = Places::new(indices, rows);
+        };
+        // SAFETY: there is a row for each index, and each is written.
+        tensor(unsafe { vec_written(indices.len() * width, write) }, shape(&inputs[1], width))
+    })?;
+    let weight = weight.shape().clone();
+    differentiable("embedding", &inputs, y, move |dy| {
+        with_float!("embedding", dy.dtype(), T => {
+            let [indices_read, dy_read] = [&indices, dy].map(Reading::new);
+            let dys = dy_read.slice::<T>()?;
+            let places = Places::new(indices_read.slice::<u32>()?, rows);
             let mut dw = vec![0.0; rows * width];
             let tasks = (dys.len() / NUMBERS).max(1);
             dw.par_chunks_mut(width).with_min_len(rows.div_ceil(tasks)).enumerate().for_each(|(row, dw)| {
@@ -97,15 +82,9 @@ impl CustomOp2 for Embedding {
                     add(&dys[place as usize * width..][..width], dw);
                 }
             });
-            Ok((gradient(weight, dw)?, None))
+            Ok(vec![Some(tensor::<T>(dw, &weight)?), None])
         })
-    }
-}
-
-/// The same values, as ones that may not have been written.
-fn uninit<T>(values: &[T]) -> &[MaybeUninit<T>] {
-    // SAFETY: MaybeUninit<T> has T's layout, and every T is one.
-    unsafe { &*(std::ptr::from_ref(values) as *const [MaybeUninit<T>]) }
+    })
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]

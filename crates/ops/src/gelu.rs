@@ -2,12 +2,12 @@
 
 use crate::{
     device,
-    host::{Reading, is_fused, slice},
+    graph::{differentiable, plain},
+    host::{is_fused, map},
     vector::exp,
 };
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor};
 use multiversion::multiversion;
-use rayon::prelude::*;
 use std::{f64::consts::FRAC_1_SQRT_2, mem::MaybeUninit};
 
 /// `x Phi(x)`, where Phi is the distribution function of the standard normal (Hendrycks & Gimpel 2016, arXiv:1606.08415), for
@@ -20,54 +20,37 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
         return device::gelu(x);
     }
     if is_fused(x) {
-        return x.contiguous()?.apply_op1(Gelu);
+        return fused(x);
     }
     // candle's own gelu has a gradient of eight digits.
     let distribution = (((x * FRAC_1_SQRT_2)?.erf()? + 1.0)? * 0.5)?;
     x * distribution
 }
 
-/// Values that a task takes: enough to be worth a task.
-const CHUNK: usize = 1 << 14;
-
-struct Gelu;
-
-impl CustomOp1 for Gelu {
-    fn name(&self) -> &'static str {
-        "gelu"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = slice::<f32>(storage, layout)?;
-        let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| forward(x, y));
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad = grad.contiguous()?;
-        let (x_read, grad_read) = (Reading::new(x), Reading::new(&grad));
-        let (xs, grads) = (x_read.slice::<f32>()?, grad_read.slice::<f32>()?);
-        let mut grad_x = vec![0f32; xs.len()];
-        let chunks = xs.par_chunks(CHUNK).zip(grads.par_chunks(CHUNK));
-        grad_x.par_chunks_mut(CHUNK).zip(chunks).for_each(|(grad_x, (x, grad))| backward(x, grad, grad_x));
-        Ok(Some(Tensor::from_vec(grad_x, x.shape(), x.device())?))
-    }
+fn fused(x: &Tensor) -> Result<Tensor> {
+    let [input] = plain([x])?;
+    // SAFETY: as many elements are written as x has.
+    let y = unsafe { map([&input], |[x], y| forward(x, y)) }?;
+    differentiable("gelu", &[x], y, move |dy| {
+        // SAFETY: as many elements are written as x and dy have.
+        let dx = unsafe { map([&input, dy], |[x, dy], dx| backward(x, dy, dx)) }?;
+        Ok(vec![Some(dx)])
+    })
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn forward(x: &[f32], y: &mut [f32]) {
+pub(crate) fn forward(x: &[f32], y: &mut [MaybeUninit<f32>]) {
     for (y, &x) in y.iter_mut().zip(x) {
-        *y = x * normal(x).0;
+        y.write(x * normal(x).0);
     }
 }
 
 /// `grad (Phi(x) + x phi(x))`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward(x: &[f32], grad: &[f32], grad_x: &mut [f32]) {
+fn backward(x: &[f32], grad: &[f32], grad_x: &mut [MaybeUninit<f32>]) {
     for ((grad_x, &x), &grad) in grad_x.iter_mut().zip(x).zip(grad) {
         let (distribution, density) = normal(x);
-        *grad_x = grad * (distribution + x * density);
+        grad_x.write(grad * (distribution + x * density));
     }
 }
 

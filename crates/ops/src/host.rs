@@ -1,7 +1,8 @@
 //! How the ops read candle's tensors on the CPU.
 
 use crate::vector;
-use candle_core::{CpuStorage, DType, Layout, Result, Storage, StorageRef, Tensor, WithDType};
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, WithDType};
+use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
 /// Returns an error of one line (candle's `bail!` appends a backtrace).
@@ -11,6 +12,24 @@ macro_rules! fail {
     };
 }
 pub(crate) use fail;
+
+/// Runs `$body` with the type `$float` that `$dtype` stands for.
+macro_rules! with_float {
+    ($op:expr, $dtype:expr, $float:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $float = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $float = f64;
+                $body
+            }
+            dtype => crate::host::fail!("{}: the dtype is {dtype:?} and must be F32 or F64", $op),
+        }
+    };
+}
+pub(crate) use with_float;
 
 /// A number type that the ops compute in.
 pub(crate) trait Float: WithDType {
@@ -68,24 +87,6 @@ pub(crate) fn wide(tensor: &Tensor) -> Result<Tensor> {
     tensor.to_dtype(DType::F32)
 }
 
-/// Runs `$body` with the type `$float` that `$dtype` stands for.
-macro_rules! with_float {
-    ($op:expr, $dtype:expr, $float:ident => $body:expr) => {
-        match $dtype {
-            candle_core::DType::F32 => {
-                type $float = f32;
-                $body
-            }
-            candle_core::DType::F64 => {
-                type $float = f64;
-                $body
-            }
-            dtype => crate::host::fail!("{}: the dtype is {dtype:?} and must be F32 or F64", $op),
-        }
-    };
-}
-pub(crate) use with_float;
-
 /// The elements of a contiguous part of `storage`.
 pub(crate) fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     match layout.contiguous_offsets() {
@@ -114,9 +115,58 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The gradient by `argument`, if one is wanted.
-pub(crate) fn gradient<T: WithDType>(argument: &Tensor, values: Vec<T>) -> Result<Option<Tensor>> {
-    argument.track_op().then(|| Tensor::from_vec(values, argument.shape(), argument.device())).transpose()
+/// A tensor of these values.
+pub(crate) fn tensor<T: WithDType>(values: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(values, shape.into(), &Device::Cpu)
+}
+
+/// The gradient by `input`, if there is one.
+pub(crate) fn gradient<T: WithDType>(values: Option<Vec<T>>, input: &Tensor) -> Result<Option<Tensor>> {
+    values.map(|values| tensor(values, input.shape())).transpose()
+}
+
+/// Elements that a task of [`map`] takes.
+const CHUNK: usize = 1 << 14;
+
+/// A tensor of the shape of `tensors`, which have one, are contiguous and of the type T: `write` gets the elements of some places of
+/// each, and writes the new ones.
+///
+/// # Safety
+/// `write` writes all elements that it gets.
+pub(crate) unsafe fn map<T: WithDType, const N: usize>(
+    tensors: [&Tensor; N],
+    write: impl Fn([&[T]; N], &mut [MaybeUninit<T>]) + Sync,
+) -> Result<Tensor> {
+    let readings = tensors.map(Reading::new);
+    let mut slices: [&[T]; N] = [&[]; N];
+    for (slice, reading) in slices.iter_mut().zip(&readings) {
+        *slice = reading.slice()?;
+    }
+    let chunks = |all: &mut [MaybeUninit<T>]| {
+        all.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, new)| {
+            let start = chunk * CHUNK;
+            write(slices.map(|slice| &slice[start..start + new.len()]), new);
+        });
+    };
+    // SAFETY: the chunks are all, and the caller promises that each is written.
+    tensor(unsafe { vec_written(tensors[0].elem_count(), chunks) }, tensors[0].shape())
+}
+
+/// `a + b`, of one shape.
+pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !is_ours(a) || !a.is_contiguous() || !b.is_contiguous() || a.shape() != b.shape() {
+        return a + b;
+    }
+    with_float!("sum", a.dtype(), T => {
+        // SAFETY: there are as many elements of each.
+        unsafe {
+            map([a, b], |[a, b], sums| {
+                sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (&a, &b)): (&mut MaybeUninit<T>, (&T, &T))| {
+                    sum.write(a + b);
+                });
+            })
+        }
+    })
 }
 
 /// A vector of `len` values that `write` has written.

@@ -2,10 +2,11 @@
 
 use crate::{
     device,
-    host::{Reading, fail, gradient, is_fused, is_half, slice, wide},
+    graph::{differentiable, plain},
+    host::{Reading, fail, gradient, is_fused, is_half, tensor, vec_written, wide, written},
     vector::{sum, sum2},
 };
-use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
+use candle_core::{D, Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -25,7 +26,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
         return layer_norm(&wide(x)?, &wide(weight)?, eps)?.to_dtype(x.dtype());
     }
     match is_fused(x) {
-        true => x.contiguous()?.apply_op2(&weight.contiguous()?, LayerNorm { eps: eps as f32 }),
+        true => fused(x, weight, eps as f32),
         false => composed(x, weight, eps),
     }
 }
@@ -56,42 +57,37 @@ fn composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 /// of threads.
 const ROWS: usize = 64;
 
-struct LayerNorm {
-    eps: f32,
-}
-
-impl CustomOp2 for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer-norm"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, weight) = (slice::<f32>(s1, l1)?, slice::<f32>(s2, l2)?);
-        let chunk = ROWS * weight.len();
-        let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(y, x)| forward(x, weight, self.eps, y));
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let [x_read, weight_read, grad_read] = [x, weight, &grad].map(Reading::new);
-        let (xs, weights, grads) = (x_read.slice::<f32>()?, weight_read.slice::<f32>()?, grad_read.slice::<f32>()?);
-        let chunk = ROWS * weights.len();
-        let mut grad_x = vec![0f32; xs.len()];
-        let chunks = xs.par_chunks(chunk).zip(grads.par_chunks(chunk));
-        let parts: Vec<Vec<f32>> = grad_x
-            .par_chunks_mut(chunk)
-            .zip(chunks)
-            .map(|(grad_x, (x, grad))| {
-                let mut grad_weight = vec![0f32; weights.len()];
-                backward(x, weights, grad, self.eps, grad_x, &mut grad_weight);
-                grad_weight
-            })
-            .collect();
-        let grad_weight: Vec<f32> = (0..weights.len()).map(|i| parts.iter().map(|part| part[i]).sum::<f32>()).collect();
-        Ok((gradient(x, grad_x)?, gradient(weight, grad_weight)?))
-    }
+fn fused(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
+    let (inputs, wanted) = ([x, weight], [x, weight].map(Tensor::track_op));
+    let [x, weight] = plain(inputs)?;
+    let chunk = ROWS * weight.elem_count();
+    let y = {
+        let [x_read, weight_read] = [&x, &weight].map(Reading::new);
+        let (xs, weights) = (x_read.slice()?, weight_read.slice()?);
+        let write = |y: &mut [MaybeUninit<f32>]| {
+            y.par_chunks_mut(chunk).zip(xs.par_chunks(chunk)).for_each(|(y, x)| forward(x, weights, eps, y));
+        };
+        // SAFETY: as many elements are written as x has.
+        tensor(unsafe { vec_written(xs.len(), write) }, x.shape())?
+    };
+    differentiable("layer_norm", &inputs, y, move |dy| {
+        let [x_read, weight_read, dy_read] = [&x, &weight, dy].map(Reading::new);
+        let (xs, weights, dys) = (x_read.slice()?, weight_read.slice()?, dy_read.slice()?);
+        let mut parts: Vec<Vec<f32>> = Vec::new();
+        let write = |dx: &mut [MaybeUninit<f32>]| {
+            let chunks = dx.par_chunks_mut(chunk).zip(xs.par_chunks(chunk).zip(dys.par_chunks(chunk)));
+            let part = chunks.map(|(dx, (x, dy))| {
+                let mut dw = vec![0f32; weights.len()];
+                backward(x, weights, dy, eps, dx, &mut dw);
+                dw
+            });
+            parts = part.collect();
+        };
+        // SAFETY: as many elements are written as x has.
+        let dx = unsafe { vec_written(xs.len(), write) };
+        let dw = (0..weights.len()).map(|i| parts.iter().map(|part| part[i]).sum::<f32>()).collect();
+        Ok(vec![gradient(wanted[0].then_some(dx), &x)?, gradient(wanted[1].then_some(dw), &weight)?])
+    })
 }
 
 /// The mean of a row, and one over its standard deviation.
@@ -104,12 +100,12 @@ fn moments(x: &[f32], eps: f32) -> (f32, f32) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
+pub(crate) fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [MaybeUninit<f32>]) {
     let n = weight.len();
     for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
         let (mean, scale) = moments(x, eps);
         for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
-            *y = (x - mean) * scale * weight;
+            y.write((x - mean) * scale * weight);
         }
     }
 }
@@ -147,14 +143,23 @@ pub(crate) fn again_and_backward(
 /// With the normalised row `z` and `u = grad weight`: `grad_x = scale (u - mean(u) - z mean(u z))` and
 /// `grad_weight += grad z`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward(x: &[f32], weight: &[f32], grad: &[f32], eps: f32, grad_x: &mut [f32], grad_weight: &mut [f32]) {
+fn backward(
+    x: &[f32],
+    weight: &[f32],
+    grad: &[f32],
+    eps: f32,
+    grad_x: &mut [MaybeUninit<f32>],
+    grad_weight: &mut [f32],
+) {
     let n = weight.len();
     let rows = x.chunks_exact(n).zip(grad.chunks_exact(n));
     for ((x, grad), out) in rows.zip(grad_x.chunks_exact_mut(n)) {
         let (mean, scale) = moments(x, eps);
         for ((out, grad), weight) in out.iter_mut().zip(grad).zip(weight) {
-            *out = grad * weight;
+            out.write(grad * weight);
         }
+        // SAFETY: all were just written.
+        let out = unsafe { written(out) };
         let mean_u = sum(out, |u| u) / n as f32;
         let mean_uz = sum2(out, x, |u, x| u * (x - mean)) * scale / n as f32;
         for (((out, x), grad), grad_weight) in out.iter_mut().zip(x).zip(grad).zip(grad_weight.iter_mut()) {

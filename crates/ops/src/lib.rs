@@ -7,8 +7,8 @@
 //! ```
 //!
 //! candle differentiates a convolution by convolutions that it is slow at, and a normalisation by a dozen passes over the
-//! memory. Here each is one operation with its gradient written by hand. They take and return [`Tensor`]s, stand anywhere
-//! in a graph, and have PyTorch's conventions, edge cases included:
+//! memory. Here each is one operation with its gradient written by hand, which goes on to the next without the zeros and sums of candle's
+//! gradient store. They take and return [`Tensor`]s, stand anywhere in a graph, and have PyTorch's conventions, edge cases included:
 //!
 //! ```
 //! use candle_core::{Device, Result, Tensor, Var};
@@ -58,6 +58,7 @@ mod device;
 mod dropout;
 mod embedding;
 mod gelu;
+mod graph;
 mod host;
 mod layer_norm;
 mod linear;

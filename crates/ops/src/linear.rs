@@ -2,12 +2,13 @@
 
 use crate::{
     device, gelu,
-    host::{Reading, copy, fail, is_fused, slice, vec_written, written},
+    graph::{differentiable, plain},
+    host::{Reading, copy, fail, gradient, is_fused, tensor, vec_written, written},
     layer_norm,
     product::{Matrix, Product},
 };
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Tensor, backend::BackendStorage,
+    CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor, backend::BackendStorage,
 };
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -51,22 +52,18 @@ pub enum Before<'a> {
 /// When the shapes or dtypes do not fit each other.
 pub fn fused_linear(x: &Tensor, weight: &Tensor, before: Before, residual: Option<&Tensor>) -> Result<Tensor> {
     check(x, weight, before, residual)?;
-    let weight = weight.contiguous()?;
     match before {
         _ if device::runs(x) || !is_fused(x) || x.elem_count() == 0 || weight.elem_count() == 0 => {
-            composed(x, &weight, before, residual)
+            composed(x, weight, before, residual)
         }
         Before::LayerNorm { weight: norm, eps } => {
             let op = Fused { before: Pass::LayerNorm { eps: eps as f32 } };
-            let y = x.contiguous()?.apply_op3(&weight, &norm.contiguous()?, op)?;
+            let y = op.apply(x, weight, Some(norm))?;
             residual.map_or(Ok(y.clone()), |residual| residual + &y)
         }
         Before::Nothing | Before::Gelu => {
             let op = Fused { before: if matches!(before, Before::Gelu) { Pass::Gelu } else { Pass::Nothing } };
-            match residual {
-                Some(residual) => x.contiguous()?.apply_op3(&weight, &residual.contiguous()?, op),
-                None => x.contiguous()?.apply_op2(&weight, op),
-            }
+            op.apply(x, weight, residual)
         }
     }
 }
@@ -98,7 +95,7 @@ fn composed(x: &Tensor, weight: &Tensor, before: Before, residual: Option<&Tenso
     };
     let y = match device::runs(&x) && device::runs(weight) {
         true => device::linear(&x, weight)?,
-        false => x.contiguous()?.apply_op2(weight, Linear)?,
+        false => x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?,
     };
     residual.map_or(Ok(y.clone()), |residual| residual + &y)
 }
@@ -164,7 +161,7 @@ enum Pass {
     Gelu,
 }
 
-/// In f32 on the CPU. The third argument is the layer norm's weight if there is one, and the residual else.
+/// In f32 on the CPU.
 struct Fused {
     before: Pass,
 }
@@ -184,16 +181,18 @@ impl Fused {
             let chunks = y.par_chunks_mut(rows * outputs).zip(x.par_chunks(rows * inputs)).enumerate();
             chunks.for_each_init(Vec::new, |buffer, (chunk, (y, x))| {
                 let product = Product { rows: x.len() / inputs, columns: outputs, inner: inputs };
-                buffer.resize(x.len(), 0.0);
+                buffer.resize(x.len(), MaybeUninit::uninit());
                 let x = match self.before {
                     Pass::Nothing => x,
                     Pass::LayerNorm { eps } => {
                         layer_norm::forward(x, third, eps, buffer);
-                        buffer
+                        // SAFETY: all were just written.
+                        unsafe { written(buffer) }
                     }
                     Pass::Gelu => {
                         gelu::forward(x, buffer);
-                        buffer
+                        // SAFETY: all were just written.
+                        unsafe { written(buffer) }
                     }
                 };
                 let (x, weight) = (Matrix::rows(x, inputs), Matrix::rows(weight, inputs).transposed());
@@ -269,75 +268,33 @@ impl Fused {
         Gradients { x: grad_x.filter(|_| wanted), weight: grad_weight, norm: grad_norm }
     }
 
-    fn gradients(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        norm: Option<&Tensor>,
-        grad: &Tensor,
-    ) -> Result<[Option<Tensor>; 3]> {
-        let grad = grad.contiguous()?;
-        let (n, device) = (x.dim(0)?, x.device());
-        let [x_read, weight_read, norm_read, grad_read] = [x, weight, norm.unwrap_or(weight), &grad].map(Reading::new);
-        let norms = if norm.is_some() { norm_read.slice::<f32>()? } else { &[] };
-        let (xs, weights, grads) = (x_read.slice::<f32>()?, weight_read.slice::<f32>()?, grad_read.slice::<f32>()?);
-        let gradients = self.backward(n, xs, weights, norms, grads, x.track_op());
-        let tensor = |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), device);
-        let grad_x = gradients.x.map(|values| tensor(values, x)).transpose()?;
-        let grad_norm = norm.map(|norm| tensor(gradients.norm, norm)).transpose()?;
-        Ok([grad_x, Some(tensor(gradients.weight, weight)?), grad_norm])
-    }
-}
-
-impl CustomOp2 for Fused {
-    fn name(&self) -> &'static str {
-        "fused-linear"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let ((n, _), (outputs, _)) = (l1.shape().dims2()?, l2.shape().dims2()?);
-        let y = self.forward(n, slice(s1, l1)?, slice(s2, l2)?, &[]);
-        Ok((CpuStorage::F32(y), (n, outputs).into()))
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [grad_x, grad_weight, _] = self.gradients(x, weight, None, grad)?;
-        Ok((grad_x, grad_weight))
-    }
-}
-
-impl CustomOp3 for Fused {
-    fn name(&self) -> &'static str {
-        "fused-linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ((n, _), (outputs, _)) = (l1.shape().dims2()?, l2.shape().dims2()?);
-        let y = self.forward(n, slice(s1, l1)?, slice(s2, l2)?, slice(s3, l3)?);
-        Ok((CpuStorage::F32(y), (n, outputs).into()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        third: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let norm = matches!(self.before, Pass::LayerNorm { .. }).then_some(third);
-        let [grad_x, grad_weight, grad_norm] = self.gradients(x, weight, norm, grad)?;
-        // The residual's gradient is the sum's.
-        let grad_third = grad_norm.or_else(|| third.track_op().then(|| grad.clone()));
-        Ok((grad_x, grad_weight, grad_third))
+    /// `third`: the layer norm's weight if there is one, and the residual else.
+    fn apply(self, x: &Tensor, weight: &Tensor, third: Option<&Tensor>) -> Result<Tensor> {
+        let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(third).collect();
+        let wanted: Vec<bool> = inputs.iter().map(|input| input.track_op()).collect();
+        let is_norm = matches!(self.before, Pass::LayerNorm { .. });
+        let [x, weight] = plain([x, weight])?;
+        let third = third.map(|third| plain([third])).transpose()?.map(|[third]| third);
+        let (n, outputs) = (x.dim(0)?, weight.dim(0)?);
+        let y = {
+            let [x_read, weight_read] = [&x, &weight].map(Reading::new);
+            let third_read = third.as_ref().map(Reading::new);
+            let third = third_read.as_ref().map_or(Ok(&[][..]), Reading::slice)?;
+            tensor(self.forward(n, x_read.slice()?, weight_read.slice()?, third), (n, outputs))?
+        };
+        let norm = third.filter(|_| is_norm);
+        differentiable("linear", &inputs, y, move |dy| {
+            let [x_read, weight_read, dy_read] = [&x, &weight, dy].map(Reading::new);
+            let norm_read = norm.as_ref().map(Reading::new);
+            let norms = norm_read.as_ref().map_or(Ok(&[][..]), Reading::slice)?;
+            let gradients = self.backward(n, x_read.slice()?, weight_read.slice()?, norms, dy_read.slice()?, wanted[0]);
+            let by_third = match &norm {
+                Some(norm) => gradient(wanted[2].then_some(gradients.norm), norm)?,
+                // The residual's gradient is the sum's.
+                None => Some(dy.clone()),
+            };
+            Ok(vec![gradient(gradients.x, &x)?, gradient(wanted[1].then_some(gradients.weight), &weight)?, by_third])
+        })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::{
     device,
-    host::{Float, Reading, is_ours, slice, with_float, written},
+    graph::{differentiable, plain},
+    host::{Float, Reading, is_ours, tensor, vec_written, with_float, written},
     pool2d::{Pool2d, Pooling},
 };
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
@@ -22,11 +23,11 @@ use std::mem::MaybeUninit;
 /// When `x` is not (n, c, h, w), kernel or stride is 0, the padding is more than half the kernel, or the kernel is larger than the
 /// padded image.
 pub fn max_pool2d(x: &Tensor, pool: Pool2d) -> Result<Tensor> {
-    let pooling = Pooling::new(MaxPool2d::NAME, x.shape(), pool)?;
+    let pooling = Pooling::new(NAME, x.shape(), pool)?;
     if device::runs(x) {
         return device::max_pool2d(x, &pooling);
     }
-    if is_ours(x) { x.contiguous()?.apply_op1(MaxPool2d { pooling }) } else { composed(x, &pooling) }
+    if is_ours(x) { ours(x, pooling) } else { composed(x, &pooling) }
 }
 
 /// The same by candle's operations, for other devices and dtypes.
@@ -41,13 +42,7 @@ fn composed(x: &Tensor, p: &Pooling) -> Result<Tensor> {
     planes.gather(&best.contiguous()?, 2)?.reshape(p.output_shape())
 }
 
-struct MaxPool2d {
-    pooling: Pooling,
-}
-
-impl MaxPool2d {
-    const NAME: &str = "max_pool2d";
-}
+const NAME: &str = "max_pool2d";
 
 /// Whether `x` takes the place of the maximum `best` of what comes before it.
 #[inline(always)]
@@ -174,43 +169,32 @@ fn backward<T: Float>(p: &Pooling, first_taps: &[T], x: &[T], dy: &[T], room: &m
     }
 }
 
-impl CustomOp1 for MaxPool2d {
-    fn name(&self) -> &'static str {
-        Self::NAME
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let p = &self.pooling;
-        with_float!(Self::NAME, x.dtype(), T => {
-                   let x = slice::<T>(x, layout)?;
-                   let mut y = Box::new_uninit_slice(p.output_shape().elem_count());
-                   let planes = y.par_chunks_mut(p.out_pixels()).zip(x.par_chunks(p.pixels()));
-                   planes.for_each_init(
-                       || Room::forward(p),
-        |room, (y, x)| forward(p, x, room, y),
-                   );
-                   // SAFETY: each plane was written, and these are all.
-                   let y = unsafe { y.assume_init() }.into_vec();
-                   Ok((T::to_cpu_storage_owned(y), p.output_shape()))
-               })
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let p = &self.pooling;
-        let dy = dy.contiguous()?;
-        with_float!(Self::NAME, dy.dtype(), T => {
-            let (x_read, dy_read) = (Reading::new(x), Reading::new(&dy));
+fn ours(x: &Tensor, p: Pooling) -> Result<Tensor> {
+    let [input] = plain([x])?;
+    let y = with_float!(NAME, x.dtype(), T => {
+        let read = Reading::new(&input);
+        let xs = read.slice::<T>()?;
+        let write = |y: &mut [MaybeUninit<T>]| {
+            let planes = y.par_chunks_mut(p.out_pixels()).zip(xs.par_chunks(p.pixels()));
+            planes.for_each_init(|| Room::forward(&p), |room, (y, x)| forward(&p, x, room, y));
+        };
+        // SAFETY: each plane is written, and these are all.
+        tensor(unsafe { vec_written(p.output_shape().elem_count(), write) }, p.output_shape())
+    })?;
+    differentiable(NAME, &[x], y, move |dy| {
+        with_float!(NAME, dy.dtype(), T => {
+            let [x_read, dy_read] = [&input, dy].map(Reading::new);
             let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
-            let first_taps: Vec<T> = first_taps(p);
-            let mut dx = Box::new_uninit_slice(xs.len());
-            let planes = dx.par_chunks_mut(p.pixels()).zip(xs.par_chunks(p.pixels())).zip(dys.par_chunks(p.out_pixels()));
-            planes.for_each_init(
-                || Room::backward(p, p.height),
-                |room, ((dx, x), dy)| backward(p, &first_taps, x, dy, room, dx),
-            );
-            // SAFETY: each plane was written, and these are all.
-            let dx = unsafe { dx.assume_init() }.into_vec();
-            Tensor::from_vec(dx, x.shape(), x.device()).map(Some)
+            let first_taps: Vec<T> = first_taps(&p);
+            let write = |dx: &mut [MaybeUninit<T>]| {
+                let planes = xs.par_chunks(p.pixels()).zip(dys.par_chunks(p.out_pixels()));
+                dx.par_chunks_mut(p.pixels()).zip(planes).for_each_init(
+                    || Room::backward(&p, p.height),
+                    |room, (dx, (x, dy))| backward(&p, &first_taps, x, dy, room, dx),
+                );
+            };
+            // SAFETY: each plane is written, and these are all.
+            Ok(vec![Some(tensor(unsafe { vec_written(xs.len(), write) }, input.shape())?)])
         })
-    }
+    })
 }

@@ -2,13 +2,15 @@
 
 use crate::{
     device,
-    host::{Float, Reading, gradient, is_half, is_ours, slice, wide, with_float},
+    graph::{differentiable, plain},
+    host::{Float, Reading, gradient, is_half, is_ours, tensor, vec_written, wide, with_float, written},
     layer_norm::check_rows,
     vector::{sum, sum2},
 };
-use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{D, Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
+use std::mem::MaybeUninit;
 
 /// RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): `x / sqrt(mean(x^2) + eps) * weight`, with the mean over the last dimension
 /// of `x`, which has `weight`'s length. As PyTorch's `rms_norm`, whose eps is the dtype's (1.2e-7 for f32) if nothing is said.
@@ -24,7 +26,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
         return rms_norm(&wide(x)?, &wide(weight)?, eps)?.to_dtype(x.dtype());
     }
     match is_ours(x) {
-        true => x.contiguous()?.apply_op2(&weight.contiguous()?, RmsNorm { eps }),
+        true => ours(x, weight, eps),
         false => x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?)?.broadcast_mul(weight),
     }
 }
@@ -33,48 +35,40 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 /// of threads.
 const ROWS: usize = 64;
 
-struct RmsNorm {
-    eps: f64,
-}
-
-impl CustomOp2 for RmsNorm {
-    fn name(&self) -> &'static str {
-        "rms_norm"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        with_float!(self.name(), s1.dtype(), T => {
-            let (x, weight) = (slice::<T>(s1, l1)?, slice::<T>(s2, l2)?);
-            let chunk = ROWS * weight.len();
-            let mut y = vec![0.0; x.len()];
-            let chunks = y.par_chunks_mut(chunk).zip(x.par_chunks(chunk));
-            chunks.for_each(|(y, x)| forward(x, weight, T::narrow(self.eps), y));
-            Ok((T::to_cpu_storage_owned(y), l1.shape().clone()))
+fn ours(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let (inputs, wanted) = ([x, weight], [x, weight].map(Tensor::track_op));
+    let [x, weight] = plain(inputs)?;
+    let chunk = ROWS * weight.elem_count();
+    let y = with_float!("rms_norm", x.dtype(), T => {
+        let [x_read, weight_read] = [&x, &weight].map(Reading::new);
+        let (xs, weights) = (x_read.slice::<T>()?, weight_read.slice::<T>()?);
+        let write = |y: &mut [MaybeUninit<T>]| {
+            let chunks = y.par_chunks_mut(chunk).zip(xs.par_chunks(chunk));
+            chunks.for_each(|(y, x)| forward(x, weights, T::narrow(eps), y));
+        };
+        // SAFETY: as many elements are written as x has.
+        tensor(unsafe { vec_written(xs.len(), write) }, x.shape())
+    })?;
+    differentiable("rms_norm", &inputs, y, move |dy| {
+        with_float!("rms_norm", dy.dtype(), T => {
+            let [x_read, weight_read, dy_read] = [&x, &weight, dy].map(Reading::new);
+            let (xs, weights, dys) = (x_read.slice::<T>()?, weight_read.slice::<T>()?, dy_read.slice::<T>()?);
+            let mut parts: Vec<Vec<T>> = Vec::new();
+            let write = |dx: &mut [MaybeUninit<T>]| {
+                let chunks = dx.par_chunks_mut(chunk).zip(xs.par_chunks(chunk).zip(dys.par_chunks(chunk)));
+                let part = chunks.map(|(dx, (x, dy))| {
+                    let mut dw = vec![0.0; weights.len()];
+                    backward(x, weights, dy, T::narrow(eps), dx, &mut dw);
+                    dw
+                });
+                parts = part.collect();
+            };
+            // SAFETY: as many elements are written as x has.
+            let dx = unsafe { vec_written(xs.len(), write) };
+            let dw = (0..weights.len()).map(|i| parts.iter().map(|part| part[i]).sum()).collect();
+            Ok(vec![gradient(wanted[0].then_some(dx), &x)?, gradient::<T>(wanted[1].then_some(dw), &weight)?])
         })
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        with_float!(self.name(), grad.dtype(), T => {
-            let [x_read, weight_read, grad_read] = [x, weight, &grad].map(Reading::new);
-            let (xs, weights, grads) = (x_read.slice::<T>()?, weight_read.slice::<T>()?, grad_read.slice::<T>()?);
-            let chunk = ROWS * weights.len();
-            let mut grad_x = vec![0.0; xs.len()];
-            let chunks = xs.par_chunks(chunk).zip(grads.par_chunks(chunk));
-            let parts: Vec<Vec<T>> = grad_x
-                .par_chunks_mut(chunk)
-                .zip(chunks)
-                .map(|(grad_x, (x, grad))| {
-                    let mut grad_weight = vec![0.0; weights.len()];
-                    backward(x, weights, grad, T::narrow(self.eps), grad_x, &mut grad_weight);
-                    grad_weight
-                })
-                .collect();
-            let grad_weight: Vec<T> =
-                (0..weights.len()).map(|i| parts.iter().map(|part| part[i]).sum()).collect();
-            Ok((gradient(x, grad_x)?, gradient(weight, grad_weight)?))
-        })
-    }
+    })
 }
 
 /// One over the root of the mean square of a row.
@@ -85,19 +79,19 @@ fn scale<T: Float>(x: &[T], eps: T) -> T {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn forward<T: Float>(x: &[T], weight: &[T], eps: T, y: &mut [T]) {
+fn forward<T: Float>(x: &[T], weight: &[T], eps: T, y: &mut [MaybeUninit<T>]) {
     let n = weight.len();
     for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
         let scale = scale(x, eps);
         for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
-            *y = x * scale * weight;
+            y.write(x * scale * weight);
         }
     }
 }
 
 /// With the normalised row `z = scale x` and `u = grad weight`: `grad_x = scale (u - z mean(u z))` and `grad_weight += grad z`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward<T: Float>(x: &[T], weight: &[T], grad: &[T], eps: T, grad_x: &mut [T], grad_weight: &mut [T]) {
+fn backward<T: Float>(x: &[T], weight: &[T], grad: &[T], eps: T, grad_x: &mut [MaybeUninit<T>], grad_weight: &mut [T]) {
     let n = weight.len();
     let rows = x.chunks_exact(n).zip(grad.chunks_exact(n));
     for ((x, grad), out) in rows.zip(grad_x.chunks_exact_mut(n)) {
@@ -105,9 +99,11 @@ fn backward<T: Float>(x: &[T], weight: &[T], grad: &[T], eps: T, grad_x: &mut [T
         for (((out, &x), (&grad, &weight)), grad_weight) in
             out.iter_mut().zip(x).zip(grad.iter().zip(weight)).zip(grad_weight.iter_mut())
         {
-            *out = grad * weight;
+            out.write(grad * weight);
             *grad_weight += grad * (x * scale);
         }
+        // SAFETY: all were just written.
+        let out = unsafe { written(out) };
         let mean = sum2(out, x, |u, x| u * x) * scale / T::narrow(n as f64);
         for (out, &x) in out.iter_mut().zip(x) {
             *out = scale * (*out - x * scale * mean);

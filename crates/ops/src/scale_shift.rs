@@ -3,9 +3,10 @@
 use crate::{
     channel::{Affine, Channels},
     device,
-    host::{Float, Reading, fail, gradient, is_half, is_ours, slice, wide, with_float},
+    graph::{differentiable, plain},
+    host::{Float, Reading, fail, gradient, is_half, is_ours, tensor, wide, with_float},
 };
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType, backend::BackendStorage};
+use candle_core::{DType, Result, Shape, Tensor};
 use std::mem::MaybeUninit;
 
 /// `y = x scale + shift` per channel of images `x` (n, c, h, w), and 0 where that is negative if `relu`; NaN stays NaN. It is
@@ -27,7 +28,7 @@ pub fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Re
         let y = x.broadcast_mul(&per_channel(scale)?)?.broadcast_add(&per_channel(shift)?)?;
         return if relu { y.relu() } else { Ok(y) };
     }
-    x.contiguous()?.apply_op3(&scale.contiguous()?, &shift.contiguous()?, ScaleShift { relu })
+    ours([x, scale, shift], relu)
 }
 
 /// That `images` are images, and `parameters` have a number of their dtype for each channel.
@@ -48,69 +49,47 @@ pub(crate) fn check<const N: usize>(
     Ok(())
 }
 
-struct ScaleShift {
-    relu: bool,
-}
-
 fn affine<T: Float>(scale: T, shift: T) -> Affine<T> {
     Affine { center: T::zero(), scale, shift }
 }
 
-impl CustomOp3 for ScaleShift {
-    fn name(&self) -> &'static str {
-        "scale_shift"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        scale: &CpuStorage,
-        scale_l: &Layout,
-        shift: &CpuStorage,
-        shift_l: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let channels = Channels::of(xl.shape());
-        with_float!(self.name(), x.dtype(), T => {
-            let (x, scale, shift) = (slice::<T>(x, xl)?, slice::<T>(scale, scale_l)?, slice::<T>(shift, shift_l)?);
-            let apply = |channel: usize, output: Vec<&mut [MaybeUninit<T>]>| {
-                let affine = affine(scale[channel], shift[channel]);
-                channels.planes(x, channel).zip(output).for_each(|(x, y)| affine.apply(self.relu, x, y));
-            };
-            // SAFETY: x has a plane for each of the output's, of the same length, and each element is written from x's.
-            let (output, _) = unsafe { channels.make(x.len(), apply) };
-            Ok((T::to_cpu_storage_owned(output), xl.shape().clone()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        scale: &Tensor,
-        shift: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let channels = Channels::of(x.shape());
-        let dy = dy.contiguous()?;
-        with_float!(self.name(), dy.dtype(), T => {
-            let [x_read, scale_read, shift_read, dy_read] = [x, scale, shift, &dy].map(Reading::new);
+fn ours(inputs: [&Tensor; 3], relu: bool) -> Result<Tensor> {
+    let wanted = inputs.map(Tensor::track_op);
+    let plain = plain(inputs)?;
+    let channels = Channels::of(inputs[0].shape());
+    let y = with_float!("scale_shift", inputs[0].dtype(), T => {
+        let [x_read, scale_read, shift_read] = plain.each_ref().map(Reading::new);
+        let (xs, scales, shifts) = (x_read.slice::<T>()?, scale_read.slice::<T>()?, shift_read.slice::<T>()?);
+        let apply = |channel: usize, output: Vec<&mut [MaybeUninit<T>]>| {
+            let affine = affine(scales[channel], shifts[channel]);
+            channels.planes(xs, channel).zip(output).for_each(|(x, y)| affine.apply(relu, x, y));
+        };
+        // SAFETY: x has a plane for each of the output's, of the same length, and each element is written from x's.
+        tensor(unsafe { channels.make(xs.len(), apply) }.0, inputs[0].shape())
+    })?;
+    differentiable("scale_shift", &inputs, y, move |dy| {
+        with_float!("scale_shift", dy.dtype(), T => {
+            let [x, scale, shift] = plain.each_ref();
+            let [x_read, scale_read, shift_read, dy_read] = [x, scale, shift, dy].map(Reading::new);
             let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
             let (scales, shifts) = (scale_read.slice::<T>()?, shift_read.slice::<T>()?);
             let differentiate = |channel: usize, dx: Vec<&mut [MaybeUninit<T>]>| {
                 let affine = affine(scales[channel], shifts[channel]);
                 let planes = channels.planes(xs, channel).zip(channels.planes(dys, channel));
-                let sums = affine.sums(self.relu, planes.clone());
-                planes.zip(dx).for_each(|((x, dy), dx)| affine.gradient(self.relu, x, dy, dx));
+                let sums = affine.sums(relu, planes.clone());
+                planes.zip(dx).for_each(|((x, dy), dx)| affine.gradient(relu, x, dy, dx));
                 sums
             };
             // SAFETY: x and dy have a plane for each of dx's, of the same length, and each element is written from theirs.
             let (dx, sums) = unsafe { channels.make(xs.len(), differentiate) };
-            let by_parameter = |parameter: &Tensor, which: usize| {
-                let values: Vec<T> = sums.iter().map(|sums| T::narrow(sums[which])).collect();
-                gradient(parameter, values)
+            let by = |wanted: bool, which: usize| -> Option<Vec<T>> {
+                wanted.then(|| sums.iter().map(|sums| T::narrow(sums[which])).collect())
             };
-            Ok((gradient(x, dx)?, by_parameter(scale, 1)?, by_parameter(shift, 0)?))
+            Ok(vec![
+                gradient(wanted[0].then_some(dx), x)?,
+                gradient(by(wanted[1], 1), scale)?,
+                gradient(by(wanted[2], 0), shift)?,
+            ])
         })
-    }
+    })
 }

@@ -1,11 +1,14 @@
 //! Causal attention of several heads: matrix products, and a softmax up to the diagonal between them.
 
 use super::{
-    graph::differentiable,
     launch::{Launch, Rows, args, empty_like, size},
     matmul,
 };
-use crate::{attention::Heads, dropout::Masks};
+use crate::{
+    attention::Heads,
+    dropout::Masks,
+    graph::{differentiable, plain},
+};
 use candle_core::{Result, Tensor};
 
 args!(
@@ -24,7 +27,7 @@ args!(
 
 /// The shape is that of [`crate::causal_attention()`].
 pub(crate) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<&Masks>) -> Result<Tensor> {
-    let (qkv, dtype) = (qkv.contiguous()?, qkv.dtype());
+    let ([input], dtype) = (plain([qkv])?, qkv.dtype());
     let (rows, columns) = qkv.dims2()?;
     let Heads { heads: count, context } = heads;
     let (windows, width) = (rows / context, columns / (3 * count));
@@ -54,7 +57,7 @@ pub(crate) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<&Masks>
         heads.reshape((windows * count, context, width))
     };
 
-    let parts = split(&qkv.detach())?;
+    let parts = split(&input)?;
     let (q, k, v) = (parts.get(0)?, parts.get(1)?, parts.get(2)?);
     let logits = matmul(&q, &k.transpose(1, 2)?)?;
     let mut probabilities = empty_like(&logits)?;
@@ -73,8 +76,8 @@ pub(crate) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<&Masks>
         probabilities = marked;
     }
     let y = join(&matmul(&kept, &v)?)?;
-    differentiable("causal_attention", &[&qkv], y, move |arguments, _, dy| {
-        let parts = split(&arguments[0])?;
+    differentiable("causal_attention", &[qkv], y, move |dy| {
+        let parts = split(&input)?;
         let (q, k, v) = (parts.get(0)?, parts.get(1)?, parts.get(2)?);
         let dy = part(dy)?;
         let dv = matmul(&kept.transpose(1, 2)?, &dy)?;

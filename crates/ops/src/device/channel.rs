@@ -1,10 +1,10 @@
 //! Batch norm, scale and shift, and bias: passes over the channels of images.
 
-use super::{
-    graph::differentiable,
-    launch::{Launch, args, empty, empty_like, real, size},
+use super::launch::{Launch, args, empty, empty_like, real, size};
+use crate::{
+    batch_norm::Normalized,
+    graph::{differentiable, differentiable_by_output, plain},
 };
-use crate::batch_norm::Normalized;
 use candle_core::{Result, Tensor};
 
 args!(
@@ -139,44 +139,37 @@ pub(crate) fn batch_norm(
     eps: f64,
     relu: bool,
 ) -> Result<Normalized> {
-    let x = x.contiguous()?;
-    let residual = residual.map(Tensor::contiguous).transpose()?;
-    // An operation of candle has three arguments at most.
-    let parameters = Tensor::stack(&[weight, bias], 0)?.contiguous()?;
+    let inputs: Vec<&Tensor> = [x, weight, bias].into_iter().chain(residual).collect();
+    let tracked = [x.track_op(), weight.track_op() || bias.track_op(), residual.is_some_and(Tensor::track_op)];
+    let [x, weight, bias] = plain([x, weight, bias])?;
+    let residual = residual.map(|residual| plain([residual])).transpose()?.map(|[residual]| residual);
     let args = Channels::of("batch_norm", &x, eps, relu)?;
-    let [kept, mean, variance] = statistics(args, &x.detach())?;
-    let rows = parameters.detach();
-    let (weight, bias) = (rows.get(0)?, rows.get(1)?);
+    let [kept, mean, variance] = statistics(args, &x)?;
     let y = Map { args, x: &x, kept: Some(&kept), weight: Some(&weight), bias: &bias }.apply(residual.as_ref())?;
-    let tracked = [x.track_op(), parameters.track_op(), residual.as_ref().is_some_and(Tensor::track_op)];
-    let backward = move |arguments: &[Tensor], y: &Tensor, dy: &Tensor| {
-        let (weight, bias) = (arguments[1].get(0)?, arguments[1].get(1)?);
-        let map = Map { args, x: &arguments[0], kept: Some(&kept), weight: Some(&weight), bias: &bias };
-        // What a residual is added to does not say where the rectifier is.
-        let y = (relu && arguments.len() == 3).then_some(y);
-        let gradients = map.gradients(y, dy, tracked)?;
-        let parameters = match (&gradients.weight, &gradients.bias) {
-            (Some(weight), Some(bias)) => Some(Tensor::stack(&[weight, bias], 0)?),
-            _ => None,
-        };
-        Ok(vec![gradients.x, parameters, gradients.residual])
+    // What a residual is added to does not say where the rectifier is.
+    let by_output = relu && residual.is_some();
+    let backward = move |y: Option<&Tensor>, dy: &Tensor| {
+        let map = Map { args, x: &x, kept: Some(&kept), weight: Some(&weight), bias: &bias };
+        let Gradients { x, weight, bias, residual } = map.gradients(y, dy, tracked)?;
+        Ok(vec![x, weight, bias, residual])
     };
-    let output = match &residual {
-        None => differentiable("batch_norm", &[&x, &parameters], y, backward)?,
-        Some(residual) => differentiable("batch_norm", &[&x, &parameters, residual], y, backward)?,
+    let output = match by_output {
+        false => differentiable("batch_norm", &inputs, y, move |dy| backward(None, dy))?,
+        true => differentiable_by_output("batch_norm", &inputs, y, move |y, dy| backward(Some(y), dy))?,
     };
     Ok(Normalized { output, mean, variance })
 }
 
 /// The shapes and dtypes are those of [`crate::scale_shift()`].
 pub(crate) fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Result<Tensor> {
-    let (x, scale, shift) = (x.contiguous()?, scale.contiguous()?, shift.contiguous()?);
+    let inputs = [x, scale, shift];
+    let [x, scale, shift] = plain(inputs)?;
     let args = Channels::of("scale_shift", &x, 0.0, relu)?;
     let y = Map { args, x: &x, kept: None, weight: Some(&scale), bias: &shift }.apply(None)?;
-    let wanted = [x.track_op(), scale.track_op() || shift.track_op(), false];
-    differentiable("scale_shift", &[&x, &scale, &shift], y, move |arguments, _, dy| {
-        let [x, scale, shift] = arguments else { unreachable!("there are three arguments") };
-        let map = Map { args, x, kept: None, weight: Some(scale), bias: shift };
+    let [by_x, by_scale, by_shift] = inputs.map(Tensor::track_op);
+    differentiable("scale_shift", &inputs, y, move |dy| {
+        let map = Map { args, x: &x, kept: None, weight: Some(&scale), bias: &shift };
+        let wanted = [by_x, by_scale || by_shift, false];
         let gradients = map.gradients(None, dy, wanted)?;
         Ok(vec![gradients.x, gradients.weight, gradients.bias])
     })
@@ -184,13 +177,15 @@ pub(crate) fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool
 
 /// `x + bias`, a number for each channel, and 0 where that is negative if `relu`.
 pub(crate) fn bias(x: &Tensor, bias: &Tensor, relu: bool) -> Result<Tensor> {
-    let (x, bias) = (x.contiguous()?, bias.contiguous()?);
+    let inputs = [x, bias];
+    let [x, bias] = plain(inputs)?;
     let args = Channels::of("bias", &x, 0.0, relu)?;
     let y = Map { args, x: &x, kept: None, weight: None, bias: &bias }.apply(None)?;
-    let wanted = [x.track_op() && relu, bias.track_op(), false];
-    // x is of no use for the gradient, but an argument all the same.
-    differentiable("bias", &[&x, &bias], y, move |arguments, y, dy| {
-        let map = Map { args, x: &arguments[0], kept: None, weight: None, bias: &arguments[1] };
+    let [by_x, by_bias] = inputs.map(Tensor::track_op);
+    differentiable_by_output("bias", &inputs, y, move |y, dy| {
+        // All that it needs of x is in y.
+        let map = Map { args, x: y, kept: None, weight: None, bias: &bias };
+        let wanted = [by_x && relu, by_bias, false];
         let gradients = map.gradients(Some(y), dy, wanted)?;
         Ok(vec![if relu { gradients.x } else { Some(dy.clone()) }, gradients.bias])
     })

@@ -4,11 +4,13 @@
 //! matrix product by candle does the rest; a window of one pixel needs no copy.
 
 use super::{
-    graph::differentiable,
     launch::{Launch, THREADS, args, empty, empty_like, size},
     matmul,
 };
-use crate::conv2d::Geometry;
+use crate::{
+    conv2d::Geometry,
+    graph::{differentiable, plain},
+};
 use candle_core::{DType, Result, Tensor};
 
 args!(
@@ -36,17 +38,17 @@ const COLUMNS: usize = if cfg!(test) { 1 << 12 } else { 256 << 20 };
 
 /// The shapes and dtypes are those of [`crate::conv2d()`].
 pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, geometry: &Geometry) -> Result<Tensor> {
-    let (x, weight, g) = (x.contiguous()?, weight.contiguous()?, *geometry);
+    let (inputs, g) = ([x, weight], *geometry);
     #[cfg(feature = "cudnn")]
     if x.device().is_cuda() {
-        return super::cudnn::conv2d(&x, &weight, &g);
+        return super::cudnn::conv2d(inputs, &g);
     }
-    let y = forward(&x.detach(), &weight.detach(), &g)?;
-    let wanted = [x.track_op(), weight.track_op()];
-    differentiable("conv2d", &[&x, &weight], y, move |arguments, _, dy| {
-        let [x, weight] = arguments else { unreachable!("there are two arguments") };
-        let dx = wanted[0].then(|| by_input(x, weight, dy, &g)).transpose()?;
-        let dw = wanted[1].then(|| by_weight(x, weight, dy, &g)).transpose()?;
+    let [x, weight] = plain(inputs)?;
+    let y = forward(&x, &weight, &g)?;
+    let wanted = inputs.map(Tensor::track_op);
+    differentiable("conv2d", &inputs, y, move |dy| {
+        let dx = wanted[0].then(|| by_input(&x, &weight, dy, &g)).transpose()?;
+        let dw = wanted[1].then(|| by_weight(&x, &weight, dy, &g)).transpose()?;
         Ok(vec![dx, dw])
     })
 }

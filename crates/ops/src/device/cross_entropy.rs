@@ -1,16 +1,15 @@
 //! The loss of classifiers.
 
-use super::{
-    graph::differentiable,
-    launch::{Launch, Rows, args, empty, empty_like, real, size},
-};
+use super::launch::{Launch, Rows, args, empty, empty_like, real, size};
+use crate::graph::{differentiable, plain};
 use candle_core::{Result, Tensor};
 
 args!("cross_entropy", Losses { rows: u64, smoothing: f64, classes: u32, per_row: u32 });
 
 /// The shapes and dtypes are those of [`crate::cross_entropy()`].
 pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
-    let (logits, labels) = (logits.contiguous()?, labels.contiguous()?);
+    let inputs = [logits, labels];
+    let [logits, labels] = plain(inputs)?;
     let (rows, classes) = logits.dims2()?;
     let (dtype, device, shared) = (logits.dtype(), logits.device(), Rows::new(rows, classes));
     let classes = size("cross_entropy", "classes", classes)?;
@@ -18,16 +17,16 @@ pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) ->
     let losses = empty(rows, real(dtype), device)?;
     let kept = empty((rows, 2), real(dtype), device)?;
     let loss = empty((), dtype, device)?;
-    let (inputs, outputs) = ([Some(&logits), Some(&labels)], [Some(&losses), Some(&kept)]);
-    let launch = Launch { name: "cross_entropy", dtype, args, inputs: &inputs, outputs: &outputs };
+    let (read, written) = ([Some(&logits), Some(&labels)], [Some(&losses), Some(&kept)]);
+    let launch = Launch { name: "cross_entropy", dtype, args, inputs: &read, outputs: &written };
     // SAFETY: there is a row of `classes` logits for each label, a loss and two kept numbers of it; all outputs are new.
     unsafe { launch.run(shared.blocks)? };
     let mean = Launch { name: "cross_entropy_mean", dtype, args, inputs: &[Some(&losses)], outputs: &[Some(&loss)] };
     // SAFETY: there are as many losses as rows, and one mean, which is new.
     unsafe { mean.run(1)? };
-    differentiable("cross_entropy", &[&logits, &labels], loss, move |x, _, dy| {
-        let dx = empty_like(&x[0])?;
-        let inputs = [Some(&x[0]), Some(&x[1]), Some(&kept), Some(dy)];
+    differentiable("cross_entropy", &inputs, loss, move |dy| {
+        let dx = empty_like(&logits)?;
+        let inputs = [Some(&logits), Some(&labels), Some(&kept), Some(dy)];
         let launch = Launch { name: "cross_entropy_backward", dtype, args, inputs: &inputs, outputs: &[Some(&dx)] };
         // SAFETY: as before; the loss has one gradient, and dx, which is new, the logits' shape.
         unsafe { launch.run(shared.blocks)? };

@@ -68,7 +68,7 @@ pub(super) unsafe fn launch<A: Args>(device: &CudaDevice, launch: &Launch<'_, A>
 }
 
 /// Moves the elements out of a storage.
-pub(super) fn take(storage: &mut CudaStorage) -> Result<CudaStorage> {
+pub(crate) fn take(storage: &mut CudaStorage) -> Result<CudaStorage> {
     let device = storage.device().clone();
     // Memory of length 0 is none on some devices.
     // SAFETY: nothing reads it.

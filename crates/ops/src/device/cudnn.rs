@@ -1,7 +1,10 @@
 //! Convolution by cuDNN, with sums in f32 (f64 for f64) and in a fixed order.
 
-use super::graph::differentiable;
-use crate::{conv2d::Geometry, host::fail};
+use crate::{
+    conv2d::Geometry,
+    graph::{differentiable, plain},
+    host::fail,
+};
 use candle_core::{
     CudaDevice, CudaStorage, DType, Result, Shape, Storage, Tensor, WithDType,
     cuda_backend::{
@@ -24,13 +27,13 @@ use candle_core::{
 use half::{bf16, f16};
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
-/// x and weight are contiguous.
-pub(super) fn conv2d(x: &Tensor, weight: &Tensor, g: &Geometry) -> Result<Tensor> {
-    match x.dtype() {
-        DType::F32 => run::<f32, f32>(x, weight, g),
-        DType::F64 => run::<f64, f64>(x, weight, g),
-        DType::BF16 => run::<bf16, f32>(x, weight, g),
-        DType::F16 => run::<f16, f32>(x, weight, g),
+/// Of x and weight.
+pub(super) fn conv2d(inputs: [&Tensor; 2], g: &Geometry) -> Result<Tensor> {
+    match inputs[0].dtype() {
+        DType::F32 => run::<f32, f32>(inputs, g),
+        DType::F64 => run::<f64, f64>(inputs, g),
+        DType::BF16 => run::<bf16, f32>(inputs, g),
+        DType::F16 => run::<f16, f32>(inputs, g),
         dtype => fail!("conv2d: cuDNN has none of {dtype:?}"),
     }
 }
@@ -38,14 +41,14 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, g: &Geometry) -> Result<Tensor
 trait Number: CudaDType + WithDType + CudnnDataType + DeviceRepr {}
 impl<T: CudaDType + WithDType + CudnnDataType + DeviceRepr> Number for T {}
 
-fn run<T: Number, C: CudnnDataType + 'static>(x: &Tensor, weight: &Tensor, g: &Geometry) -> Result<Tensor> {
-    let (g, wanted) = (*g, [x.track_op(), weight.track_op()]);
-    let y = Convolution::<T, C>::new(x, &g)?.forward(&x.detach(), &weight.detach())?;
-    differentiable("conv2d", &[x, weight], y, move |arguments, _, dy| {
-        let [x, weight] = arguments else { unreachable!("there are two arguments") };
-        let convolution = Convolution::<T, C>::new(x, &g)?;
-        let dx = wanted[0].then(|| convolution.by_input(x, weight, dy)).transpose()?;
-        let dw = wanted[1].then(|| convolution.by_weight(x, weight, dy)).transpose()?;
+fn run<T: Number, C: CudnnDataType + 'static>(inputs: [&Tensor; 2], g: &Geometry) -> Result<Tensor> {
+    let (g, wanted) = (*g, inputs.map(Tensor::track_op));
+    let [x, weight] = plain(inputs)?;
+    let y = Convolution::<T, C>::new(&x, &g)?.forward(&x, &weight)?;
+    differentiable("conv2d", &inputs, y, move |dy| {
+        let convolution = Convolution::<T, C>::new(&x, &g)?;
+        let dx = wanted[0].then(|| convolution.by_input(&x, &weight, dy)).transpose()?;
+        let dw = wanted[1].then(|| convolution.by_weight(&x, &weight, dy)).transpose()?;
         Ok(vec![dx, dw])
     })
 }

@@ -1,10 +1,10 @@
 //! Dropout with masks of a seeded generator.
 
-use super::{
-    graph::differentiable,
-    launch::{Launch, THREADS, args, empty_like},
+use super::launch::{Launch, THREADS, args, empty_like};
+use crate::{
+    dropout::Masks,
+    graph::{differentiable, plain},
 };
-use crate::dropout::Masks;
 use candle_core::{Result, Tensor};
 
 args!("dropout", Drop { len: u64, scale: f64, key: [u32; 8], dropped: u32, unused: u32 });
@@ -13,7 +13,7 @@ args!("dropout", Drop { len: u64, scale: f64, key: [u32; 8], dropped: u32, unuse
 const WORDS: usize = 16;
 
 pub(crate) fn dropout(x: &Tensor, masks: &Masks) -> Result<Tensor> {
-    let x = x.contiguous()?;
+    let [input] = plain([x])?;
     let args = Drop {
         len: x.elem_count() as u64,
         scale: masks.scale(),
@@ -28,6 +28,6 @@ pub(crate) fn dropout(x: &Tensor, masks: &Masks) -> Result<Tensor> {
         unsafe { launch.run(x.elem_count().div_ceil(THREADS * WORDS))? };
         Ok(y)
     };
-    let y = apply(&x)?;
-    differentiable("dropout", &[&x], y, move |_, _, dy| Ok(vec![Some(apply(dy)?)]))
+    let y = apply(&input)?;
+    differentiable("dropout", &[x], y, move |dy| Ok(vec![Some(apply(dy)?)]))
 }

@@ -1,9 +1,7 @@
 //! Maps of elements.
 
-use super::{
-    graph::differentiable,
-    launch::{Launch, THREADS, args, empty_like},
-};
+use super::launch::{Launch, THREADS, args, empty_like};
+use crate::graph::{differentiable, differentiable_by_output, plain};
 use candle_core::{Result, Tensor};
 
 args!("elementwise", Elements { len: u64 });
@@ -18,22 +16,23 @@ fn map(name: &'static str, inputs: &[Option<&Tensor>], like: &Tensor) -> Result<
 }
 
 pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    let y = map("relu", &[Some(&x)], &x)?;
-    differentiable("relu", &[&x], y, |_, y, dy| Ok(vec![Some(map("relu_backward", &[Some(y), Some(dy)], y)?)]))
+    let [input] = plain([x])?;
+    let y = map("relu", &[Some(&input)], &input)?;
+    differentiable_by_output("relu", &[x], y, |y, dy| Ok(vec![Some(map("relu_backward", &[Some(y), Some(dy)], y)?)]))
 }
 
 pub(crate) fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    let inputs = [a, b];
+    let [a, b] = plain(inputs)?;
     let y = map("add_relu", &[Some(&a), Some(&b)], &a)?;
-    differentiable("add_relu", &[&a, &b], y, |_, y, dy| {
+    differentiable_by_output("add_relu", &inputs, y, |y, dy| {
         let gradient = map("relu_backward", &[Some(y), Some(dy)], y)?;
         Ok(vec![Some(gradient.clone()), Some(gradient)])
     })
 }
 
 pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
-    let x = x.contiguous()?;
-    let y = map("gelu", &[Some(&x)], &x)?;
-    differentiable("gelu", &[&x], y, |x, _, dy| Ok(vec![Some(map("gelu_backward", &[Some(&x[0]), Some(dy)], dy)?)]))
+    let [input] = plain([x])?;
+    let y = map("gelu", &[Some(&input)], &input)?;
+    differentiable("gelu", &[x], y, move |dy| Ok(vec![Some(map("gelu_backward", &[Some(&input), Some(dy)], dy)?)]))
 }

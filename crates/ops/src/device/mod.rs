@@ -1,7 +1,7 @@
 //! The ops on CUDA: launches of the kernels in `kernels/ops`, and matrix products by candle between them.
 //!
-//! All is written on tensors: a forward pass makes its output and what its gradient needs, and [`graph::differentiable`] puts
-//! both into candle's graph. The kernels sum in f32 (f64 for f64) in an order that depends on the shapes alone.
+//! All is written on tensors: a forward pass makes its output and what its gradient needs, and [`differentiable`](crate::graph::differentiable)
+//! puts both into candle's graph. The kernels sum in f32 (f64 for f64) in an order that depends on the shapes alone.
 
 mod attention;
 mod channel;
@@ -16,7 +16,6 @@ mod elementwise;
 mod embedding;
 #[cfg(test)]
 mod emulated;
-mod graph;
 #[cfg_attr(not(any(test, feature = "cuda")), allow(dead_code, reason = "no GPU in this build"))]
 mod launch;
 mod linear;
@@ -27,6 +26,8 @@ pub(crate) use attention::causal_attention;
 pub(crate) use channel::{batch_norm, bias, scale_shift};
 pub(crate) use conv2d::conv2d;
 pub(crate) use cross_entropy::cross_entropy;
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::take;
 pub(crate) use dropout::dropout;
 pub(crate) use elementwise::{add_relu, gelu, relu};
 pub(crate) use embedding::embedding;

@@ -1,9 +1,7 @@
 //! Layer norm and RMS norm.
 
-use super::{
-    graph::differentiable,
-    launch::{Launch, Rows, THREADS, WARP, args, empty, empty_like, real, size},
-};
+use super::launch::{Launch, Rows, THREADS, WARP, args, empty, empty_like, real, size};
+use crate::graph::{differentiable, plain};
 use candle_core::{Result, Tensor};
 
 args!("layer_norm", Norm { rows: u64, eps: f64, width: u32, per_row: u32, parts: u32, rows_per_part: u32 });
@@ -21,7 +19,8 @@ pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> 
 }
 
 fn norm([name, backward]: [&'static str; 2], x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    let given = [x, weight];
+    let [x, weight] = plain(given)?;
     let (dtype, device, width) = (x.dtype(), x.device(), weight.elem_count());
     let rows = x.elem_count() / width;
     let shared = Rows::new(rows, width);
@@ -40,9 +39,9 @@ fn norm([name, backward]: [&'static str; 2], x: &Tensor, weight: &Tensor, eps: f
     let launch = Launch { name, dtype, args, inputs: &inputs, outputs: &outputs };
     // SAFETY: x and y are rows of the weight's length, of each of which two numbers are kept; the outputs are new.
     unsafe { launch.run(shared.blocks)? };
-    let wanted = [x.track_op(), weight.track_op()];
-    differentiable(name, &[&x, &weight], y, move |arguments, _, dy| {
-        let [x, weight] = arguments else { unreachable!("there are two arguments") };
+    let wanted = given.map(Tensor::track_op);
+    differentiable(name, &given, y, move |dy| {
+        let (x, weight) = (&x, &weight);
         let mut gradients = vec![None, None];
         if wanted[0] {
             let dx = empty_like(x)?;

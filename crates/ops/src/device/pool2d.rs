@@ -1,10 +1,10 @@
 //! Maxima and means of windows.
 
-use super::{
-    graph::differentiable,
-    launch::{Launch, THREADS, args, empty, empty_like, size},
+use super::launch::{Launch, THREADS, args, empty, size};
+use crate::{
+    graph::{differentiable, plain},
+    pool2d::Pooling,
 };
-use crate::pool2d::Pooling;
 use candle_core::{Result, Tensor};
 
 args!(
@@ -57,17 +57,17 @@ pub(crate) fn avg_pool2d(x: &Tensor, pooling: &Pooling, count_padding: bool) -> 
 }
 
 fn pool2d([name, backward]: [&'static str; 2], x: &Tensor, p: &Pooling, count_padding: bool) -> Result<Tensor> {
-    let (x, dtype, args) = (x.contiguous()?, x.dtype(), Windows::new(name, p, count_padding)?);
+    let ([input], dtype, args) = (plain([x])?, x.dtype(), Windows::new(name, p, count_padding)?);
     let y = empty(p.output_shape(), dtype, x.device())?;
-    let launch = Launch { name, dtype, args, inputs: &[Some(&x)], outputs: &[Some(&y)] };
+    let launch = Launch { name, dtype, args, inputs: &[Some(&input)], outputs: &[Some(&y)] };
     // SAFETY: x and y have planes of these sizes, whose windows have a pixel each at least; y is new.
     unsafe { launch.run((args.out_len as usize).div_ceil(THREADS))? };
-    differentiable(name, &[&x], y, move |x, _, dy| {
-        let dx = empty_like(&x[0])?;
-        let both = [Some(&x[0]), Some(dy)];
-        // A mean needs no x.
-        let inputs = if name == "max_pool2d" { &both[..] } else { &both[1..] };
-        let launch = Launch { name: backward, dtype, args, inputs, outputs: &[Some(&dx)] };
+    // A mean needs no x.
+    let (kept, shape) = ((name == "max_pool2d").then_some(input), x.shape().clone());
+    differentiable(name, &[x], y, move |dy| {
+        let dx = empty(&shape, dtype, dy.device())?;
+        let inputs: Vec<Option<&Tensor>> = kept.iter().chain([dy]).map(Some).collect();
+        let launch = Launch { name: backward, dtype, args, inputs: &inputs, outputs: &[Some(&dx)] };
         // SAFETY: dy has y's shape and dx, which is new, x's.
         unsafe { launch.run((args.len as usize).div_ceil(THREADS))? };
         Ok(vec![Some(dx)])
