@@ -3,8 +3,7 @@
 //! `cargo bench --bench ops -- --threads 2`
 //!
 //! and prints one JSON object, the milliseconds of each. `ops_table.py` has the same for PyTorch, lets both take turns, and prints the
-//! table of `RESULTS.md`. The backward pass is that of the sum of the output, by all that has a gradient, with candle's zero-filling and
-//! adding.
+//! table of `RESULTS.md`. The backward pass is that of the sum of the output, by all that has a gradient.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use clap::Parser;
@@ -137,7 +136,7 @@ fn run(passes: usize) -> Result<()> {
     for (name, op) in list {
         let forward = milliseconds(passes, || op().map(drop))?;
         let y = op()?;
-        times.insert(name, [forward, milliseconds(passes, || y.backward().map(drop))?]);
+        times.insert(name, [forward, milliseconds(passes, || ops::backward(&y).map(drop))?]);
     }
     println!("{}", serde_json::json!(times));
     Ok(())

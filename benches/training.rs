@@ -78,7 +78,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     // Seconds.
     let mut step = || -> Result<f64> {
         let start = Instant::now();
-        optimizer.backward_step(&pass.loss(&*model, &x, &labels)?.0)?;
+        optimizer.step(&ops::backward(&pass.loss(&*model, &x, &labels)?.0)?)?;
         device.synchronize()?;
         Ok(start.elapsed().as_secs_f64())
     };

@@ -178,17 +178,22 @@ impl Training<'_> {
                 let loss_of = |evaluation, probe: Option<&Probe>| {
                     let (ops, dtype) = (config.ops, config.precision.dtype());
                     let pass = Pass { mode: Mode::Train { evaluation }, probe, noise, ops, dtype };
-                    Ok(pass.loss(&*model, &x, &labels)?.0)
+                    candle_core::Result::Ok(pass.loss(&*model, &x, &labels)?.0)
                 };
                 Ok(match &mut prober {
                     None => {
                         optimizer.measure_grad_norm(is_recorded);
-                        (optimizer.step_with(|evaluation| loss_of(evaluation, None))?, None)
+                        let evaluate = |evaluation| {
+                            let loss = loss_of(evaluation, None)?;
+                            let grads = ops::backward(&loss)?;
+                            Ok((loss, grads))
+                        };
+                        (optimizer.step_with_gradients(evaluate)?, None)
                     }
                     Some(prober) => {
                         let probe = Probe::default();
                         let loss = loss_of(0, Some(&probe))?;
-                        let grads = loss.backward()?;
+                        let grads = ops::backward(&loss)?;
                         let watch = prober.before(&grads)?;
                         optimizer.step(&grads)?;
                         (loss, Some(prober.after(step, watch, &probe)?))

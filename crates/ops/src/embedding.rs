@@ -67,7 +67,7 @@ fn ours(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
             });
         };
         // SAFETY: there is a row for each index, and each is written.
-        tensor(unsafe { vec_written(indices.len() * width, write) }, shape(&inputs[1], width))
+        tensor(unsafe { vec_written(indices.len() * width, write) }, shape(inputs[1], width))
     })?;
     let weight = weight.shape().clone();
     differentiable("embedding", &inputs, y, move |dy| {

@@ -13,18 +13,70 @@
 //!
 //! An operation finds the token of what another has made by the tensor's id, and takes anything else (variables, what candle has
 //! made) into candle's graph by itself. What it makes is a tensor of candle's as well, whose gradient goes into the slot: an
-//! operation of candle's may read it. A backward pass that ends in an error may leave gradients in slots; its graph is of no more use.
+//! operation of candle's may read it. The gradients by variables candle adds up, or [`backward`] puts into the store as they are. A backward pass that ends in an error may leave gradients in slots; its graph is of no more use.
 
 use crate::host::{fail, sum};
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, InplaceOp1, Layout, Result, Shape, Storage,
     Tensor, TensorId,
     backend::{BackendDevice, BackendStorage},
+    backprop::GradStore,
 };
 use std::{
+    cell::RefCell,
     collections::HashMap,
     sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError},
 };
+
+/// The gradients of `loss` by the variables that it depends on: `loss.backward()`, without its pass over the memory of each
+/// variable's gradient. What an operation of this crate gives by a variable is put into the store as it is, and added to what candle or
+/// other operations give. Gradients may share memory with each other.
+///
+/// # Errors
+/// When an operation fails, or has no gradient.
+pub fn backward(loss: &Tensor) -> Result<GradStore> {
+    /// Puts back what was collected before, also if candle panics.
+    struct Collecting(Option<Gradients>);
+    impl Drop for Collecting {
+        fn drop(&mut self) {
+            COLLECTED.set(self.0.take());
+        }
+    }
+    let before = Collecting(COLLECTED.replace(Some(HashMap::new())));
+    let mut store = loss.backward()?;
+    let collected = COLLECTED.take().unwrap_or_default();
+    drop(before);
+    for (id, gradient) in collected {
+        let gradient = match store.get_id(id) {
+            Some(other) => sum(other, &gradient)?,
+            None => gradient,
+        };
+        store.insert_id(id, gradient.contiguous()?);
+    }
+    Ok(store)
+}
+
+type Gradients = HashMap<TensorId, Tensor>;
+
+thread_local! {
+    /// By variables, in a pass of [`backward`].
+    static COLLECTED: RefCell<Option<Gradients>> = const { RefCell::new(None) };
+}
+
+/// What is left for candle to add of a gradient by a tensor of its graph.
+fn left(gradient: Option<Tensor>, by: &Tensor) -> Result<Option<Tensor>> {
+    COLLECTED.with_borrow_mut(|collected| match (collected, gradient) {
+        (Some(collected), Some(gradient)) if by.is_variable() => {
+            let gradient = match collected.remove(&by.id()) {
+                Some(other) => sum(&other, &gradient)?,
+                None => gradient,
+            };
+            collected.insert(by.id(), gradient);
+            Ok(None)
+        }
+        (_, gradient) => Ok(gradient),
+    })
+}
 
 /// `tensors` outside the graph, and contiguous.
 pub(crate) fn plain<const N: usize>(tensors: [&Tensor; N]) -> Result<[Tensor; N]> {
@@ -283,14 +335,14 @@ impl<F: Fn(&Tensor) -> Result<Vec<Option<Tensor>>>> Operation<F> {
                 slot.put(gradient)?;
             }
         }
-        let mut place = 0;
-        Ok(arguments.map(|argument| {
-            place += 1;
-            match self.given[place - 1] {
-                Some(index) => take(index),
+        let mut given = [const { None }; N];
+        for ((given, argument), index) in given.iter_mut().zip(arguments).zip(&self.given) {
+            *given = match index {
+                Some(index) => left(take(*index), argument)?,
                 None => Some(argument.detach()),
-            }
-        }))
+            };
+        }
+        Ok(given)
     }
 }
 
@@ -325,8 +377,8 @@ impl CustomOp1 for Leaf {
         cuda_token(argument)
     }
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
-        Ok(self.0.take())
+    fn bwd(&self, argument: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        left(self.0.take(), argument)
     }
 }
 

@@ -20,7 +20,8 @@
 //! let y = ops::conv2d(&images, &kernels, ops::Conv2d { padding: 1, ..Default::default() })?;
 //! let y = ops::max_pool2d(&ops::relu(&y)?, ops::Pool2d::square(2))?;
 //! assert_eq!(y.dims(), [2, 4, 4, 4]);
-//! let grads = y.sqr()?.mean_all()?.backward()?;
+//! // `loss.backward()` gives the same, with a pass more over each variable's gradient.
+//! let grads = ops::backward(&y.sqr()?.mean_all()?)?;
 //! assert_eq!(grads.get(&kernels).map(|grad| grad.dims()), Some(kernels.dims()));
 //! # Ok(()) }
 //! ```
@@ -82,6 +83,7 @@ pub use cross_entropy::cross_entropy;
 pub use dropout::{Masks, dropout};
 pub use embedding::embedding;
 pub use gelu::gelu;
+pub use graph::backward;
 pub use layer_norm::layer_norm;
 pub use linear::{Before, fused_linear, linear};
 pub use max_pool2d::max_pool2d;

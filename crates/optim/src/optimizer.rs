@@ -352,8 +352,23 @@ impl<R: Rule + Clone> Stepper<R> {
     /// # Errors
     /// Those of the closure, after which parameters are as before the call; as [`Optimizer::step`].
     pub fn step_with(&mut self, mut loss: impl FnMut(usize) -> candle_core::Result<Tensor>) -> Result<Tensor> {
-        let first = loss(0)?;
-        let grads = first.backward()?;
+        self.step_with_gradients(|evaluation| {
+            let loss = loss(evaluation)?;
+            let grads = loss.backward()?;
+            Ok((loss, grads))
+        })
+    }
+
+    /// [`step_with`](Self::step_with) where the closure gives the gradients with the loss, of which it makes them in another way
+    /// than by [`Tensor::backward`].
+    ///
+    /// # Errors
+    /// As [`step_with`](Self::step_with).
+    pub fn step_with_gradients(
+        &mut self,
+        mut evaluate: impl FnMut(usize) -> candle_core::Result<(Tensor, GradStore)>,
+    ) -> Result<Tensor> {
+        let (first, grads) = evaluate(0)?;
         let first = first.detach();
         if self.groups.iter().all(|g| g.rule.sharpness().is_none()) {
             self.step(&grads)?;
@@ -361,8 +376,8 @@ impl<R: Rule + Clone> Stepper<R> {
         }
         self.first_step(&grads)?;
         drop(grads);
-        match loss(1).and_then(|second| second.backward()) {
-            Ok(grads) => self.second_step(&grads)?,
+        match evaluate(1) {
+            Ok((_, grads)) => self.second_step(&grads)?,
             Err(error) => {
                 self.restore()?;
                 return Err(error.into());

@@ -17,16 +17,16 @@ fn product(factors: &[&Tensor]) -> Result<Tensor> {
     differentiable("product", factors, y, move |dy| others.iter().map(|other| (other * dy).map(Some)).collect())
 }
 
-/// The gradients by the variables, of the sum of what `f` makes of them, twice from the same graph.
+/// The gradients by the variables, of the sum of what `f` makes of them, several times from the same graph.
 fn gradients<const N: usize>(vars: [&Var; N], f: impl Fn([&Tensor; N]) -> Result<Tensor>) -> [Vec<f64>; N] {
     let y = f(vars.map(Var::as_tensor)).unwrap().sum_all().unwrap();
-    let [first, second] = [0, 1].map(|_| {
-        let store = y.backward().unwrap();
+    let [first, second, third] = [Tensor::backward, super::backward, Tensor::backward].map(|backward| {
+        let store = backward(&y).unwrap();
         // Candle's own gradients of what has been handed on are not in its store.
         assert_eq!(store.get_ids().count(), N);
         vars.map(|var| store.get(var).expect("a variable has a gradient").to_vec1::<f64>().unwrap())
     });
-    assert_eq!(first, second);
+    assert_eq!([&first, &first], [&second, &third]);
     first
 }
 
@@ -72,6 +72,8 @@ fn candle_stands_between() {
     });
     // 2 a^4
     assert_eq!(found, [[8. * 8., -8., 8. * 27.]]);
+    // A variable that candle reads too.
+    assert_eq!(gradients([&a], |[a]| product(&[a, a])? + (a * 3.)?), [[7., 1., 9.]]);
     // What is detached has no gradient.
     let y = product(&[&product(&[&a, &a]).unwrap().detach(), &a]).unwrap();
     assert_eq!(y.sum_all().unwrap().backward().unwrap().get(&a).unwrap().to_vec1::<f64>().unwrap(), [4., 1., 9.]);
@@ -101,6 +103,10 @@ fn nothing_is_left() {
 #[test]
 fn an_error_is_passed_on() {
     let a = var(&[2.]);
-    let y = differentiable("failing", &[&a], a.copy().unwrap().detach(), |_| fail!("no gradient today")).unwrap();
-    assert!(product(&[&y]).unwrap().backward().unwrap_err().to_string().contains("no gradient today"));
+    for backward in [Tensor::backward, super::backward] {
+        let y = differentiable("failing", &[&a], a.copy().unwrap().detach(), |_| fail!("no gradient today")).unwrap();
+        assert!(backward(&product(&[&y]).unwrap()).unwrap_err().to_string().contains("no gradient today"));
+    }
+    // It leaves nothing behind.
+    assert!(COLLECTED.with_borrow(Option::is_none));
 }
