@@ -24,9 +24,9 @@ const SINGLE_PIXELS: usize = 8;
 /// The elements of a tile of [`Correlations`]: a kernel of 3x3.
 const SINGLE_ELEMENTS: usize = 9;
 
-/// The elements of a tile of [`Outer`], and its vectors of channels: 12 sums, 2 vectors and a number of x.
-const ELEMENTS: usize = 6;
-pub(super) const TILE: usize = 2;
+/// The sums of a tile of [`Outer`], elements times vectors of channels: with two vectors and a number of x they fit the 16 registers of
+/// AVX2.
+const SUMS: usize = 12;
 
 /// How many channels each block of [`Products`] has; at least `channels` in all.
 pub(super) fn blocks(channels: usize) -> Vec<usize> {
@@ -283,8 +283,15 @@ unsafe fn correlations<S: Simd, const K: usize>(
     }
 }
 
-/// `sums[tile][k] += sum over p of x[offset[k] + pixel[p]] y[tile][p]`, for tiles of [`TILE`] vectors of channels.
+/// The vectors of channels of a tile of [`Outer`]: two, each of which takes a number of x, but one where the last would be empty.
+pub(super) fn outer_vectors(channels: usize, lanes: usize) -> usize {
+    if channels.div_ceil(lanes).is_multiple_of(2) { 2 } else { 1 }
+}
+
+/// `sums[tile][k] += sum over p of x[offset[k] + pixel[p]] y[tile][p]`, for tiles of one or two vectors of channels.
 pub(super) struct Outer<'a> {
+    /// Vectors of a tile.
+    pub vectors: usize,
     pub x: &'a [f32],
     /// Per k.
     pub offsets: &'a [usize],
@@ -304,16 +311,16 @@ impl WithSimd for Outer<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, offsets, pixels, y, sums } = self;
+        let Self { vectors, x, offsets, pixels, y, sums } = self;
         if pixels.is_empty() || offsets.is_empty() {
             return;
         }
         assert!(reach(offsets, pixels) < x.len());
-        let width = TILE * S::F32_LANES;
+        let width = vectors * S::F32_LANES;
         let tiles = y.len() / (width * pixels.len());
         assert_eq!((y.len(), sums.len()), (tiles * width * pixels.len(), tiles * width * offsets.len()));
         // Parts of nearly one size, none larger than a tile: few sums would leave the processor waiting for each.
-        let parts = offsets.len().div_ceil(ELEMENTS);
+        let parts = offsets.len().div_ceil(SUMS / vectors);
         for (y, sums) in y.chunks_exact(width * pixels.len()).zip(sums.chunks_exact_mut(width * offsets.len())) {
             for (y, pixels) in y.chunks(width * PIECE).zip(pixels.chunks(PIECE)) {
                 for part in 0..parts {
@@ -321,29 +328,51 @@ impl WithSimd for Outer<'_> {
                     let sums = &mut sums[width * first..width * last];
                     // SAFETY: every offset + pixel lies in x; y has a tile for each pixel of the piece, and the sums one for each
                     // offset; all asserted above or cut to it.
-                    unsafe {
-                        match offsets[first..last] {
-                            [a, b, c, d, e, f] => outer::<S, 6>(simd, x, [a, b, c, d, e, f], pixels, y, sums),
-                            [a, b, c, d, e] => outer::<S, 5>(simd, x, [a, b, c, d, e], pixels, y, sums),
-                            [a, b, c, d] => outer::<S, 4>(simd, x, [a, b, c, d], pixels, y, sums),
-                            [a, b, c] => outer::<S, 3>(simd, x, [a, b, c], pixels, y, sums),
-                            [a, b] => outer::<S, 2>(simd, x, [a, b], pixels, y, sums),
-                            [a] => outer::<S, 1>(simd, x, [a], pixels, y, sums),
-                            _ => unreachable!("a part has 1 to {ELEMENTS} offsets"),
-                        }
-                    }
+                    unsafe { outer_of(simd, vectors, x, &offsets[first..last], pixels, y, sums) };
                 }
             }
         }
     }
 }
 
+/// A tile of [`Outer`] of any size.
+///
+/// # Safety
+/// As of [`outer`], with as many vectors.
+#[inline(always)]
+unsafe fn outer_of<S: Simd>(
+    simd: S,
+    vectors: usize,
+    x: &[f32],
+    offsets: &[usize],
+    pixels: &[usize],
+    y: &[f32],
+    out: &mut [f32],
+) {
+    macro_rules! by_size {
+        ($($vectors:literal: $($size:literal)*;)*) => {
+            match (vectors, offsets.len()) {
+                $($(($vectors, $size) => {
+                    let offsets = std::array::from_fn(|k| offsets[k]);
+                    // SAFETY: as the caller promises.
+                    unsafe { outer::<S, $size, $vectors>(simd, x, offsets, pixels, y, out) }
+                })*)*
+                _ => unreachable!("a tile has 1 or 2 vectors, and 1 to {SUMS} sums"),
+            }
+        };
+    }
+    by_size! {
+        1: 1 2 3 4 5 6 7 8 9 10 11 12;
+        2: 1 2 3 4 5 6;
+    }
+}
+
 /// A tile of [`Outer`].
 ///
 /// # Safety
-/// `x` holds a number at each sum of an offset and a pixel; `y` holds [`TILE`] vectors for each pixel and `out` for each offset.
+/// `x` holds a number at each sum of an offset and a pixel; `y` holds `V` vectors for each pixel and `out` for each offset.
 #[inline(always)]
-unsafe fn outer<S: Simd, const K: usize>(
+unsafe fn outer<S: Simd, const K: usize, const V: usize>(
     simd: S,
     x: &[f32],
     offsets: [usize; K],
@@ -352,21 +381,21 @@ unsafe fn outer<S: Simd, const K: usize>(
     out: &mut [f32],
 ) {
     let (x, mut y, out) = (x.as_ptr(), y.as_ptr(), out.as_mut_ptr());
-    let place = |k: usize, v: usize| (k * TILE + v) * S::F32_LANES;
+    let place = |k: usize, v: usize| (k * V + v) * S::F32_LANES;
     // SAFETY: as the caller promises.
     unsafe {
-        let mut sums: [[S::f32s; TILE]; K] =
+        let mut sums: [[S::f32s; V]; K] =
             std::array::from_fn(|k| std::array::from_fn(|v| load::<S>(out.add(place(k, v)))));
         let x = offsets.map(|offset| x.add(offset));
         for &pixel in pixels {
-            let vectors: [S::f32s; TILE] = std::array::from_fn(|v| load::<S>(y.add(v * S::F32_LANES)));
+            let vectors: [S::f32s; V] = std::array::from_fn(|v| load::<S>(y.add(v * S::F32_LANES)));
             for (sums, x) in sums.iter_mut().zip(x) {
                 let x = simd.splat_f32s(*x.add(pixel));
                 for (sum, vector) in sums.iter_mut().zip(vectors) {
                     *sum = simd.mul_add_e_f32s(x, vector, *sum);
                 }
             }
-            y = y.add(TILE * S::F32_LANES);
+            y = y.add(V * S::F32_LANES);
         }
         for (k, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
@@ -443,11 +472,11 @@ mod tests {
                 }
             }
 
-            let width = TILE * lanes;
-            for elements in 1..=offsets.len() {
+            for (vectors, elements) in (1..=2).flat_map(|v| (1..=offsets.len()).map(move |k| (v, k))) {
+                let width = vectors * lanes;
                 let (offsets, y) = (&offsets[..elements], integers(2 * pixels.len() * width, 3));
                 let mut sums = vec![0.5; 2 * elements * width];
-                arch.dispatch(Outer { x: &x, offsets, pixels: &pixels, y: &y, sums: &mut sums });
+                arch.dispatch(Outer { vectors, x: &x, offsets, pixels: &pixels, y: &y, sums: &mut sums });
                 for (i, sum) in sums.iter().enumerate() {
                     let (tile, k, channel) = (i / (elements * width), i / width % elements, i % width);
                     let pixel = |p: usize| y[(tile * pixels.len() + p) * width + channel] * at(k, p, 0);

@@ -12,7 +12,7 @@
 use super::{
     direct::{Frame, Grid, copy_row, windows},
     geometry::Geometry,
-    tile::{Correlations, Outer, SINGLES, TILE, instructions, lanes},
+    tile::{Correlations, Outer, SINGLES, instructions, lanes, outer_vectors},
 };
 use crate::transpose::Transpose;
 use pulp::Arch;
@@ -35,8 +35,13 @@ pub(super) struct WeightGradient<'a> {
 enum Method {
     /// Vectors of the pixels of this grid.
     Pixels(Grid),
-    /// Vectors of channels, this many in a tile.
-    Channels(usize),
+    /// Vectors of channels.
+    Channels {
+        /// Vectors of a tile.
+        vectors: usize,
+        /// Channels of a tile.
+        tile: usize,
+    },
 }
 
 /// The frames of x, and dy as the method reads it.
@@ -59,21 +64,23 @@ impl<'a> WeightGradient<'a> {
         let pixels: Vec<usize> = pixels.map(|(i, j)| frame.at(0, i * g.stride, j * g.stride)).collect();
         let (at_a_time, pixels) = several(g, &frame, &pixels, g.out_pixels());
         let offsets = windows(g, &frame);
-        Self { g, arch, frame, offsets, at_a_time, pixels, method: Method::Channels(TILE * lanes(arch)) }
+        let vectors = outer_vectors(g.out_channels, lanes(arch));
+        let method = Method::Channels { vectors, tile: vectors * lanes(arch) };
+        Self { g, arch, frame, offsets, at_a_time, pixels, method }
     }
 
     /// Channels, with those that fill up tiles.
     fn channels(&self) -> usize {
         match self.method {
             Method::Pixels(_) => self.g.out_channels,
-            Method::Channels(tile) => self.g.out_channels.next_multiple_of(tile),
+            Method::Channels { tile, .. } => self.g.out_channels.next_multiple_of(tile),
         }
     }
 
     fn padded_pixels(&self) -> usize {
         match &self.method {
             Method::Pixels(grid) => grid.padded_pixels(),
-            Method::Channels(_) => self.g.out_pixels(),
+            Method::Channels { .. } => self.g.out_pixels(),
         }
     }
 
@@ -96,7 +103,7 @@ impl<'a> WeightGradient<'a> {
                     grid.read(dy, self.g.out_width, &mut row[at * pixels..][..pixels]);
                 }
             }
-            &Method::Channels(tile) => {
+            &Method::Channels { tile, .. } => {
                 for (dy, to) in dy.chunks(tile * pixels).zip(gradient.chunks_exact_mut(tile * count * pixels)) {
                     // What fills up the last tile stays zero.
                     let (rows, to) = (dy.len() / pixels, &mut to[at * tile * pixels..][..tile * pixels]);
@@ -116,13 +123,13 @@ impl<'a> WeightGradient<'a> {
         let (x, offsets) = (frames, &self.offsets);
         match self.method {
             Method::Pixels(_) => self.arch.dispatch(Correlations { x, offsets, pixels, y, sums }),
-            Method::Channels(_) => self.arch.dispatch(Outer { x, offsets, pixels, y, sums }),
+            Method::Channels { vectors, .. } => self.arch.dispatch(Outer { vectors, x, offsets, pixels, y, sums }),
         }
     }
 
     /// Sums in the order of the weight.
     pub fn ordered(&self, sums: Vec<f32>) -> Vec<f32> {
-        let Method::Channels(tile) = self.method else { return sums };
+        let Method::Channels { tile, .. } = self.method else { return sums };
         let (window, channels) = (self.g.window(), self.g.out_channels);
         let mut weight = vec![0.0; self.g.weight_size()];
         let groups = weight.chunks_exact_mut(channels * window).zip(sums.chunks_exact(self.channels() * window));
