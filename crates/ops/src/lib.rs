@@ -1,7 +1,7 @@
 //! Differentiable operations for candle with a fast backward on the CPU.
 //!
 //! ```text
-//! images: conv2d_batch_norm (+ residual + relu) | conv2d_bias (+ relu) -> .. -> max_pool2d | avg_pool2d -> linear -> cross_entropy
+//! images: conv2d_batch_norm (+ residual, shortcut + relu) | conv2d_bias (+ relu) -> .. -> max_pool2d | avg_pool2d -> linear -> cross_entropy
 //! text:   embedding -> fused_linear (layer_norm first) -> causal_attention -> fused_linear (+ residual)
 //!                   -> fused_linear (layer_norm first) -> fused_linear (gelu first, + residual) -> ..
 //! ```
@@ -69,6 +69,7 @@ mod product;
 mod relu;
 mod rms_norm;
 mod scale_shift;
+mod shortcut;
 mod transpose;
 mod vector;
 mod windows;
@@ -91,3 +92,4 @@ pub use pool2d::Pool2d;
 pub use relu::{add_relu, relu};
 pub use rms_norm::rms_norm;
 pub use scale_shift::scale_shift;
+pub use shortcut::shortcut;

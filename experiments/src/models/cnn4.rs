@@ -2,7 +2,7 @@
 
 use super::{
     Allowed, ImageShape, Key, Model, ModelConfig, Pass, Value,
-    layers::{BatchNorm, affine, conv3x3, convolve_bias_relu, global_average_pool},
+    layers::{BatchNorm, affine, conv3x3, convolve_bias_relu},
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear};
@@ -58,7 +58,7 @@ impl Model for Cnn4 {
             };
             pass.activation(name, &x)?;
         }
-        let logits = affine(&self.classifier, &global_average_pool(&x)?, pass)?;
+        let logits = affine(&self.classifier, &pass.ops.global_average(&x)?, pass)?;
         pass.activation("classifier", &logits)?;
         Ok(logits)
     }

@@ -34,11 +34,6 @@ pub(super) fn convolve_bias_relu(conv: &Conv2d, x: &Tensor, pass: &Pass) -> Resu
     }
 }
 
-/// The mean over height and width: (n, c, h, w) to (n, c).
-pub(super) fn global_average_pool(x: &Tensor) -> Result<Tensor> {
-    x.flatten_from(2)?.mean(2)
-}
-
 /// Batch normalisation over (n, h, w) of each channel (Ioffe & Szegedy 2015, arXiv:1502.03167), with PyTorch's conventions:
 /// eps 1e-5, running statistics `running += 0.1 (batch - running)`, the running variance from the unbiased one.
 pub(super) struct BatchNorm {
@@ -59,17 +54,6 @@ impl BatchNorm {
             running_mean: Var::from_tensor(&vb.get_with_hints(channels, "running_mean", Init::Const(0.0))?)?,
             running_var: Var::from_tensor(&vb.get_with_hints(channels, "running_var", Init::Const(1.0))?)?,
         })
-    }
-
-    /// `relu(norm(x))`
-    pub(super) fn forward_relu(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        match pass.mode {
-            Mode::Evaluate => self.evaluate(x, true, pass),
-            Mode::Train { evaluation } => {
-                let normal = pass.ops.batch_norm(x, &self.weight, &self.bias, Self::EPS, true)?;
-                self.trained(normal, evaluation)
-            }
-        }
     }
 
     /// `relu(norm(conv(x)) + residual)`
@@ -155,20 +139,22 @@ mod tests {
         let x = x.reshape((2, 2, 1, 2)).unwrap();
         let parameters = Parameters::new(0);
         let norm = BatchNorm::new(2, parameters.builder(&Device::Cpu)).unwrap();
+        let same = Tensor::eye(2, DType::F32, &Device::Cpu).unwrap().reshape((2, 2, 1, 1)).unwrap();
+        let conv = Conv2d::new(same, None, Conv2dConfig::default());
         let close = |found: Vec<f32>, expected: &[f64]| {
             assert_eq!(found.len(), expected.len());
             for (a, b) in found.iter().zip(expected) {
                 assert!((f64::from(*a) - b).abs() < 1e-6, "{found:?} is not {expected:?}");
             }
         };
-        let y = values(&norm.forward_relu(&x, &Pass::train(0)).unwrap());
+        let y = values(&norm.convolve_relu(&conv, &x, None, &Pass::train(0)).unwrap());
         let (a, b) = ((5.0f64 + 1e-5).sqrt(), (12.0f64 + 1e-5).sqrt());
         close(y, &[0.0, 0.0, 0.0, 0.0, 1.0 / a, 3.0 / a, 0.0, 6.0 / b]);
         let buffers = parameters.buffers();
         close(values(&buffers[0].1), &[0.4, 0.2]);
         close(values(&buffers[1].1), &[0.9 + 0.1 * 20.0 / 3.0, 0.9 + 1.6]);
 
-        let y = values(&norm.forward_relu(&x, &Pass::evaluate()).unwrap());
+        let y = values(&norm.convolve_relu(&conv, &x, None, &Pass::evaluate()).unwrap());
         let (a, b) = ((0.9f64 + 2.0 / 3.0 + 1e-5).sqrt(), (2.5f64 + 1e-5).sqrt());
         close(y, &[0.6 / a, 2.6 / a, 0.0, 0.0, 4.6 / a, 6.6 / a, 0.0, 7.8 / b]);
     }

@@ -125,6 +125,25 @@ impl Operations {
         }
     }
 
+    /// Global [`ops::avg_pool2d`]: (n, c, h, w) to (n, c).
+    pub(super) fn global_average(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Descent => {
+                let (n, channels, height, width) = x.dims4()?;
+                ops::avg_pool2d(x, Pool2d::whole(height, width), true)?.reshape((n, channels))
+            }
+            Self::Candle => x.flatten_from(2)?.mean(2),
+        }
+    }
+
+    /// [`ops::shortcut`]
+    pub(super) fn shortcut(self, x: &Tensor, stride: usize, channels: usize) -> Result<Tensor> {
+        match self {
+            Self::Descent => ops::shortcut(x, stride, channels),
+            Self::Candle => candle::shortcut(x, stride, channels),
+        }
+    }
+
     /// [`ops::linear`]
     pub(super) fn linear(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let weight = &like(x, weight)?;
@@ -241,6 +260,19 @@ mod candle {
             x.narrow(dim, 0, 1)?.squeeze(dim)?.maximum(&x.narrow(dim, 1, 1)?.squeeze(dim)?)
         };
         larger(&larger(&windows, 5)?, 3)
+    }
+
+    pub(super) fn shortcut(x: &Tensor, stride: usize, channels: usize) -> Result<Tensor> {
+        // Elements 0, stride, 2 stride, .. along `dim`.
+        let every = |x: &Tensor, dim: usize| -> Result<Tensor> {
+            let len = x.dim(dim)?;
+            let x = x.pad_with_zeros(dim, 0, len.next_multiple_of(stride) - len)?;
+            let mut sizes = x.dims().to_vec();
+            sizes.splice(dim..=dim, [len.div_ceil(stride), stride]);
+            x.reshape(sizes)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)
+        };
+        let new = channels - x.dim(1)?;
+        every(&every(x, 2)?, 3)?.pad_with_zeros(1, new / 2, new - new / 2)
     }
 
     pub(super) fn dropout(x: &Tensor, masks: &Masks) -> Result<Tensor> {

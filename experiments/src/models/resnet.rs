@@ -2,7 +2,7 @@
 
 use super::{
     ImageShape, Model, ModelConfig, Pass,
-    layers::{BatchNorm, affine, conv3x3, convolve, global_average_pool},
+    layers::{BatchNorm, affine, conv3x3},
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, linear};
@@ -45,8 +45,8 @@ impl ResNet {
             }
         }
         Ok(Box::new(Self {
-            conv: conv3x3(shape.channels, stages[0], 1, vb.pp("conv"))?,
-            norm: BatchNorm::new(stages[0], vb.pp("norm"))?,
+            conv: conv3x3(shape.channels, stages[0], 1, vb.pp("stem.conv"))?,
+            norm: BatchNorm::new(stages[0], vb.pp("stem.norm"))?,
             blocks,
             classifier: linear(channels, shape.classes, vb.pp("classifier"))?,
         }))
@@ -55,15 +55,13 @@ impl ResNet {
 
 impl Model for ResNet {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
-        let x = convolve(&self.conv, x, pass)?;
-        pass.activation("conv", &x)?;
-        let mut x = self.norm.forward_relu(&x, pass)?;
-        pass.activation("norm", &x)?;
+        let mut x = self.norm.convolve_relu(&self.conv, x, None, pass)?;
+        pass.activation("stem", &x)?;
         for block in &self.blocks {
             x = block.forward(&x, pass)?;
             pass.activation(&block.name, &x)?;
         }
-        let logits = affine(&self.classifier, &global_average_pool(&x)?, pass)?;
+        let logits = affine(&self.classifier, &pass.ops.global_average(&x)?, pass)?;
         pass.activation("classifier", &logits)?;
         Ok(logits)
     }
@@ -80,8 +78,12 @@ struct BasicBlock {
 }
 
 enum Shortcut {
-    /// Every pixel, or every `stride`-th of every `stride`-th row, and zeros for the channels that are new.
-    Pixels { stride: usize },
+    Identity,
+    /// Option A: every `stride`-th pixel of every `stride`-th row, and zeros for the channels that are new.
+    Pixels {
+        stride: usize,
+        channels: usize,
+    },
     /// `norm(conv(x))` of 1x1.
     Convolution(Conv2d, BatchNorm),
 }
@@ -96,12 +98,14 @@ impl BasicBlock {
     ) -> Result<Self> {
         let vb = vb.pp(&name);
         let stride = out_channels / in_channels;
-        let shortcut = if convolves_shortcut && stride > 1 {
+        let shortcut = if stride == 1 {
+            Shortcut::Identity
+        } else if convolves_shortcut {
             let config = Conv2dConfig { stride, ..Default::default() };
             let conv = candle_nn::conv2d_no_bias(in_channels, out_channels, 1, config, vb.pp("shortcut").pp("conv"))?;
             Shortcut::Convolution(conv, BatchNorm::new(out_channels, vb.pp("shortcut").pp("norm"))?)
         } else {
-            Shortcut::Pixels { stride }
+            Shortcut::Pixels { stride, channels: out_channels }
         };
         Ok(Self {
             conv1: conv3x3(in_channels, out_channels, stride, vb.pp("conv1"))?,
@@ -116,57 +120,10 @@ impl BasicBlock {
     fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         let y = self.norm1.convolve_relu(&self.conv1, x, None, pass)?;
         let x = match &self.shortcut {
-            Shortcut::Pixels { stride } => shortcut(x, *stride)?,
+            Shortcut::Identity => x.clone(),
+            Shortcut::Pixels { stride, channels } => pass.ops.shortcut(x, *stride, *channels)?,
             Shortcut::Convolution(conv, norm) => norm.convolve(conv, x, pass)?,
         };
         self.norm2.convolve_relu(&self.conv2, &y, Some(&x), pass)
-    }
-}
-
-/// Option A: every `stride`-th row and column, and zeros for the channels that are new.
-fn shortcut(x: &Tensor, stride: usize) -> Result<Tensor> {
-    if stride == 1 {
-        return Ok(x.clone());
-    }
-    let x = every_second(&every_second(x, 2)?, 3)?;
-    let new_channels = x.dim(1)?;
-    x.pad_with_zeros(1, new_channels / 2, new_channels - new_channels / 2)
-}
-
-/// Elements 0, 2, 4, .. along `dim`.
-fn every_second(x: &Tensor, dim: usize) -> Result<Tensor> {
-    let len = x.dim(dim)?;
-    let x = if len % 2 == 0 { x.clone() } else { x.pad_with_zeros(dim, 0, 1)? };
-    let mut pairs = x.dims().to_vec();
-    pairs.splice(dim..=dim, [len.div_ceil(2), 2]);
-    x.reshape(pairs)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::Device;
-
-    #[test]
-    fn the_shortcut_takes_every_second_pixel_and_pads_the_channels() {
-        for side in [4usize, 5] {
-            let x = Tensor::arange(0f32, (2 * side * side) as f32, &Device::Cpu).unwrap();
-            let x = x.reshape((1, 2, side, side)).unwrap();
-            let y = shortcut(&x, 2).unwrap();
-            let half = side.div_ceil(2);
-            assert_eq!(y.dims(), [1, 4, half, half]);
-            let planes: Vec<Vec<Vec<f32>>> = y.squeeze(0).unwrap().to_vec3().unwrap();
-            for (channel, plane) in planes.iter().enumerate() {
-                for (row, pixels) in plane.iter().enumerate() {
-                    for (column, &pixel) in pixels.iter().enumerate() {
-                        let expected = match channel {
-                            1 | 2 => (((channel - 1) * side + 2 * row) * side + 2 * column) as f32,
-                            _ => 0.0,
-                        };
-                        assert_eq!(pixel, expected, "side {side}, channel {channel}, row {row}, column {column}");
-                    }
-                }
-            }
-        }
     }
 }

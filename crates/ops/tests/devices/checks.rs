@@ -134,6 +134,7 @@ fn more() -> Vec<Case> {
         cases::cross_entropy(300, 5, 0.0),
         cases::max_pool2d([2, 2, 17, 30], [3, 3, 2, 1]),
         cases::avg_pool2d([2, 2, 17, 30], [3, 3, 2, 1], false),
+        cases::shortcut([2, 3, 9, 11], 2, 7),
         cases::causal_attention(2, ops::Heads { heads: 2, context: 37 }, 3),
         cases::causal_attention(1, ops::Heads { heads: 1, context: 1 }, 1),
         cases::causal_attention(1, ops::Heads { heads: 1, context: 1030 }, 2),
@@ -262,6 +263,7 @@ fn not_contiguous(target: &Target) -> Outcome {
         cases::cross_entropy(5, 3, 0.1),
         cases::embedding(5, 3, 11),
         cases::fused_linear(13, [3, 5], "layer_norm", true),
+        cases::shortcut([2, 3, 9, 11], 2, 7),
         cases::causal_attention(2, ops::Heads { heads: 2, context: 5 }, 3),
         gelu(&[3, 50]),
     ];

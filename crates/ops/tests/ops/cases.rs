@@ -211,6 +211,15 @@ pub fn avg_pool2d(images: [usize; 4], options: [usize; 4], count_padding: bool) 
     }
 }
 
+pub fn shortcut(images: [usize; 4], stride: usize, channels: usize) -> Case {
+    Case {
+        name: format!("shortcut of {images:?}, stride {stride}, {channels} channels"),
+        shapes: vec![images.to_vec()],
+        op: Box::new(move |t| ops::shortcut(&t[0], stride, channels)),
+        definition: Box::new(move |a| naive::shortcut(&a[0], stride, channels)),
+    }
+}
+
 pub fn rms_norm(shape: &[usize]) -> Case {
     Case {
         name: format!("rms_norm of {shape:?}"),
@@ -284,6 +293,10 @@ pub fn all() -> Vec<Case> {
         cases.push(max_pool2d(images, options));
         cases.extend([true, false].map(|count_padding| avg_pool2d(images, options, count_padding)));
     }
+    cases.push(shortcut([2, 3, 4, 6], 2, 6));
+    cases.push(shortcut([2, 2, 5, 7], 2, 5));
+    cases.push(shortcut([1, 3, 7, 1], 3, 3));
+    cases.push(shortcut([1, 1, 2, 3], 1, 2));
     cases.extend([&[5, 3][..], &[2, 3, 17], &[1, 1], &[7]].map(rms_norm));
     cases.extend([(2, 1, 1), (5, 3, 11), (4, 20, 7)].map(|(rows, width, places)| embedding(rows, width, places)));
     for (rows, classes) in [(1, 1), (1, 7), (5, 3), (3, 20)] {

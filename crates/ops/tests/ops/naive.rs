@@ -139,6 +139,19 @@ pub fn avg_pool2d(x: &Array, pool: Pool2d, count_padding: bool) -> Array {
     pool2d(x, pool, |window| window.iter().sum::<f64>() / count(window) as f64)
 }
 
+pub fn shortcut(x: &Array, stride: usize, channels: usize) -> Array {
+    let before = (channels - x.shape[1]) / 2;
+    let sizes = [x.shape[0], channels, x.shape[2].div_ceil(stride), x.shape[3].div_ceil(stride)];
+    let mut y = Array::zeros(&sizes);
+    y.clone().each(|[n, c, i, j]| {
+        if (before..before + x.shape[1]).contains(&c) {
+            let at = y.at([n, c, i, j]);
+            y.values[at] = x.values[x.at([n, c - before, i * stride, j * stride])];
+        }
+    });
+    y
+}
+
 pub fn rms_norm(x: &Array, weight: &Array, eps: f64) -> Array {
     let mut y = x.clone();
     for row in y.values.chunks_mut(weight.values.len()) {

@@ -159,6 +159,8 @@ fn larger() -> Vec<Case> {
         cases::max_pool2d([9, 5, 9, 7], [2, 2, 2, 0]),
         cases::max_pool2d([9, 5, 9, 7], [3, 3, 2, 1]),
         cases::avg_pool2d([9, 5, 9, 7], [3, 3, 2, 1], false),
+        cases::shortcut([9, 5, 9, 7], 2, 11),
+        cases::convolution([18, 3, 9, 11], [16, 3, 3], [1, 1, 1, 1]),
         cases::rms_norm(&[333, 37]),
         cases::embedding(70, 33, 999),
         cases::cross_entropy(200, 11, 0.0),
