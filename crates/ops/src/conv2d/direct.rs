@@ -91,10 +91,11 @@ pub(super) fn backward(
     let by_input = wanted.input.then(|| InputGradient::new(g, weight));
     let by_weight = wanted.weight.then(|| WeightGradient::new(g));
     let at_a_time = by_weight.as_ref().map_or(1, |by_weight| by_weight.at_a_time);
-    let gradients = gradients_by_parts(g, wanted, |images, dx| {
+    let sums_len = by_weight.as_ref().map_or(0, WeightGradient::sums_len);
+    let gradients = gradients_by_parts(g, wanted, g.images_per_part(), sums_len, |images, dx| {
         let mut dy_buffer = dy.buffer(g);
         let mut input_scratch = by_input.as_ref().map(InputGradient::scratch);
-        let mut sums = by_weight.as_ref().map(|by_weight| (by_weight.scratch(), by_weight.zeros()));
+        let mut sums = by_weight.as_ref().map(|by_weight| (by_weight.scratch(), vec![0.0; by_weight.sums_len()]));
         for group in 0..g.groups {
             let mut left = images.clone();
             while !left.is_empty() {

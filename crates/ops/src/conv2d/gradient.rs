@@ -50,16 +50,17 @@ pub(crate) struct Gradients<T> {
 /// Elements of the weight's gradient that a task adds up.
 const SOME: usize = 4096;
 
-/// Calls `f` in parallel with the images of each part and their gradient by the input (empty if that is not wanted). What it
-/// returns, the part's gradient by the weight, is added up in the order of the parts.
+/// Calls `f` in parallel with the images of each part, so many, and their gradient by the input (empty if that is not wanted). What it
+/// returns, `sums` numbers of which the gradient by the weight is made, is added up in the order of the parts.
 ///
 /// `f` writes all elements of the gradient by the input.
 pub(super) fn gradients_by_parts<T: Float>(
     g: &Geometry,
     wanted: Wanted,
+    per_part: usize,
+    sums: usize,
     f: impl Fn(Range<usize>, &mut [MaybeUninit<T>]) -> Option<Vec<T>> + Sync,
 ) -> Gradients<T> {
-    let per_part = g.images_per_part();
     let mut dx = wanted.input.then(|| Box::new_uninit_slice(g.sections() * g.in_size()));
     let starts = (0..g.images).step_by(per_part);
     let mut parts: Vec<(Range<usize>, &mut [MaybeUninit<T>])> = match &mut dx {
@@ -69,11 +70,11 @@ pub(super) fn gradients_by_parts<T: Float>(
         None => starts.map(|start| (start..0, Default::default())).collect(),
     };
     parts.iter_mut().for_each(|(images, _)| images.end = g.images.min(images.start + per_part));
-    let sums: Vec<Option<Vec<T>>> = parts.into_par_iter().map(|(images, dx)| f(images, dx)).collect();
-    let mut sums = sums.into_iter().flatten();
+    let of_parts: Vec<Option<Vec<T>>> = parts.into_par_iter().map(|(images, dx)| f(images, dx)).collect();
+    let mut of_parts = of_parts.into_iter().flatten();
     let weight = wanted.weight.then(|| {
-        let mut weight = sums.next().unwrap_or_else(|| vec![T::zero(); g.weight_size()]);
-        let others: Vec<Vec<T>> = sums.collect();
+        let mut weight = of_parts.next().unwrap_or_else(|| vec![T::zero(); sums]);
+        let others: Vec<Vec<T>> = of_parts.collect();
         weight.par_chunks_mut(SOME).enumerate().for_each(|(chunk, weight)| {
             for part in &others {
                 weight.iter_mut().zip(&part[chunk * SOME..]).for_each(|(sum, &part)| *sum += part);

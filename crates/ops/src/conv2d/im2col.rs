@@ -49,7 +49,7 @@ pub(super) fn backward<T: Float>(
     dy: &OutputGradient<T>,
     wanted: Wanted,
 ) -> Gradients<T> {
-    gradients_by_parts(g, wanted, |images, dx| {
+    gradients_by_parts(g, wanted, g.images_per_part(), g.weight_size(), |images, dx| {
         let (mut dy_buffer, mut columns) = (dy.buffer(g), Vec::new());
         let mut dx = dx.chunks_exact_mut(g.in_size());
         let mut sum = wanted.weight.then(|| vec![T::zero(); g.weight_size()]);

@@ -89,8 +89,9 @@ impl<'a> WeightGradient<'a> {
         (frames, vec![0.0; self.channels() * self.at_a_time * self.padded_pixels()])
     }
 
-    pub fn zeros(&self) -> Vec<f32> {
-        vec![0.0; self.g.groups * self.channels() * self.g.window()]
+    /// Numbers of which the gradient is made.
+    pub fn sums_len(&self) -> usize {
+        self.g.groups * self.channels() * self.g.window()
     }
 
     /// Takes the `at`-th section of `count`.

@@ -42,9 +42,19 @@ const ELEMENTS: usize = 16;
 /// Tiles that a task takes at a time, at least.
 const ENOUGH_TILES: usize = 128;
 
-/// Numbers between the elements' matrices. Without them the same place of all elements would often be a multiple of 4 KiB apart, and
-/// the first-level cache holds 8 such lines.
+/// Tiles whose gradient by the weight a part sums, at least: as many as make up for adding the parts up.
+const ENOUGH_TILES_OF_PART: usize = 256;
+
+/// Numbers between the rows of matrices. Without them the rows would often be a multiple of 4 KiB apart, and the first-level cache
+/// holds 8 such lines.
 const APART: usize = 16;
+
+/// Multiplications and numbers to transform that are worth a task within a task, which threads take that have nothing else to do.
+const ENOUGH_MULTIPLICATIONS: usize = 1 << 22;
+const ENOUGH_NUMBERS: usize = 1 << 17;
+
+/// In channels whose kernels a task transforms.
+const CHANNELS_AT_A_TIME: usize = 8;
 
 /// Whether this method is both possible and quicker than the direct one.
 pub(super) fn suits(g: &Geometry) -> bool {
@@ -61,24 +71,27 @@ pub(super) fn forward<R: Send>(
     seen: impl Fn(usize, &mut [f32]) -> R + Sync,
 ) -> (Vec<f32>, Vec<R>) {
     let method = Filter::forward(g, weight);
-    let at_a_time = method.input.at_a_time(g);
+    let at_a_time = method.input.at_a_time(g.images_per_part());
     let mut results = Vec::new();
     let write = |y: &mut [MaybeUninit<f32>]| {
         let tasks = y.par_chunks_mut(at_a_time * g.out_size()).zip(x.par_chunks(at_a_time * g.in_size())).enumerate();
         let tasks = tasks.map_init(
             || method.scratch(at_a_time),
-            |scratch, (task, (y, x))| {
-                let images = x.len() / g.in_size();
-                for (at, x) in x.chunks_exact(g.in_size()).enumerate() {
-                    method.take(x, at, scratch);
-                }
-                method.multiply(images, scratch);
-                let write = |(at, y): (usize, &mut [MaybeUninit<f32>])| {
-                    method.write(at, images, y, scratch);
+            |(tiles, products), (task, (y, x))| {
+                let (images, input) = (x.len() / g.in_size(), &method.input);
+                let all = tiles.par_chunks_mut(input.image_len()).zip(x.par_chunks(g.in_size()));
+                all.with_min_len(input.images_of_task()).for_each_init(
+                    || input.pixels(),
+                    |pixels, (tiles, x)| input.take(Matrices::Input, x, pixels, tiles),
+                );
+                method.multiply(images, tiles, products);
+                let write = |output: &mut Vec<f32>, (at, y): (usize, &mut [MaybeUninit<f32>])| {
+                    method.write(at, images, y, products, output);
                     // SAFETY: all pixels were just written.
                     seen(task * at_a_time + at, unsafe { written(y) })
                 };
-                y.chunks_exact_mut(g.out_size()).enumerate().map(write).collect::<Vec<R>>()
+                let all = y.par_chunks_mut(g.out_size()).enumerate().with_min_len(input.images_of_task());
+                all.map_init(|| method.output(), write).collect::<Vec<R>>()
             },
         );
         results = tasks.collect::<Vec<_>>();
@@ -98,37 +111,67 @@ pub(super) fn backward(
 ) -> Gradients<f32> {
     let by_input = wanted.input.then(|| Filter::input_gradient(g, weight));
     let by_weight = wanted.weight.then(|| WeightGradient::new(g));
-    let at_a_time = tiles_of_input(g).at_a_time(g);
-    gradients_by_parts(g, wanted, |images, dx| {
-        let mut dy_buffer = dy.buffer(g);
-        let mut by_input = by_input.as_ref().map(|by_input| (by_input, by_input.scratch(at_a_time)));
-        let mut by_weight = by_weight.as_ref().map(|by_weight| (by_weight, by_weight.scratch(at_a_time)));
-        let mut left = images.clone();
-        while !left.is_empty() {
-            let some = left.start..left.end.min(left.start + at_a_time);
-            left.start = some.end;
-            for (at, image) in some.clone().enumerate() {
-                let dy = dy.section(g, image, &mut dy_buffer);
-                if let Some((by_input, scratch)) = &mut by_input {
-                    by_input.take(dy, at, scratch);
-                }
-                if let Some((by_weight, scratch)) = &mut by_weight {
-                    by_weight.take(&x[image * g.in_size()..][..g.in_size()], dy, at, scratch);
-                }
+    let tiling = tiles_of_input(g);
+    let per_part = g.images_per_part().max(ENOUGH_TILES_OF_PART.div_ceil(tiling.tiles()));
+    let at_a_time = tiling.at_a_time(per_part);
+    let sums_len = ELEMENTS * g.weight_size() / 9;
+    let gradients = gradients_by_parts(g, wanted, per_part, sums_len, |images, dx| {
+        let mut input_scratch = by_input.as_ref().map(|by_input| by_input.scratch(at_a_time)).unwrap_or_default();
+        let mut weight_scratch = by_weight.as_ref().map(|by_weight| by_weight.scratch(at_a_time)).unwrap_or_default();
+        let mut sums = by_weight.as_ref().map(|_| Vec::with_capacity(sums_len));
+        let mut dx = dx;
+        for start in images.clone().step_by(at_a_time) {
+            let some = start..images.end.min(start + at_a_time);
+            let (tiles, products) = &mut input_scratch;
+            let [x_tiles, dy_tiles] = &mut weight_scratch;
+            let mut tiles_of_images =
+                tiles.chunks_mut(by_input.as_ref().map_or(1, |by_input| by_input.input.image_len()));
+            let mut x_tiles_of_images = x_tiles.chunks_mut(tiling.image_len());
+            let mut dy_tiles_of_images =
+                dy_tiles.chunks_mut(by_weight.as_ref().map_or(1, |by_weight| by_weight.output.image_len()));
+            let mut rooms: Vec<_> = (some.clone())
+                .map(|image| {
+                    let [a, b, c] = [&mut tiles_of_images, &mut x_tiles_of_images, &mut dy_tiles_of_images];
+                    (image, [a, b, c].map(|chunks| chunks.next().unwrap_or_default()))
+                })
+                .collect();
+            rooms.par_iter_mut().with_min_len(tiling.images_of_task()).for_each_init(
+                || {
+                    let pixels = by_input.as_ref().map(|by_input| by_input.input.pixels());
+                    let pixels_of_both =
+                        by_weight.as_ref().map(|by_weight| by_weight.sides().map(|side| side.pixels()));
+                    (dy.buffer(g), pixels, pixels_of_both)
+                },
+                |(buffer, pixels, pixels_of_both), (image, [tiles, x_tiles, dy_tiles])| {
+                    let dy = dy.section(g, *image, buffer);
+                    if let (Some(by_input), Some(pixels)) = (&by_input, pixels) {
+                        by_input.input.take(Matrices::Input, dy, pixels, tiles);
+                    }
+                    if let (Some(by_weight), Some([x_pixels, dy_pixels])) = (&by_weight, pixels_of_both) {
+                        let x = &x[*image * g.in_size()..][..g.in_size()];
+                        by_weight.input.take(Matrices::Input, x, x_pixels, x_tiles);
+                        by_weight.output.take(Matrices::OutputGradient, dy, dy_pixels, dy_tiles);
+                    }
+                },
+            );
+            if let Some(by_input) = &by_input {
+                by_input.multiply(some.len(), tiles, products);
+                let (some_dx, rest) = std::mem::take(&mut dx).split_at_mut(some.len() * g.in_size());
+                dx = rest;
+                let all = some_dx.par_chunks_mut(g.in_size()).enumerate().with_min_len(tiling.images_of_task());
+                all.for_each_init(
+                    || by_input.output(),
+                    |output, (at, dx)| by_input.write(at, some.len(), dx, products, output),
+                );
             }
-            if let Some((by_input, scratch)) = &mut by_input {
-                by_input.multiply(some.len(), scratch);
-                for (at, image) in some.clone().enumerate() {
-                    let dx = &mut dx[(image - images.start) * g.in_size()..][..g.in_size()];
-                    by_input.write(at, some.len(), dx, scratch);
-                }
-            }
-            if let Some((by_weight, scratch)) = &mut by_weight {
-                by_weight.add(some.len(), scratch);
+            if let (Some(by_weight), Some(sums)) = (&by_weight, &mut sums) {
+                by_weight.add(some.len(), &weight_scratch, sums);
             }
         }
-        by_weight.map(|(_, scratch)| kernels_back(&scratch.sums))
-    })
+        sums
+    });
+    let weight = gradients.weight.map(|sums| kernels_back(&sums, g.in_channels));
+    Gradients { weight, ..gradients }
 }
 
 /// Images in tiles of 4x4 pixels, every other pixel of every other row, and what fills them up.
@@ -153,9 +196,14 @@ impl Tiling {
         self.rows * self.columns
     }
 
-    /// How many images are taken at a time.
-    fn at_a_time(&self, g: &Geometry) -> usize {
-        ENOUGH_TILES.div_ceil(self.tiles()).clamp(1, g.images_per_part())
+    /// How many images are taken at a time, no more than `most`.
+    fn at_a_time(&self, most: usize) -> usize {
+        ENOUGH_TILES.div_ceil(self.tiles()).clamp(1, most)
+    }
+
+    /// How many images are worth a task within a task.
+    fn images_of_task(&self) -> usize {
+        ENOUGH_NUMBERS.div_ceil(self.image_len())
     }
 
     /// Rows and columns that the tiles cover.
@@ -182,15 +230,19 @@ impl Tiling {
         self.channels.next_multiple_of(self.lanes)
     }
 
-    /// Room for the transformed tiles of some images, `[element][tile][channel]`.
-    fn transformed(&self, images: usize) -> Vec<f32> {
-        vec![0.0; ELEMENTS * (images * self.tiles() * self.padded_channels() + APART)]
+    /// Numbers of a transformed tile, `[element][channel]`.
+    fn tile_len(&self) -> usize {
+        ELEMENTS * self.padded_channels() + APART
+    }
+
+    /// Numbers of the transformed tiles of an image.
+    fn image_len(&self) -> usize {
+        self.tiles() * self.tile_len()
     }
 
     /// The transformed tiles of an element, the channels of a tile in a row.
-    fn element<'a>(&self, transformed: &'a [f32], element: usize) -> Matrix<'a, f32> {
-        let len = transformed.len() / ELEMENTS;
-        Matrix::rows(&transformed[element * len..][..len], self.padded_channels())
+    fn element<'a>(&self, tiles: &'a [f32], element: usize) -> Matrix<'a, f32> {
+        Matrix::rows(&tiles[element * self.padded_channels()..], self.tile_len())
     }
 
     /// How the pixels of a vector of channels lie, where rows are this far apart.
@@ -198,31 +250,26 @@ impl Tiling {
         Places { first: 0, row: 2 * pitch, column: 2 * self.lanes, inside: [pitch, self.lanes] }
     }
 
-    /// How the elements of the `at`-th image and the `block`-th vector of channels lie, whose tiles are rows of `channels` numbers
-    /// and whose matrices are this far apart.
-    fn element_places(&self, at: usize, block: usize, channels: usize, apart: usize) -> Places {
-        Places {
-            first: at * self.tiles() * channels + block * self.lanes,
-            row: self.columns * channels,
-            column: channels,
-            inside: [4 * apart, apart],
-        }
-    }
-
-    /// Writes the `at`-th image's tiles, transformed.
-    fn take(&self, matrices: Matrices, image: &[f32], at: usize, pixels: &mut [f32], transformed: &mut [f32]) {
-        let (plane, apart, pitch) = (self.height * self.width, transformed.len() / ELEMENTS, self.pitch());
+    /// Writes an image's tiles, transformed.
+    fn take(&self, matrices: Matrices, image: &[f32], pixels: &mut [f32], tiles: &mut [f32]) {
+        let (plane, pitch, channels) = (self.height * self.width, self.pitch(), self.padded_channels());
         let first_pixel = self.padding * (pitch + self.lanes);
         for (block, planes) in image.chunks(self.lanes * plane).enumerate() {
             let (rows, columns, from) = (planes.len() / plane, self.width, [plane, self.width]);
             let transpose = Transpose { count: self.height, rows, columns, from, to: [self.lanes, pitch] };
             transpose.run(planes, &mut pixels[first_pixel..]);
+            let elements = Places {
+                first: block * self.lanes,
+                row: self.columns * self.tile_len(),
+                column: self.tile_len(),
+                inside: [4 * channels, channels],
+            };
             self.arch.dispatch(Transform {
                 matrices,
                 rows: self.rows,
                 columns: self.columns,
                 from: (pixels, self.pixel_places(pitch)),
-                to: (transformed, self.element_places(at, block, self.padded_channels(), apart)),
+                to: (tiles, elements),
             });
         }
     }
@@ -234,19 +281,12 @@ struct Filter {
     out_channels: usize,
     out_height: usize,
     out_width: usize,
-    /// `[element][out channel][in channel]`
+    /// See [`transform_kernels`].
     kernels: Vec<f32>,
 }
 
-/// Room for some images.
-struct Scratch {
-    pixels: Vec<f32>,
-    tiles: Vec<f32>,
-    /// `[element][tile][out channel]`
-    products: Vec<f32>,
-    /// Of a vector of channels.
-    output: Vec<f32>,
-}
+/// Room for some images: their tiles, `[tile][element][channel]`, and the products, `[element][tile][out channel]`.
+type Scratch = (Vec<f32>, Vec<f32>);
 
 impl Filter {
     /// The convolution.
@@ -279,46 +319,46 @@ impl Filter {
     }
 
     fn scratch(&self, images: usize) -> Scratch {
-        let tiles = self.input.tiles();
-        Scratch {
-            pixels: self.input.pixels(),
-            tiles: self.input.transformed(images),
-            // The last vector may reach beyond what is written.
-            products: vec![0.0; ELEMENTS * (images * tiles * self.out_channels + APART)],
-            output: vec![0.0; 4 * tiles * self.input.lanes],
-        }
+        // The last vector may reach beyond what is written.
+        let products = ELEMENTS * (images * self.input.tiles() * self.out_channels + APART);
+        (vec![0.0; images * self.input.image_len()], vec![0.0; products])
     }
 
-    /// Transforms the `at`-th image.
-    fn take(&self, image: &[f32], at: usize, scratch: &mut Scratch) {
-        self.input.take(Matrices::Input, image, at, &mut scratch.pixels, &mut scratch.tiles);
+    /// Room for the pixels of a vector of channels of an output image.
+    fn output(&self) -> Vec<f32> {
+        vec![0.0; 4 * self.input.tiles() * self.input.lanes]
     }
 
     /// Multiplies the tiles of the first `images` images.
-    fn multiply(&self, images: usize, Scratch { tiles, products, .. }: &mut Scratch) {
+    fn multiply(&self, images: usize, tiles: &[f32], products: &mut [f32]) {
         let (rows, columns, inner) = (images * self.input.tiles(), self.out_channels, self.input.channels);
-        let kernels = self.kernels.chunks_exact(columns * inner);
-        for (element, (kernels, out)) in kernels.zip(products.chunks_mut(rows * columns + APART)).enumerate() {
-            let kernels = Matrix::rows(kernels, inner).transposed();
+        let elements = products[..ELEMENTS * (rows * columns + APART)].par_chunks_mut(rows * columns + APART);
+        elements.enumerate().with_min_len(elements_of_task(rows * columns * inner)).for_each(|(element, out)| {
+            let kernels = Matrix::rows(&self.kernels[element * columns..], ELEMENTS * columns + APART);
             Product { rows, columns, inner }.set(
                 &mut out[..rows * columns],
                 self.input.element(tiles, element),
                 kernels,
             );
-        }
+        });
     }
 
     /// Writes the `at`-th of `images` output images, all of it.
-    fn write(&self, at: usize, images: usize, image: &mut [MaybeUninit<f32>], scratch: &mut Scratch) {
-        let Scratch { products, output, .. } = scratch;
-        let (tiling, plane) = (&self.input, self.out_height * self.out_width);
-        let (pitch, apart) = (2 * tiling.columns * tiling.lanes, images * tiling.tiles() * self.out_channels + APART);
+    fn write(&self, at: usize, images: usize, image: &mut [MaybeUninit<f32>], products: &[f32], output: &mut [f32]) {
+        let (tiling, plane, channels) = (&self.input, self.out_height * self.out_width, self.out_channels);
+        let (pitch, apart) = (2 * tiling.columns * tiling.lanes, images * tiling.tiles() * channels + APART);
         for (block, planes) in image.chunks_mut(tiling.lanes * plane).enumerate() {
+            let elements = Places {
+                first: at * tiling.tiles() * channels + block * tiling.lanes,
+                row: tiling.columns * channels,
+                column: channels,
+                inside: [4 * apart, apart],
+            };
             tiling.arch.dispatch(Transform {
                 matrices: Matrices::Output,
                 rows: tiling.rows,
                 columns: tiling.columns,
-                from: (products, tiling.element_places(at, block, self.out_channels, apart)),
+                from: (products, elements),
                 to: (output, tiling.pixel_places(pitch)),
             });
             let (rows, columns) = (self.out_width, planes.len() / plane);
@@ -326,6 +366,11 @@ impl Filter {
             Transpose { count: self.out_height, rows, columns, from, to }.run(output, planes);
         }
     }
+}
+
+/// How many elements, of so many multiplications each, are worth a task within a task.
+fn elements_of_task(multiplications: usize) -> usize {
+    ENOUGH_MULTIPLICATIONS.div_ceil(multiplications.max(1))
 }
 
 fn tiles_of_input(g: &Geometry) -> Tiling {
@@ -350,13 +395,6 @@ struct WeightGradient {
     output: Tiling,
 }
 
-/// Room for some images, and the sums over those before, `[element][out channel][in channel]`; none before the first.
-struct WeightScratch {
-    pixels: [Vec<f32>; 2],
-    tiles: [Vec<f32>; 2],
-    sums: Vec<f32>,
-}
-
 impl WeightGradient {
     fn new(g: &Geometry) -> Self {
         let input = tiles_of_input(g);
@@ -365,68 +403,94 @@ impl WeightGradient {
         Self { input, output }
     }
 
-    fn scratch(&self, images: usize) -> WeightScratch {
-        let sides = [self.input, self.output];
-        WeightScratch {
-            pixels: sides.map(|side| side.pixels()),
-            tiles: sides.map(|side| side.transformed(images)),
-            sums: Vec::new(),
-        }
+    fn sides(&self) -> [Tiling; 2] {
+        [self.input, self.output]
     }
 
-    /// Transforms the `at`-th image and its gradient by the output.
-    fn take(&self, x: &[f32], dy: &[f32], at: usize, scratch: &mut WeightScratch) {
-        let WeightScratch { pixels: [x_pixels, dy_pixels], tiles: [x_tiles, dy_tiles], .. } = scratch;
-        self.input.take(Matrices::Input, x, at, x_pixels, x_tiles);
-        self.output.take(Matrices::OutputGradient, dy, at, dy_pixels, dy_tiles);
+    /// Room for the tiles of some images and of their gradients.
+    fn scratch(&self, images: usize) -> [Vec<f32>; 2] {
+        self.sides().map(|side| vec![0.0; images * side.image_len()])
     }
 
-    /// Adds the gradient of the `images` images that were taken.
-    fn add(&self, images: usize, WeightScratch { tiles: [x, dy], sums, .. }: &mut WeightScratch) {
+    /// Adds the gradient of the first `images` images to the sums, `[element][out channel][in channel]`; there are none before the
+    /// first.
+    fn add(&self, images: usize, [x, dy]: &[Vec<f32>; 2], sums: &mut Vec<f32>) {
         let (rows, columns, inner) = (self.output.channels, self.input.channels, images * self.input.tiles());
         let is_first = sums.is_empty();
         sums.resize(ELEMENTS * rows * columns, 0.0);
-        for (element, sums) in sums.chunks_exact_mut(rows * columns).enumerate() {
+        let elements = sums.par_chunks_exact_mut(rows * columns).enumerate();
+        elements.with_min_len(elements_of_task(rows * columns * inner)).for_each(|(element, sums)| {
             let (dy, x) = (self.output.element(dy, element).transposed(), self.input.element(x, element));
             let product = Product { rows, columns, inner };
             if is_first { product.set(sums, dy, x) } else { product.add(sums, dy, x) }
-        }
+        });
     }
 }
 
-/// `G g G^T` of each kernel `g`, whose taps are `weight(out channel, in channel, tap)`.
-fn transform_kernels(outputs: usize, inputs: usize, weight: impl Fn(usize, usize, usize) -> f32) -> Vec<f32> {
-    // `G`: 1 0 0, 1/2 1/2 1/2, 1/2 -1/2 1/2, 0 0 1.
-    let g = |[a, b, c]: [f32; 3]| [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c];
-    let mut kernels = vec![0.0; ELEMENTS * outputs * inputs];
-    for o in 0..outputs {
-        for i in 0..inputs {
-            let columns: [[f32; 4]; 3] = std::array::from_fn(|b| g(std::array::from_fn(|a| weight(o, i, a * 3 + b))));
-            for a in 0..4 {
-                for (b, element) in g(columns.map(|column| column[a])).into_iter().enumerate() {
-                    kernels[((a * 4 + b) * outputs + o) * inputs + i] = element;
+/// `G g G^T` of each kernel `g`, whose taps are `weight(out channel, in channel, tap)`: for each in channel `[element][out channel]`, and
+/// [`APART`] numbers.
+fn transform_kernels(outputs: usize, inputs: usize, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Vec<f32> {
+    let len = ELEMENTS * outputs + APART;
+    let mut kernels = vec![0.0; inputs * len];
+    // Some in channels at a time, whose taps lie side by side in the weight.
+    let some = kernels.par_chunks_mut(CHANNELS_AT_A_TIME * len).enumerate();
+    some.for_each_init(
+        || vec![0.0; 9 * outputs * CHANNELS_AT_A_TIME],
+        |taps, (at, rows)| {
+            let channels = at * CHANNELS_AT_A_TIME..at * CHANNELS_AT_A_TIME + rows.len() / len;
+            for o in 0..outputs {
+                for (i, taps) in channels.clone().zip(taps.chunks_exact_mut(9 * outputs)) {
+                    let taps: &mut [f32; 9] = &mut taps.as_chunks_mut().0[o];
+                    *taps = std::array::from_fn(|tap| weight(o, i, tap));
                 }
             }
-        }
-    }
+            for (row, taps) in rows.chunks_exact_mut(len).zip(taps.chunks_exact(9 * outputs)) {
+                transform_row(taps, &mut row[..ELEMENTS * outputs]);
+            }
+        },
+    );
     kernels
 }
 
-/// `G^T m G` of the sums `m`, `[element][kernel]` to `[kernel][tap]`.
+/// The kernels of an in channel, `[out channel][tap]`, to `[element][out channel]`.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn kernels_back(sums: &[f32]) -> Vec<f32> {
+fn transform_row(kernels: &[f32], row: &mut [f32]) {
+    // `G`: 1 0 0, 1/2 1/2 1/2, 1/2 -1/2 1/2, 0 0 1.
+    let g = |[a, b, c]: [f32; 3]| [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c];
+    let outputs = row.len() / ELEMENTS;
+    for (o, kernel) in kernels.as_chunks::<9>().0.iter().enumerate() {
+        let columns: [[f32; 4]; 3] = std::array::from_fn(|b| g(std::array::from_fn(|a| kernel[a * 3 + b])));
+        for a in 0..4 {
+            for (b, element) in g(columns.map(|column| column[a])).into_iter().enumerate() {
+                row[(a * 4 + b) * outputs + o] = element;
+            }
+        }
+    }
+}
+
+/// `G^T m G` of the sums `m`, `[element][out channel][in channel]` to the order of the weight.
+fn kernels_back(sums: &[f32], inputs: usize) -> Vec<f32> {
     let count = sums.len() / ELEMENTS;
-    let mut kernels = vec![0.0; count * 9];
+    let mut weight = vec![0.0; count * 9];
+    let rows = weight.par_chunks_exact_mut(9 * inputs).enumerate();
+    rows.with_min_len(ENOUGH_NUMBERS.div_ceil(ELEMENTS * inputs)).for_each(|(o, row)| {
+        row_back(&sums[o * inputs..], count, row);
+    });
+    weight
+}
+
+/// Those of an out channel, whose elements are so far apart.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn row_back(sums: &[f32], apart: usize, row: &mut [f32]) {
     // `G^T`: 1 1/2 1/2 0, 0 1/2 -1/2 0, 0 1/2 1/2 1.
     let g = |[a, b, c, d]: [f32; 4]| [a + 0.5 * (b + c), 0.5 * (b - c), 0.5 * (b + c) + d];
-    for (at, kernel) in kernels.as_chunks_mut::<9>().0.iter_mut().enumerate() {
+    for (at, kernel) in row.as_chunks_mut::<9>().0.iter_mut().enumerate() {
         let columns: [[f32; 3]; 4] =
-            std::array::from_fn(|j| g(std::array::from_fn(|i| sums[(i * 4 + j) * count + at])));
+            std::array::from_fn(|j| g(std::array::from_fn(|i| sums[(i * 4 + j) * apart + at])));
         for (a, row) in kernel.as_chunks_mut::<3>().0.iter_mut().enumerate() {
             *row = g(columns.map(|column| column[a]));
         }
     }
-    kernels
 }
 
 /// How vectors of channels lie: that of the row `i` and the column `j` of a tile is at
