@@ -4,6 +4,7 @@ mod direct;
 mod geometry;
 mod gradient;
 mod im2col;
+mod narrow;
 mod tile;
 mod weight_gradient;
 mod winograd;

@@ -28,10 +28,13 @@
 //!   have the same remainder. For each such phase, products over the frame of dy with those taps, turned around. With stride 1
 //!   there is one phase: the convolution of dy with the flipped kernel.
 //! - Gradient by the weight: see [`super::weight_gradient`].
+//!
+//! Where rows are too short for vectors of pixels, products go in vectors of channels: see [`super::narrow`].
 
 use super::{
     geometry::Geometry,
     gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts},
+    narrow,
     tile::{Products, blocks, instructions, lanes},
     weight_gradient::WeightGradient,
 };
@@ -40,12 +43,18 @@ use pulp::Arch;
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
 
+/// Pixels whose gradient by the weight a part sums, at least: as many as make up for adding the parts up.
+const ENOUGH_PIXELS_OF_PART: usize = 128;
+
 pub(super) fn forward<R: Send>(
     g: &Geometry,
     x: &[f32],
     weight: &[f32],
     seen: impl Fn(usize, &mut [f32]) -> R + Sync,
 ) -> (Vec<f32>, Vec<R>) {
+    if narrow::suits(g, g.out_width, g.out_channels) {
+        return narrow::forward(g, x, weight, seen);
+    }
     let mut y = Box::new_uninit_slice(g.sections() * g.out_size());
     let arch = instructions(g.out_width);
     let frame = Frame::of_input(g, g.stride, lanes(arch));
@@ -88,29 +97,33 @@ pub(super) fn backward(
     dy: &OutputGradient<f32>,
     wanted: Wanted,
 ) -> Gradients<f32> {
+    let per_part = g.images_per_part().max(ENOUGH_PIXELS_OF_PART.div_ceil(g.out_pixels()));
     let by_input = wanted.input.then(|| InputGradient::new(g, weight));
-    let by_weight = wanted.weight.then(|| WeightGradient::new(g));
-    let at_a_time = by_weight.as_ref().map_or(1, |by_weight| by_weight.at_a_time);
+    let least = by_input.as_ref().map_or(1, InputGradient::at_a_time);
+    let by_weight = wanted.weight.then(|| WeightGradient::new(g, least, per_part));
+    let at_a_time = by_weight.as_ref().map_or(least.min(per_part), |by_weight| by_weight.at_a_time);
     let sums_len = by_weight.as_ref().map_or(0, WeightGradient::sums_len);
-    let gradients = gradients_by_parts(g, wanted, g.images_per_part(), sums_len, |images, dx| {
+    let gradients = gradients_by_parts(g, wanted, per_part, sums_len, |images, dx| {
         let mut dy_buffer = dy.buffer(g);
-        let mut input_scratch = by_input.as_ref().map(InputGradient::scratch);
+        let mut input_scratch = by_input.as_ref().map(|by_input| by_input.scratch(at_a_time));
         let mut sums = by_weight.as_ref().map(|by_weight| (by_weight.scratch(), vec![0.0; by_weight.sums_len()]));
         for group in 0..g.groups {
-            let mut left = images.clone();
-            while !left.is_empty() {
-                let some = left.start..left.end.min(left.start + at_a_time);
-                left.start = some.end;
+            for start in images.clone().step_by(at_a_time) {
+                let some = start..images.end.min(start + at_a_time);
                 for (at, image) in some.clone().enumerate() {
                     let section = image * g.groups + group;
                     let dy = dy.section(g, section, &mut dy_buffer);
                     if let (Some(by_input), Some(scratch)) = (&by_input, &mut input_scratch) {
                         let place = (section - images.start * g.groups) * g.in_size();
-                        by_input.write(group, dy, &mut dx[place..][..g.in_size()], scratch);
+                        by_input.take(group, dy, at, &mut dx[place..][..g.in_size()], scratch);
                     }
                     if let (Some(by_weight), Some((scratch, _))) = (&by_weight, &mut sums) {
                         by_weight.take(&x[section * g.in_size()..][..g.in_size()], dy, at, some.len(), scratch);
                     }
+                }
+                if let (Some(by_input), Some(scratch)) = (&by_input, &mut input_scratch) {
+                    let place = (start - images.start) * g.in_size();
+                    by_input.finish(some.len(), &mut dx[place..], scratch);
                 }
                 if let (Some(by_weight), Some((scratch, sums))) = (&by_weight, &mut sums) {
                     by_weight.add(group, some.len(), scratch, sums);
@@ -123,50 +136,105 @@ pub(super) fn backward(
     Gradients { weight, ..gradients }
 }
 
-/// The gradient by the input of one section after the other.
+/// The gradient by the input.
 struct InputGradient<'a> {
     g: &'a Geometry,
-    arch: Arch,
     frame: Frame,
-    blocks: Vec<usize>,
-    phases: Vec<Phase>,
+    phases: Phases,
     every_pixel_is_read: bool,
 }
 
-/// A framed dy, and products before they are written to their pixels.
-type InputScratch = (Vec<f32>, Box<[MaybeUninit<f32>]>);
+enum Phases {
+    /// In vectors of pixels, one section after the other.
+    Pixels { arch: Arch, blocks: Vec<usize>, phases: Vec<PixelPhase> },
+    /// In vectors of channels, some images at a time; of each phase the places of its pixels in a plane.
+    Narrow(Vec<(narrow::Products, Vec<usize>)>),
+}
+
+/// Framed sections of dy, and products of vectors of pixels and of channels, before they are written to their pixels.
+type InputScratch = (Vec<f32>, Box<[MaybeUninit<f32>]>, Vec<f32>);
 
 impl<'a> InputGradient<'a> {
     fn new(g: &'a Geometry, weight: &[f32]) -> Self {
-        let arch = instructions(g.width.div_ceil(g.stride));
-        let frame = Frame::of_output_gradient(g, lanes(arch));
-        let blocks = blocks(g.in_channels);
-        let phases = phases(g, &frame, lanes(arch), &blocks, weight);
+        let columns = g.width.div_ceil(g.stride);
+        let is_narrow = narrow::suits(g, columns, g.in_channels);
+        let arch = instructions(columns);
+        let frame = Frame::of_output_gradient(g, if is_narrow { 0 } else { lanes(arch) });
+        let phases = phases(g, &frame);
         let every_pixel_is_read = phases.len() == g.stride.min(g.height) * g.stride.min(g.width);
-        Self { g, arch, frame, blocks, phases, every_pixel_is_read }
+        let weight_of = |weight: &[f32], elements: &[(usize, usize)], channel: usize, k: usize| {
+            let (o, tap) = elements[k];
+            weight[(o * g.in_channels + channel) * g.kernel_height * g.kernel_width + tap]
+        };
+        let phases = if is_narrow {
+            let products = |Phase { rows, columns, offsets, elements }: Phase| {
+                let grid = |range: &Range<usize>| range.clone().step_by(g.stride).enumerate().collect::<Vec<_>>();
+                let (rows, columns) = (grid(&rows), grid(&columns));
+                let pixels = rows.iter().flat_map(|row| columns.iter().map(move |column| (row, column)));
+                let places = pixels.clone().map(|(row, column)| row.1 * g.width + column.1).collect();
+                let pixels = pixels.map(|(row, column)| frame.at(0, row.0, column.0)).collect();
+                let weight = |channel, k| weight_of(weight, &elements, channel, k);
+                (narrow::Products::new(g.in_channels, offsets, pixels, weight), places)
+            };
+            Phases::Narrow(phases.into_iter().map(products).collect())
+        } else {
+            let blocks = blocks(g.in_channels);
+            let of_pixels = |Phase { rows, columns, offsets, elements }: Phase| {
+                let grid = Grid::new(rows, columns, g.stride, lanes(arch), |r, c| frame.at(0, r, c));
+                let pack = |weight: &[f32]| {
+                    pack(&blocks, g.in_channels, elements.len(), |channel, k| weight_of(weight, &elements, channel, k))
+                };
+                let weights = g.group_weights(weight).map(pack).collect();
+                PixelPhase { offsets, weights, grid }
+            };
+            let phases = phases.into_iter().map(of_pixels).collect();
+            Phases::Pixels { arch, blocks, phases }
+        };
+        Self { g, frame, phases, every_pixel_is_read }
     }
 
-    fn channels(&self) -> usize {
-        self.blocks.iter().sum()
+    /// How many images it takes at a time, at least.
+    fn at_a_time(&self) -> usize {
+        match &self.phases {
+            Phases::Pixels { .. } => 1,
+            Phases::Narrow(_) => narrow::images_at_a_time(self.g.height * self.g.width / self.g.stride.pow(2)),
+        }
     }
 
-    fn scratch(&self) -> InputScratch {
-        let room = self.phases.iter().map(|phase| self.channels() * phase.grid.padded_pixels()).max().unwrap_or(0);
-        (vec![0.0; self.frame.len()], Box::new_uninit_slice(room))
+    fn scratch(&self, images: usize) -> InputScratch {
+        match &self.phases {
+            Phases::Pixels { blocks, phases, .. } => {
+                let pixels = phases.iter().map(|phase| phase.grid.padded_pixels()).max().unwrap_or(0);
+                let products = Box::new_uninit_slice(blocks.iter().sum::<usize>() * pixels);
+                (vec![0.0; self.frame.len()], products, Vec::new())
+            }
+            Phases::Narrow(_) => (vec![0.0; images * self.frame.len()], Box::default(), Vec::new()),
+        }
     }
 
-    /// Writes all of `dx`, a section's of this group.
-    fn write(&self, group: usize, dy: &[f32], dx: &mut [MaybeUninit<f32>], (framed, buffer): &mut InputScratch) {
-        let (g, channels) = (self.g, self.channels());
+    /// Takes the `at`-th section, of this group. In vectors of pixels all of `dx`, the section's, is written then.
+    fn take(
+        &self,
+        group: usize,
+        dy: &[f32],
+        at: usize,
+        dx: &mut [MaybeUninit<f32>],
+        (framed, buffer, _): &mut InputScratch,
+    ) {
+        let g = self.g;
         if !self.every_pixel_is_read {
             dx.fill(MaybeUninit::new(0.0));
         }
+        let Phases::Pixels { arch, blocks, phases } = &self.phases else {
+            return self.frame.fill(dy, &mut framed[at * self.frame.len()..][..self.frame.len()]);
+        };
         self.frame.fill(dy, framed);
-        for Phase { offsets, weights, grid } in &self.phases {
+        let channels = blocks.iter().sum::<usize>();
+        for PixelPhase { offsets, weights, grid } in phases {
             let weight = &weights[group];
             let products = |out: &mut [MaybeUninit<f32>]| {
-                let (pixels, blocks) = (&grid.pixels, &self.blocks);
-                self.arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
+                let pixels = &grid.pixels;
+                arch.dispatch(Products { x: framed, offsets, pixels, blocks, weight, out });
             };
             if grid.is_whole(g.width) && channels == g.in_channels {
                 products(dx);
@@ -174,6 +242,17 @@ impl<'a> InputGradient<'a> {
                 let buffer = &mut buffer[..channels * grid.padded_pixels()];
                 products(buffer);
                 grid.write(buffer, dx, g.height, g.width);
+            }
+        }
+    }
+
+    /// Writes all of `dx` of the images that were taken, where that was not done.
+    fn finish(&self, images: usize, dx: &mut [MaybeUninit<f32>], (framed, _, out): &mut InputScratch) {
+        let Phases::Narrow(phases) = &self.phases else { return };
+        for (products, places) in phases {
+            products.run(framed, self.frame.len(), images, out);
+            for (at, dx) in dx.chunks_exact_mut(self.g.in_size()).take(images).enumerate() {
+                products.scatter(at, images, out, places, self.g.height * self.g.width, dx);
             }
         }
     }
@@ -352,6 +431,17 @@ impl Grid {
 
 /// The input pixels that read the same taps, for the gradient by the input.
 struct Phase {
+    /// Every stride-th of these.
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Where in the frame each element is that they read.
+    offsets: Vec<usize>,
+    /// The output channel and the tap of each.
+    elements: Vec<(usize, usize)>,
+}
+
+/// A [`Phase`] in vectors of pixels.
+struct PixelPhase {
     offsets: Vec<usize>,
     /// Of each group.
     weights: Vec<Vec<f32>>,
@@ -359,8 +449,8 @@ struct Phase {
 }
 
 /// All phases that read a tap; the gradient at other pixels is zero.
-fn phases(g: &Geometry, frame: &Frame, lanes: usize, blocks: &[usize], weight: &[f32]) -> Vec<Phase> {
-    let (s, taps) = (g.stride, g.kernel_height * g.kernel_width);
+fn phases(g: &Geometry, frame: &Frame) -> Vec<Phase> {
+    let s = g.stride;
     // For the image's rows (or columns) from one of the first s on in steps of s: the taps that they read, and where in the
     // frame the first row finds each, from up to down.
     let side = |kernel: usize, size: usize, before: usize| {
@@ -378,7 +468,6 @@ fn phases(g: &Geometry, frame: &Frame, lanes: usize, blocks: &[usize], weight: &
             if a_taps.is_empty() || b_taps.is_empty() {
                 continue;
             }
-            let grid = Grid::new(rows.clone(), columns, s, lanes, |r, c| frame.at(0, r, c));
             let mut offsets = Vec::new();
             let mut elements = Vec::new();
             for o in 0..g.out_channels {
@@ -389,13 +478,7 @@ fn phases(g: &Geometry, frame: &Frame, lanes: usize, blocks: &[usize], weight: &
                     }
                 }
             }
-            let pack = |weight: &[f32]| {
-                pack(blocks, g.in_channels, elements.len(), |channel, k| {
-                    let (o, tap) = elements[k];
-                    weight[(o * g.in_channels + channel) * taps + tap]
-                })
-            };
-            phases.push(Phase { offsets, weights: g.group_weights(weight).map(pack).collect(), grid });
+            phases.push(Phase { rows: rows.clone(), columns, offsets, elements });
         }
     }
     phases

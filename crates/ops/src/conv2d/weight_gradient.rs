@@ -16,9 +16,12 @@ use super::{
 };
 use crate::transpose::Transpose;
 use pulp::Arch;
+use rayon::prelude::*;
 
 /// Pixels that a tile of sums takes before it is written back.
 const ENOUGH_PIXELS: usize = 256;
+/// Multiplications that are worth a task within a task, which a thread takes that has nothing else to do.
+const ENOUGH_MULTIPLICATIONS: usize = 1 << 21;
 
 /// The gradient by the weight, some sections of a group at a time.
 pub(super) struct WeightGradient<'a> {
@@ -48,12 +51,15 @@ enum Method {
 pub(super) type Scratch = (Vec<f32>, Vec<f32>);
 
 impl<'a> WeightGradient<'a> {
-    pub fn new(g: &'a Geometry) -> Self {
+    /// At least so many images are taken at a time if a part has them, and no more than it has.
+    pub fn new(g: &'a Geometry, least: usize, per_part: usize) -> Self {
+        let enough = |padded_pixels: usize| (ENOUGH_PIXELS / padded_pixels.max(1)).max(least).clamp(1, per_part);
         if g.out_channels <= SINGLES {
             let arch = instructions(g.out_width);
             let frame = Frame::of_input(g, g.stride, lanes(arch));
             let grid = Grid::of_output(g, &frame, lanes(arch));
-            let (at_a_time, pixels) = several(g, &frame, &grid.pixels, grid.padded_pixels());
+            let at_a_time = enough(grid.padded_pixels());
+            let pixels = several(at_a_time, &frame, &grid.pixels);
             let offsets = windows(g, &frame);
             return Self { g, arch, frame, offsets, at_a_time, pixels, method: Method::Pixels(grid) };
         }
@@ -62,7 +68,8 @@ impl<'a> WeightGradient<'a> {
         let rows = 0..g.out_height;
         let pixels = rows.flat_map(|i| (0..g.out_width).map(move |j| (i, j)));
         let pixels: Vec<usize> = pixels.map(|(i, j)| frame.at(0, i * g.stride, j * g.stride)).collect();
-        let (at_a_time, pixels) = several(g, &frame, &pixels, g.out_pixels());
+        let at_a_time = enough(g.out_pixels());
+        let pixels = several(at_a_time, &frame, &pixels);
         let offsets = windows(g, &frame);
         let vectors = outer_vectors(g.out_channels, lanes(arch));
         let method = Method::Channels { vectors, tile: vectors * lanes(arch) };
@@ -124,7 +131,14 @@ impl<'a> WeightGradient<'a> {
         let (x, offsets) = (frames, &self.offsets);
         match self.method {
             Method::Pixels(_) => self.arch.dispatch(Correlations { x, offsets, pixels, y, sums }),
-            Method::Channels { vectors, .. } => self.arch.dispatch(Outer { vectors, x, offsets, pixels, y, sums }),
+            Method::Channels { vectors, tile } => {
+                let (window, pixels_of_tile) = (tile * offsets.len(), tile * pixels.len());
+                let tiles = sums.par_chunks_exact_mut(window).zip(y.par_chunks_exact(pixels_of_tile));
+                let enough = ENOUGH_MULTIPLICATIONS.div_ceil(window * pixels.len());
+                tiles.with_min_len(enough).for_each(|(sums, y)| {
+                    self.arch.dispatch(Outer { vectors, x, offsets, pixels, y, sums });
+                });
+            }
         }
     }
 
@@ -146,11 +160,10 @@ impl<'a> WeightGradient<'a> {
     }
 }
 
-/// How many sections are taken at a time, and `pixels` in the frames of all of them.
-fn several(g: &Geometry, frame: &Frame, pixels: &[usize], padded_pixels: usize) -> (usize, Vec<usize>) {
-    let at_a_time = (ENOUGH_PIXELS / padded_pixels.max(1)).clamp(1, g.images_per_part());
-    let starts = (0..at_a_time).map(|section| section * frame.len());
-    (at_a_time, starts.flat_map(|start| pixels.iter().map(move |pixel| start + pixel)).collect())
+/// `pixels` in the frames of several sections.
+fn several(sections: usize, frame: &Frame, pixels: &[usize]) -> Vec<usize> {
+    let starts = (0..sections).map(|section| section * frame.len());
+    starts.flat_map(|start| pixels.iter().map(move |pixel| start + pixel)).collect()
 }
 
 impl Grid {

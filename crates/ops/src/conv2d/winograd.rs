@@ -71,7 +71,7 @@ pub(super) fn forward<R: Send>(
     seen: impl Fn(usize, &mut [f32]) -> R + Sync,
 ) -> (Vec<f32>, Vec<R>) {
     let method = Filter::forward(g, weight);
-    let at_a_time = method.input.at_a_time(g.images_per_part());
+    let at_a_time = method.input.at_a_time(g.images.max(1));
     let mut results = Vec::new();
     let write = |y: &mut [MaybeUninit<f32>]| {
         let tasks = y.par_chunks_mut(at_a_time * g.out_size()).zip(x.par_chunks(at_a_time * g.in_size())).enumerate();

@@ -68,6 +68,10 @@ const CONVOLUTIONS: &[([usize; 4], [usize; 3], [usize; 4])] = &[
     ([1, 2, 5, 40], [4, 3, 5], [1, 2, 1, 2]), // two kernels a channel, of more elements than a tile
     ([2, 2, 7, 5], [2, 3, 2], [1, 2, 2, 2]),
     ([2, 3, 3, 4], [3, 1, 1], [1, 0, 1, 3]),
+    ([2, 16, 5, 3], [17, 3, 3], [1, 1, 1, 1]), // rows too short for vectors of pixels, and channels enough for vectors of them
+    ([3, 18, 8, 7], [16, 3, 3], [2, 1, 1, 1]),
+    ([1, 16, 9, 9], [20, 2, 3], [3, 2, 2, 1]),
+    ([2, 17, 3, 3], [16, 1, 1], [2, 0, 1, 1]), // pixels that are not read
     ([1, 2, 4, 48], [2, 3, 5], [1, 1, 1, 2]),      // eight vectors at a time
 ];
 

@@ -146,6 +146,11 @@ fn larger() -> Vec<Case> {
         cases::convolution([33, 48, 8, 8], [50, 3, 3], [1, 1, 1, 1]),
         cases::convolution([18, 50, 7, 9], [48, 3, 3], [1, 2, 1, 1]),
         cases::convolution([3, 48, 5, 34], [49, 3, 3], [1, 0, 1, 1]),
+        // Short rows, of more images than are taken at a time.
+        cases::convolution([37, 20, 8, 8], [40, 3, 3], [2, 1, 1, 1]),
+        cases::conv2d_batch_norm([37, 16, 8, 7], [16, 3, 3], [2, 1, 1, 1], true, true),
+        // Many channels of few pixels.
+        cases::convolution([9, 130, 4, 4], [144, 3, 3], [1, 1, 1, 1]),
         cases::batch_norm([33, 5, 9, 7], true),
         cases::conv2d_batch_norm([33, 3, 12, 10], [5, 3, 3], [1, 1, 1, 1], true, true),
         cases::conv2d_batch_norm([35, 3, 9, 16], [4, 3, 3], [2, 1, 1, 1], true, false),
