@@ -45,6 +45,8 @@ use std::{mem::MaybeUninit, ops::Range};
 
 /// Pixels whose gradient by the weight a part sums, at least: as many as make up for adding the parts up.
 const ENOUGH_PIXELS_OF_PART: usize = 128;
+/// Weights that are worth a task.
+const ENOUGH_WEIGHTS: usize = 1 << 14;
 
 pub(super) fn forward<R: Send>(
     g: &Geometry,
@@ -52,7 +54,7 @@ pub(super) fn forward<R: Send>(
     weight: &[f32],
     seen: impl Fn(usize, &mut [f32]) -> R + Sync,
 ) -> (Vec<f32>, Vec<R>) {
-    if narrow::suits(g, g.out_width, g.out_channels) {
+    if narrow::suits(g, [g.out_height, g.out_width], g.out_channels) {
         return narrow::forward(g, x, weight, seen);
     }
     let mut y = Box::new_uninit_slice(g.sections() * g.out_size());
@@ -156,9 +158,9 @@ type InputScratch = (Vec<f32>, Box<[MaybeUninit<f32>]>, Vec<f32>);
 
 impl<'a> InputGradient<'a> {
     fn new(g: &'a Geometry, weight: &[f32]) -> Self {
-        let columns = g.width.div_ceil(g.stride);
-        let is_narrow = narrow::suits(g, columns, g.in_channels);
-        let arch = instructions(columns);
+        let pixels = [g.height.div_ceil(g.stride), g.width.div_ceil(g.stride)];
+        let is_narrow = narrow::suits(g, pixels, g.in_channels);
+        let arch = instructions(pixels[1]);
         let frame = Frame::of_output_gradient(g, if is_narrow { 0 } else { lanes(arch) });
         let phases = phases(g, &frame);
         let every_pixel_is_read = phases.len() == g.stride.min(g.height) * g.stride.min(g.width);
@@ -485,16 +487,13 @@ fn phases(g: &Geometry, frame: &Frame) -> Vec<Phase> {
 }
 
 /// Weights in the order in which [`Products`] reads them; channels that are missing are zero.
-fn pack(blocks: &[usize], channels: usize, window: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<f32> {
-    let (mut packed, mut first) = (Vec::new(), 0);
-    for block in blocks {
-        for k in 0..window {
-            packed.extend((first..first + block).map(|channel| match channel < channels {
-                true => weight(channel, k),
-                false => 0.0,
-            }));
-        }
-        first += block;
-    }
-    packed
+fn pack(blocks: &[usize], channels: usize, window: usize, weight: impl Fn(usize, usize) -> f32 + Sync) -> Vec<f32> {
+    let firsts: Vec<usize> = (0..blocks.len()).map(|block| blocks[..block].iter().sum()).collect();
+    let pack = |(&block, first): (&usize, usize)| {
+        let of_k = |k| (first..first + block).map(move |channel| (channel, k));
+        let all = (0..window).flat_map(of_k);
+        all.map(|(channel, k)| if channel < channels { weight(channel, k) } else { 0.0 }).collect::<Vec<f32>>()
+    };
+    let at_least = ENOUGH_WEIGHTS.div_ceil(blocks.iter().max().map_or(1, |block| block * window));
+    blocks.par_iter().zip(firsts).with_min_len(at_least).map(pack).collect::<Vec<_>>().concat()
 }

@@ -1,4 +1,5 @@
-//! The direct convolution of images with short rows, which would leave vectors of pixels half empty: in vectors of channels.
+//! The direct convolution of small images, in vectors of channels: short rows would leave vectors of pixels half empty, and all weights be
+//! read anew for the few pixels of an image.
 //!
 //! A tile of [`Outer`] here has some pixels and one or two vectors of channels. Each element of a window adds the number that each
 //! pixel reads of it, times the channels' weights of it. Several images are taken at a time, so that the weights are read
@@ -18,13 +19,18 @@ use std::mem::MaybeUninit;
 const ENOUGH_CHANNELS: usize = 16;
 /// Pixels that are taken at a time, at least.
 const ENOUGH_PIXELS: usize = 128;
+/// More than the second-level cache holds beside the pixels.
+const MANY_WEIGHTS: usize = 1 << 17;
 /// Multiplications that are worth a task within a task.
 const ENOUGH_MULTIPLICATIONS: usize = 1 << 21;
 
-/// Whether rows of so many pixels leave two fifths of their vectors empty, and the channels none.
-pub(super) fn suits(g: &Geometry, columns: usize, channels: usize) -> bool {
+/// Whether rows of so many pixels leave two fifths of their vectors empty, or images have too few for so many weights; and the
+/// channels fill vectors.
+pub(super) fn suits(g: &Geometry, [rows, columns]: [usize; 2], channels: usize) -> bool {
     let padded = columns.next_multiple_of(lanes(instructions(columns)));
-    g.groups == 1 && channels >= ENOUGH_CHANNELS && 5 * columns <= 3 * padded
+    let is_short = 5 * columns <= 3 * padded;
+    let is_small = rows * columns < ENOUGH_PIXELS && g.weight_size() >= MANY_WEIGHTS;
+    g.groups == 1 && channels >= ENOUGH_CHANNELS && (is_short || is_small)
 }
 
 /// How many images of so many pixels are taken at a time.

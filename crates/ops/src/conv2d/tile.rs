@@ -303,8 +303,8 @@ pub(super) struct Outer<'a> {
     pub sums: &'a mut [f32],
 }
 
-/// Pixels that are summed at a time: those of a tile of y fit half the first-level cache.
-const PIECE: usize = 256;
+/// Numbers of a tile of y whose pixels are summed at a time: they fit half the first-level cache.
+const PIECE: usize = 4096;
 
 impl WithSimd for Outer<'_> {
     type Output = ();
@@ -322,7 +322,7 @@ impl WithSimd for Outer<'_> {
         // Parts of nearly one size, none larger than a tile: few sums would leave the processor waiting for each.
         let parts = offsets.len().div_ceil(SUMS / vectors);
         for (y, sums) in y.chunks_exact(width * pixels.len()).zip(sums.chunks_exact_mut(width * offsets.len())) {
-            for (y, pixels) in y.chunks(width * PIECE).zip(pixels.chunks(PIECE)) {
+            for (y, pixels) in y.chunks(PIECE / width * width).zip(pixels.chunks(PIECE / width)) {
                 for part in 0..parts {
                     let (first, last) = (part * offsets.len() / parts, (part + 1) * offsets.len() / parts);
                     let sums = &mut sums[width * first..width * last];
