@@ -46,6 +46,8 @@ def torch_turn(options):
         "conv 3x3, 16 channels, 32x32": conv((128, 16, 32, 32), (16, 16, 3, 3)),
         "conv 3x3, 64 to 128 channels, stride 2, 16x16": conv((128, 64, 16, 16), (128, 64, 3, 3), 2),
         "conv 3x3, 128 channels, 8x8": conv((128, 128, 8, 8), (128, 128, 3, 3)),
+        "conv 3x3, 512 channels, 4x4": conv((32, 512, 4, 4), (512, 512, 3, 3)),
+        "conv 3x3, 256 to 512 channels, stride 2, 8x8": conv((32, 256, 8, 8), (512, 256, 3, 3), 2),
         "conv 1x1, 128 to 256 channels, 16x16": conv((64, 128, 16, 16), (256, 128, 1, 1)),
         "conv 3x3, depthwise, 64 channels, 32x32": conv((128, 64, 32, 32), (64, 1, 3, 3), 1, 64),
         "conv 3x3, depthwise, stride 2": conv((128, 64, 32, 32), (64, 1, 3, 3), 2, 64),

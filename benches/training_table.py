@@ -26,6 +26,7 @@ ROWS = {
     "cnn4": ("cnn4", "cnn4", 128, "images/s", 1, ">= 1.1"),
     "cnn4-norm": ("cnn4:norm=batch", "cnn4-norm", 128, "images/s", 1, ">= 1.1"),
     "resnet20": ("resnet20", "resnet20", 128, "images/s", 1, ">= 1.0"),
+    "resnet18": ("resnet18", "resnet18", 32, "images/s", 1, ""),
     "gpt": ("gpt", "gpt", 12, "tokens/s", 64, ">= 1.0"),
 }
 ON_GPU = {
@@ -38,6 +39,7 @@ NAMES = {
     "cnn4": "4-layer CNN",
     "cnn4-norm": "4-layer CNN with batch norm",
     "resnet20": "resnet20",
+    "resnet18": "ResNet-18",
     "gpt": "char GPT 4 x 4 x 128, context 64",
 }
 

@@ -118,7 +118,7 @@ pub(super) fn backward(
     let gradients = gradients_by_parts(g, wanted, per_part, sums_len, |images, dx| {
         let mut input_scratch = by_input.as_ref().map(|by_input| by_input.scratch(at_a_time)).unwrap_or_default();
         let mut weight_scratch = by_weight.as_ref().map(|by_weight| by_weight.scratch(at_a_time)).unwrap_or_default();
-        let mut sums = by_weight.as_ref().map(|_| Vec::with_capacity(sums_len));
+        let mut sums = by_weight.as_ref().map(|_| Vec::new());
         let mut dx = dx;
         for start in images.clone().step_by(at_a_time) {
             let some = start..images.end.min(start + at_a_time);
@@ -416,13 +416,25 @@ impl WeightGradient {
     /// first.
     fn add(&self, images: usize, [x, dy]: &[Vec<f32>; 2], sums: &mut Vec<f32>) {
         let (rows, columns, inner) = (self.output.channels, self.input.channels, images * self.input.tiles());
-        let is_first = sums.is_empty();
-        sums.resize(ELEMENTS * rows * columns, 0.0);
-        let elements = sums.par_chunks_exact_mut(rows * columns).enumerate();
-        elements.with_min_len(elements_of_task(rows * columns * inner)).for_each(|(element, sums)| {
-            let (dy, x) = (self.output.element(dy, element).transposed(), self.input.element(x, element));
-            let product = Product { rows, columns, inner };
-            if is_first { product.set(sums, dy, x) } else { product.add(sums, dy, x) }
+        let at_least = elements_of_task(rows * columns * inner);
+        let factors = |element| (self.output.element(dy, element).transposed(), self.input.element(x, element));
+        let product = Product { rows, columns, inner };
+        if sums.is_empty() {
+            let write = |sums: &mut [MaybeUninit<f32>]| {
+                let elements = sums.par_chunks_exact_mut(rows * columns).enumerate().with_min_len(at_least);
+                elements.for_each(|(element, sums)| {
+                    let (dy, x) = factors(element);
+                    product.write(sums, dy, x);
+                });
+            };
+            // SAFETY: each element's product has as many rows and columns as there are sums of it.
+            *sums = unsafe { vec_written(ELEMENTS * rows * columns, write) };
+            return;
+        }
+        let elements = sums.par_chunks_exact_mut(rows * columns).enumerate().with_min_len(at_least);
+        elements.for_each(|(element, sums)| {
+            let (dy, x) = factors(element);
+            product.add(sums, dy, x);
         });
     }
 }
@@ -431,30 +443,34 @@ impl WeightGradient {
 /// [`APART`] numbers.
 fn transform_kernels(outputs: usize, inputs: usize, weight: impl Fn(usize, usize, usize) -> f32 + Sync) -> Vec<f32> {
     let len = ELEMENTS * outputs + APART;
-    let mut kernels = vec![0.0; inputs * len];
-    // Some in channels at a time, whose taps lie side by side in the weight.
-    let some = kernels.par_chunks_mut(CHANNELS_AT_A_TIME * len).enumerate();
-    some.for_each_init(
-        || vec![0.0; 9 * outputs * CHANNELS_AT_A_TIME],
-        |taps, (at, rows)| {
-            let channels = at * CHANNELS_AT_A_TIME..at * CHANNELS_AT_A_TIME + rows.len() / len;
-            for o in 0..outputs {
-                for (i, taps) in channels.clone().zip(taps.chunks_exact_mut(9 * outputs)) {
-                    let taps: &mut [f32; 9] = &mut taps.as_chunks_mut().0[o];
-                    *taps = std::array::from_fn(|tap| weight(o, i, tap));
+    let write = |kernels: &mut [MaybeUninit<f32>]| {
+        // Some in channels at a time, whose taps lie side by side in the weight.
+        let some = kernels.par_chunks_mut(CHANNELS_AT_A_TIME * len).enumerate();
+        some.for_each_init(
+            || vec![0.0; 9 * outputs * CHANNELS_AT_A_TIME],
+            |taps, (at, rows)| {
+                let channels = at * CHANNELS_AT_A_TIME..at * CHANNELS_AT_A_TIME + rows.len() / len;
+                for o in 0..outputs {
+                    for (i, taps) in channels.clone().zip(taps.chunks_exact_mut(9 * outputs)) {
+                        let taps: &mut [f32; 9] = &mut taps.as_chunks_mut().0[o];
+                        *taps = std::array::from_fn(|tap| weight(o, i, tap));
+                    }
                 }
-            }
-            for (row, taps) in rows.chunks_exact_mut(len).zip(taps.chunks_exact(9 * outputs)) {
-                transform_row(taps, &mut row[..ELEMENTS * outputs]);
-            }
-        },
-    );
-    kernels
+                for (row, taps) in rows.chunks_exact_mut(len).zip(taps.chunks_exact(9 * outputs)) {
+                    let (row, apart) = row.split_at_mut(ELEMENTS * outputs);
+                    transform_row(taps, row);
+                    apart.fill(MaybeUninit::new(0.0));
+                }
+            },
+        );
+    };
+    // SAFETY: each row's elements and what keeps them apart are written.
+    unsafe { vec_written(inputs * len, write) }
 }
 
-/// The kernels of an in channel, `[out channel][tap]`, to `[element][out channel]`.
+/// The kernels of an in channel, `[out channel][tap]`, to `[element][out channel]`, all of it.
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn transform_row(kernels: &[f32], row: &mut [f32]) {
+fn transform_row(kernels: &[f32], row: &mut [MaybeUninit<f32>]) {
     // `G`: 1 0 0, 1/2 1/2 1/2, 1/2 -1/2 1/2, 0 0 1.
     let g = |[a, b, c]: [f32; 3]| [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c];
     let outputs = row.len() / ELEMENTS;
@@ -462,7 +478,7 @@ fn transform_row(kernels: &[f32], row: &mut [f32]) {
         let columns: [[f32; 4]; 3] = std::array::from_fn(|b| g(std::array::from_fn(|a| kernel[a * 3 + b])));
         for a in 0..4 {
             for (b, element) in g(columns.map(|column| column[a])).into_iter().enumerate() {
-                row[(a * 4 + b) * outputs + o] = element;
+                row[(a * 4 + b) * outputs + o].write(element);
             }
         }
     }
