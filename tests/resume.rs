@@ -21,7 +21,7 @@ const ARGS: [&str; 17] = [
     "--schedule",
     "warmup_cosine",
     "--steps",
-    "400",
+    "1000",
     "--seeds",
     "2",
     "--tune",

@@ -42,11 +42,13 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
             COLLECTED.set(self.0.take());
         }
     }
-    let before = Collecting(COLLECTED.replace(Some(HashMap::new())));
+    let variables = loss.sorted_nodes().into_iter().filter(|node| node.is_variable());
+    let before = Collecting(COLLECTED.replace(Some(variables.map(|variable| (variable.id(), None)).collect())));
     let mut store = loss.backward()?;
     let collected = COLLECTED.take().unwrap_or_default();
     drop(before);
     for (id, gradient) in collected {
+        let Some(gradient) = gradient else { continue };
         let gradient = match store.get_id(id) {
             Some(other) => sum(other, &gradient)?,
             None => gradient,
@@ -56,25 +58,27 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
     Ok(store)
 }
 
-type Gradients = HashMap<TensorId, Tensor>;
+type Gradients = HashMap<TensorId, Option<Tensor>>;
 
 thread_local! {
-    /// By variables, in a pass of [`backward`].
+    /// By the variables of a pass of [`backward`]. In the midst of it this thread may be given a task with a pass of its own.
     static COLLECTED: RefCell<Option<Gradients>> = const { RefCell::new(None) };
 }
 
 /// What is left for candle to add of a gradient by a tensor of its graph.
 fn left(gradient: Option<Tensor>, by: &Tensor) -> Result<Option<Tensor>> {
-    COLLECTED.with_borrow_mut(|collected| match (collected, gradient) {
-        (Some(collected), Some(gradient)) if by.is_variable() => {
-            let gradient = match collected.remove(&by.id()) {
-                Some(other) => sum(&other, &gradient)?,
-                None => gradient,
-            };
-            collected.insert(by.id(), gradient);
-            Ok(None)
+    COLLECTED.with_borrow_mut(|collected| {
+        let of_pass = collected.as_mut().and_then(|collected| collected.get_mut(&by.id()));
+        match (of_pass, gradient) {
+            (Some(collected), Some(gradient)) => {
+                *collected = Some(match collected.take() {
+                    Some(other) => sum(&other, &gradient)?,
+                    None => gradient,
+                });
+                Ok(None)
+            }
+            (_, gradient) => Ok(gradient),
         }
-        (_, gradient) => Ok(gradient),
     })
 }
 

@@ -5,6 +5,8 @@ fn var(values: &[f64]) -> Var {
     Var::new(values, &Device::Cpu).unwrap()
 }
 
+const BOTH: [fn(&Tensor) -> Result<GradStore>; 2] = [Tensor::backward, super::backward];
+
 /// The product of the factors.
 fn product(factors: &[&Tensor]) -> Result<Tensor> {
     let kept = factors.iter().map(|factor| plain([factor]).map(|[factor]| factor)).collect::<Result<Vec<_>>>()?;
@@ -100,10 +102,27 @@ fn nothing_is_left() {
     assert!(ids.iter().all(|id| !lock(&TOKENS).contains_key(id)));
 }
 
+/// As a thread of a pool may be given a task with a pass of its own in the midst of one.
+#[test]
+fn a_pass_within_a_pass_has_its_own_gradients() {
+    for (outer, inner) in BOTH.into_iter().flat_map(|outer| BOTH.map(|inner| (outer, inner))) {
+        let (a, b) = (var(&[2.]), var(&[3.]));
+        let other = product(&[&b, &b]).unwrap();
+        let y = differentiable("outer", &[&a], a.copy().unwrap().detach(), move |dy| {
+            let store = inner(&other)?;
+            Ok(vec![Some((dy * store.get(&b).expect("the inner pass has its gradient"))?)])
+        });
+        let store = outer(&product(&[&y.unwrap(), &a]).unwrap()).unwrap();
+        // a a, whose first factor has the gradient 6 by a
+        assert_eq!(store.get(&a).unwrap().to_vec1::<f64>().unwrap(), [2. * 6. + 2.]);
+        assert_eq!(store.get_ids().count(), 1);
+    }
+}
+
 #[test]
 fn an_error_is_passed_on() {
     let a = var(&[2.]);
-    for backward in [Tensor::backward, super::backward] {
+    for backward in BOTH {
         let y = differentiable("failing", &[&a], a.copy().unwrap().detach(), |_| fail!("no gradient today")).unwrap();
         assert!(backward(&product(&[&y]).unwrap()).unwrap_err().to_string().contains("no gradient today"));
     }
