@@ -70,7 +70,7 @@ pub fn benches(device: &Device, is_small: bool) -> Result<()> {
             });
             let arguments = arguments.collect::<Result<Vec<_>>>()?;
             let forward: Call<'_> = Box::new(|| op(&arguments).map(drop));
-            let both: Call<'_> = Box::new(|| op(&arguments)?.backward().map(drop));
+            let both: Call<'_> = Box::new(|| ops::backward(&op(&arguments)?).map(drop));
             let times = medians(device, vec![forward, both]);
             // On some devices an op is candle's, which does not have all types.
             let cells = times.map(|times| times.iter().map(|time| format!("{:.4}", 1e3 * time)).collect::<Vec<_>>());

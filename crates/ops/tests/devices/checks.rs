@@ -197,7 +197,7 @@ fn variables(arrays: &[Array], dtype: DType, device: &Device) -> Result<Vec<Tens
 
 /// The gradients of `sum(dy output)`.
 fn gradients(output: &Tensor, dy: &Array, arguments: &[Tensor]) -> Result<Vec<Tensor>> {
-    let grads = (output * tensor(dy, output.dtype()).to_device(output.device())?)?.backward()?;
+    let grads = ops::backward(&(output * tensor(dy, output.dtype()).to_device(output.device())?)?)?;
     Ok(arguments.iter().map(|a| grads.get(a).cloned().expect("a gradient for each argument")).collect())
 }
 
