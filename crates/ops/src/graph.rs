@@ -65,21 +65,26 @@ thread_local! {
     static COLLECTED: RefCell<Option<Gradients>> = const { RefCell::new(None) };
 }
 
+/// The sum. Not within a lock: while it waits for other threads this one may be given another pass.
+fn added(before: Option<Tensor>, gradient: Tensor) -> Result<Tensor> {
+    match before {
+        Some(before) => sum(&before, &gradient),
+        None => Ok(gradient),
+    }
+}
+
 /// What is left for candle to add of a gradient by a tensor of its graph.
 fn left(gradient: Option<Tensor>, by: &Tensor) -> Result<Option<Tensor>> {
-    COLLECTED.with_borrow_mut(|collected| {
-        let of_pass = collected.as_mut().and_then(|collected| collected.get_mut(&by.id()));
-        match (of_pass, gradient) {
-            (Some(collected), Some(gradient)) => {
-                *collected = Some(match collected.take() {
-                    Some(other) => sum(&other, &gradient)?,
-                    None => gradient,
-                });
-                Ok(None)
-            }
-            (_, gradient) => Ok(gradient),
-        }
-    })
+    fn of_pass<'a>(collected: &'a mut Option<Gradients>, by: &Tensor) -> Option<&'a mut Option<Tensor>> {
+        collected.as_mut().and_then(|collected| collected.get_mut(&by.id()))
+    }
+    let Some(gradient) = gradient else { return Ok(None) };
+    // What was there before, if it is a variable of the pass.
+    let before = COLLECTED.with_borrow_mut(|collected| of_pass(collected, by).map(Option::take));
+    let Some(before) = before else { return Ok(Some(gradient)) };
+    let gradient = added(before, gradient)?;
+    COLLECTED.with_borrow_mut(|collected| of_pass(collected, by).map(|place| place.replace(gradient)));
+    Ok(None)
 }
 
 /// `tensors` outside the graph, and contiguous.
@@ -154,11 +159,8 @@ struct Slot(Arc<Mutex<Option<Tensor>>>);
 
 impl Slot {
     fn put(&self, gradient: Tensor) -> Result<()> {
-        let mut slot = lock(&self.0);
-        *slot = Some(match slot.take() {
-            None => gradient,
-            Some(other) => sum(&other, &gradient)?,
-        });
+        let before = self.take();
+        *lock(&self.0) = Some(added(before, gradient)?);
         Ok(())
     }
 
