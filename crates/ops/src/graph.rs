@@ -13,7 +13,8 @@
 //!
 //! An operation finds the token of what another has made by the tensor's id, and takes anything else (variables, what candle has
 //! made) into candle's graph by itself. What it makes is a tensor of candle's as well, whose gradient goes into the slot: an
-//! operation of candle's may read it. The gradients by variables candle adds up, or [`backward`] puts into the store as they are. A backward pass that ends in an error may leave gradients in slots; its graph is of no more use.
+//! operation of candle's may read it. The gradients by variables candle adds up, or [`backward`] puts into the store as they are.
+//! A backward pass that ends in an error may leave gradients in slots; its graph is of no more use.
 
 use crate::host::{fail, sum};
 use candle_core::{
