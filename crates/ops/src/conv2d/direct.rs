@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //!
-//! Each section (an image's channels of one group: see [`Geometry`]) is copied into a [`Frame`] of zeros, so that no window needs a test for the border. In a frame the element
+//! Each section (an image's channels of one group: see [`Geometry`]) is copied into a [`Frame`] of zeros, so that no window needs a
+//! test for the border. In a frame the element
 //! `(channel, row, column)` of a window that starts at a pixel lies at
 //!
 //! ```text
