@@ -33,6 +33,8 @@ RULE_FUNCTION void update_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, D
     for (int s = 0; s < Rule::SLOTS; s++) slots[s] = read<real, N>(state + s * t.stride + at, n, true);
     if (t.flags & MASTER) {
       theta = read<real, N>(master + at, n, true);
+#pragma unroll
+      for (u32 k = 0; k < N; k++) theta.x[k] = adopt_written(theta.x[k], p.x[k]);
     } else {
 #pragma unroll
       for (u32 k = 0; k < N; k++) theta.x[k] = load(p.x[k]);
@@ -89,7 +91,7 @@ RULE_FUNCTION void apply_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, wi
     if (t.flags & MASTER) theta = read<real, N>(master + at, n, true);
 #pragma unroll
     for (u32 k = 0; k < N; k++) {
-      theta.x[k] = (t.flags & MASTER ? theta.x[k] : load(p.x[k])) - step * u.x[k];
+      theta.x[k] = (t.flags & MASTER ? adopt_written(theta.x[k], p.x[k]) : load(p.x[k])) - step * u.x[k];
       store(theta.x[k], &p.x[k], t.flags & STOCHASTIC ? noise_at(t.key, at + k) : u32(NEAREST));
     }
     if (t.flags & MASTER) write<real, N>(master + at, theta, n, true);

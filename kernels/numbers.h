@@ -64,6 +64,19 @@ RULE_FUNCTION void store(float x, RULE_LOCAL Bf16 *to, u32 noise) {
   to->bits = u16((is_finite ? rounded : bits | nan) >> 16);
 }
 
+// An element's master copy, or the parameter's own value where that is not the copy's rounding: someone else has written it.
+RULE_FUNCTION bool is_same(Bf16 a, Bf16 b) { return a.bits == b.bits; }
+RULE_FUNCTION bool is_same(F16 a, F16 b) { return a.bits == b.bits; }
+RULE_FUNCTION float adopt_written(float, float param) { return param; }
+#if !defined(RULE_METAL)
+RULE_FUNCTION double adopt_written(double, double param) { return param; }
+#endif
+template <typename P> RULE_FUNCTION float adopt_written(float master, P param) {
+  P rounded;
+  store(master, &rounded, u32(NEAREST));
+  return is_same(rounded, param) ? master : load(param);
+}
+
 // ---- memory ----
 
 // Moved in accesses of 16 bytes.

@@ -164,6 +164,11 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// There is nothing to optimize.
+    #[error(
+        "the optimizer has no parameters: a `VarMap` has them once the model is built; or add them by `push` before the first step"
+    )]
+    NoParameters,
     /// No parameter has a gradient.
     #[error("no gradient for any of the {count} parameters that are not frozen: does the loss depend on them?")]
     NoGradient {
@@ -191,25 +196,47 @@ pub enum Error {
     },
     /// From candle.
     #[error(transparent)]
-    Candle(#[from] candle_core::Error),
+    Candle(candle_core::Error),
+}
+
+impl Error {
+    /// The error of this crate that a method of candle's [`Optimizer`](candle_nn::Optimizer) returned as candle's.
+    ///
+    /// ```
+    /// use candle_nn::{Optimizer, VarMap};
+    /// let error = optim::AdamW::new(VarMap::new().all_vars(), Default::default()).unwrap_err();
+    /// assert!(matches!(optim::Error::of(&error), Some(optim::Error::NoParameters)));
+    /// ```
+    pub fn of(error: &candle_core::Error) -> Option<&Self> {
+        use candle_core::Error::{Context, Io, WithBacktrace, WithPath};
+        match error {
+            Io(error) => error.get_ref()?.downcast_ref(),
+            Context { inner, .. } | WithPath { inner, .. } | WithBacktrace { inner, .. } => Self::of(inner),
+            _ => None,
+        }
+    }
 }
 
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Candle(error) => error,
-            // Not `Error::wrap`, which would append a backtrace to the message.
-            other => candle_core::Error::Wrapped(Box::new(other)),
+            // Of candle's variants this is one that lets the error be downcast again, and shows it as it is.
+            other => candle_core::Error::Io(std::io::Error::other(other)),
         }
     }
 }
 
-/// ` did you mean ..?` with the known name that the given one is probably a slip of, or ` known are`.
-pub(crate) fn suggestion(given: &str, known: &[&str]) -> String {
-    // 0.8 accepts a slip in a short name and an abbreviation such as `exp`, and nothing unlike.
-    let scored = known.iter().map(|name| (strsim::jaro_winkler(given, name), name));
-    match scored.filter(|(score, _)| *score >= 0.8).max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((_, near)) => format!(" did you mean `{near}`?"),
-        None => " known are".to_string(),
+impl From<candle_core::Error> for Error {
+    /// An error of this crate that went through candle is itself again.
+    fn from(error: candle_core::Error) -> Self {
+        match error {
+            candle_core::Error::Io(error) => match error.downcast::<Self>() {
+                Ok(own) => own,
+                Err(error) => Error::Candle(candle_core::Error::Io(error)),
+            },
+            candle_core::Error::WithBacktrace { inner, .. } if Self::of(&inner).is_some() => (*inner).into(),
+            other => Error::Candle(other),
+        }
     }
 }

@@ -39,7 +39,7 @@ pub fn global_norm<'a>(tensors: impl IntoIterator<Item = (&'a Tensor, Option<&'a
     };
     let tensors = tensors.into_iter().map(contiguous).collect::<Result<Vec<_>>>()?;
     let tensors: Vec<_> = tensors.iter().map(|(tensor, weight)| (tensor, weight.as_ref())).collect();
-    Ok(backend::global_norm(&mut Tables::default(), &tensors, 1.0, f64::INFINITY)?.read()?)
+    Ok(backend::global_norm(&mut Tables::default(), &tensors, 1.0, f64::INFINITY, 0)?.read()?)
 }
 
 /// Sums of gradients over micro-batches, in f32 (f64 for f64 gradients).
@@ -51,31 +51,43 @@ pub(crate) struct Accumulator {
 }
 
 impl Accumulator {
-    /// Adds the gradients of a micro-batch, by index of the parameter.
+    /// Adds the gradients of a micro-batch, by index of the parameter. Where it fails, nothing was added.
     pub fn add(&mut self, grads: Vec<Option<Tensor>>) -> Result<()> {
         self.sums.resize_with(grads.len(), || None);
-        let mut additions = Vec::new();
-        for (sum, grad) in self.sums.iter_mut().zip(grads) {
+        let (mut additions, mut first) = (Vec::new(), Vec::new());
+        for (index, (sum, grad)) in self.sums.iter().zip(grads).enumerate() {
             let Some(grad) = grad else { continue };
             match sum {
                 Some(to) => additions.push(Addition { to, addend: grad, scale: 1.0, by_norm: None, adaptive: false }),
                 None => {
                     let dtype = if grad.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-                    let first =
-                        if grad.dtype() == dtype { grad.force_contiguous()? } else { backend::to_dtype(&grad, dtype)? };
-                    *sum = Some(Var::from_tensor(&first)?);
+                    let copy =
+                        if grad.dtype() == dtype { backend::copy(&grad)? } else { backend::to_dtype(&grad, dtype)? };
+                    first.push((index, Var::from_tensor(&copy)?));
                 }
             }
         }
         backend::add(&mut self.tables, additions)?;
+        first.into_iter().for_each(|(index, sum)| self.sums[index] = Some(sum));
         self.count += 1;
         Ok(())
     }
 
-    /// The sums, leaving none.
-    pub fn take(&mut self) -> (Vec<Option<Tensor>>, u64) {
-        let count = std::mem::take(&mut self.count);
-        let sums = std::mem::take(&mut self.sums);
-        (sums.into_iter().map(|sum| sum.map(|s| s.into_inner())).collect(), count)
+    /// The sums by index of the parameter, for ever `None` behind the last that has one.
+    pub fn sums(&self) -> impl Iterator<Item = Option<Tensor>> {
+        self.sums.iter().map(|sum| sum.as_ref().map(|s| s.as_tensor().clone())).chain(std::iter::repeat(None))
+    }
+
+    /// Drops the sum of a parameter.
+    pub fn drop_sum(&mut self, index: usize) {
+        if let Some(sum) = self.sums.get_mut(index) {
+            *sum = None;
+        }
+    }
+
+    /// Drops all sums.
+    pub fn clear(&mut self) {
+        self.sums.clear();
+        self.count = 0;
     }
 }

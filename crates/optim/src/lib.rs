@@ -56,6 +56,7 @@ mod backend;
 mod error;
 mod grads;
 mod group;
+mod names;
 mod optimizer;
 mod real;
 pub mod recipes;

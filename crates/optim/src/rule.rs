@@ -5,7 +5,8 @@
 //! weight decay, multiplies by the learning rate and writes the parameter.
 
 use crate::backend::cpu;
-use crate::error::{Error, Result, suggestion};
+use crate::error::{Error, Result};
+use crate::names::{same, suggestion};
 use crate::real::{Array, MAX_SLOTS, Real, Slots};
 use crate::rules;
 use crate::wrappers::{Sam, Sharpness, TrustRatio};
@@ -321,8 +322,9 @@ pub trait Rule: Debug + Send + Sync + 'static {
     fn kernels(&self) -> Vec<&'static Kernel> {
         vec![self.kernel()]
     }
-    /// The kernel's scalars in update number `t` (from 1) of a parameter.
-    fn scalars(&self, t: u64) -> Vec<f64>;
+    /// The kernel's scalars in update number `t` (from 1) of a parameter. `starts`: a slot of the state starts in this update, as
+    /// in the first, and where a hyperparameter that needs it is switched on later.
+    fn scalars(&self, t: u64, starts: bool) -> Vec<f64>;
     /// How the direction of a whole tensor is rescaled.
     fn trust_ratio(&self) -> Option<TrustRatio> {
         None
@@ -400,7 +402,7 @@ impl<T: Single> Rule for T {
     fn kernel(&self) -> &'static Kernel {
         const { &Kernel::of::<T>() }
     }
-    fn scalars(&self, t: u64) -> Vec<f64> {
+    fn scalars(&self, t: u64, _starts: bool) -> Vec<f64> {
         Single::scalars(self, t).as_ref().to_vec()
     }
     fn trust_ratio(&self) -> Option<TrustRatio> {
@@ -466,8 +468,8 @@ impl Rule for AnyRule {
     fn kernels(&self) -> Vec<&'static Kernel> {
         self.0.kernels()
     }
-    fn scalars(&self, t: u64) -> Vec<f64> {
-        self.0.scalars(t)
+    fn scalars(&self, t: u64, starts: bool) -> Vec<f64> {
+        self.0.scalars(t, starts)
     }
     fn trust_ratio(&self) -> Option<TrustRatio> {
         self.0.trust_ratio()
@@ -484,7 +486,8 @@ impl Rule for AnyRule {
 }
 
 /// The rule of a text such as `adamw`, `adamw:lr=3e-4,beta2=0.95` or `sam:base=adamw,rho=0.1`. Keys that are not given
-/// have the rule's defaults; `base` is `sgd` where it is not given.
+/// have the rule's defaults; `base` is `sgd` where it is not given. In names and keys neither case nor `-` and `_` matter:
+/// `AdamW:weight-decay=0.1` is `adamw:weight_decay=0.1`.
 ///
 /// # Errors
 /// An unknown rule or key (with the nearest known one), a value that is no number or out of range, a key given twice.
@@ -501,20 +504,21 @@ impl Rule for AnyRule {
 /// ```
 pub fn by_name(text: &str) -> Result<AnyRule> {
     let (name, rest) = text.split_once(':').unwrap_or((text, ""));
-    let mut pairs = Vec::new();
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
     for pair in rest.split(',').map(str::trim).filter(|p| !p.is_empty()) {
         let syntax = || Error::Pair { rule: name.to_string(), pair: pair.to_string() };
         let (key, value) = pair.split_once('=').ok_or_else(syntax)?;
         let (key, value) = (key.trim(), value.trim());
-        if pairs.iter().any(|(k, _)| *k == key) {
+        if pairs.iter().any(|(k, _)| same(k, key)) {
             return Err(Error::KeyTwice { rule: name.to_string(), key: key.to_string() });
         }
         pairs.push((key, value));
     }
     let name = name.trim();
-    let mut rule = if name == Sam::<AnyRule>::SPEC.name {
-        let base = pairs.iter().position(|(k, _)| *k == "base").map_or("sgd", |at| pairs.remove(at).1);
-        if base == name {
+    let is_sam = |name: &str| same(name, Sam::<AnyRule>::SPEC.name);
+    let mut rule = if is_sam(name) {
+        let base = pairs.iter().position(|(k, _)| same(k, "base")).map_or("sgd", |at| pairs.remove(at).1);
+        if is_sam(base) {
             let names: Vec<&str> = rules::ALL.iter().map(|r| r().spec().name).collect();
             return Err(Error::Nested { allowed: names.join(", ") });
         }
@@ -524,14 +528,14 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
     };
     let (head, all) = (rule.head(), rule.hyperparameters());
     for (key, value) in pairs {
-        let found = all.iter().find(|h| h.name == key).ok_or_else(|| unknown_key(&head, key, &all))?;
-        rule.set(key, found.parse(&head, value)?)?;
+        let found = all.iter().find(|h| same(h.name, key)).ok_or_else(|| unknown_key(&head, key, &all))?;
+        rule.set(found.name, found.parse(&head, value)?)?;
     }
     Ok(rule)
 }
 
 fn default_rule(name: &str) -> Result<AnyRule> {
-    let found = rules::ALL.iter().find(|r| r().spec().name == name);
+    let found = rules::ALL.iter().find(|r| same(r().spec().name, name));
     found.map(|r| r()).ok_or_else(|| {
         let names: Vec<&str> = rules::specs().map(|s| s.name).collect();
         Error::Rule { name: name.to_string(), suggestion: suggestion(name, &names), allowed: names.join(", ") }

@@ -36,7 +36,8 @@
 //! is the piece's own key if the text gives it, else the length of the piece: from its start to its `until`, or,
 //! for the last piece, to the end of the run (1 if the run ends before).
 
-use crate::error::{Error, Result, suggestion};
+use crate::error::{Error, Result};
+use crate::names::{same, suggestion};
 use serde::{Deserialize, Serialize};
 use std::{f64::consts::PI, fmt, str::FromStr, sync::Once};
 
@@ -618,7 +619,7 @@ fn read_piece(text: &str, mut run: Defaults) -> Result<Schedule> {
         Some((name, keys)) => (name.trim(), Some(keys)),
         None => (text.trim(), None),
     };
-    let entry = ALL.iter().find(|entry| entry.name == name).ok_or_else(|| {
+    let entry = ALL.iter().find(|entry| same(entry.name, name)).ok_or_else(|| {
         let names: Vec<_> = ALL.iter().map(|entry| entry.name).collect();
         Error::UnknownSchedule { name: name.to_owned(), suggestion: suggestion(name, &names), known: names.join(", ") }
     })?;
@@ -642,7 +643,7 @@ impl<'a> Given<'a> {
             let syntax = |expected| Error::ScheduleSyntax { text: pair.trim().to_owned(), expected };
             let (key, value) = pair.split_once('=').ok_or_else(|| syntax("must have the form key=value"))?;
             let key = key.trim();
-            let known = entry.keys.iter().find(|known| known.name == key).ok_or_else(|| {
+            let known = entry.keys.iter().find(|known| same(known.name, key)).ok_or_else(|| {
                 let names: Vec<_> = entry.keys.iter().map(|key| key.name).collect();
                 Error::UnknownScheduleKey {
                     schedule: entry.name,

@@ -2,12 +2,12 @@
 
 use crate::backend::State;
 use crate::error::{Error, Result};
-use crate::optimizer::{Parameter, Stepper};
+use crate::optimizer::{Call, Parameter, Stepper};
 use crate::rule::{Kernel, Rule};
 use candle_core::{DType, Device, Shape, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -106,13 +106,23 @@ impl StateDict {
         Ok(tensor)
     }
 
+    /// The kernel whose slots a parameter's keys are: of those that the rule may have used, as its hyperparameters were when the
+    /// state was saved; the present one where none fits.
+    fn kernel(&self, name: &str, rule: &impl Rule) -> &'static Kernel {
+        let has = |slot: &str| self.tensors.contains_key(&format!("{name}.{slot}"));
+        let kernels = rule.kernels();
+        let slots: HashSet<&str> = kernels.iter().flat_map(|kernel| kernel.slots).copied().filter(|s| has(s)).collect();
+        let fits = |kernel: &&&'static Kernel| kernel.slots.iter().copied().collect::<HashSet<_>>() == slots;
+        kernels.iter().find(fits).copied().unwrap_or_else(|| rule.kernel())
+    }
+
     fn state(&self, parameter: &Parameter, kernel: &Kernel) -> Result<State> {
         let Parameter { name, var, .. } = parameter;
         let dtype = if var.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         let tensor = |slot: &str| self.tensor(&format!("{name}.{slot}"), var.shape(), dtype).cloned();
         let slots = kernel.slots.iter().map(|slot| tensor(slot)).collect::<Result<_>>()?;
         // A parameter in full precision has no master copy: the key is then one too many.
-        let has_master = dtype == DType::F32 && self.tensors.contains_key(&format!("{name}.{MASTER}"));
+        let has_master = parameter.is_half() && self.tensors.contains_key(&format!("{name}.{MASTER}"));
         Ok(State::with(var, slots, has_master.then(|| tensor(MASTER)).transpose()?)?)
     }
 }
@@ -139,10 +149,7 @@ impl<R: Rule + Clone> Stepper<R> {
         if !self.has_names {
             return Err(Error::Unnamed);
         }
-        if self.perturbed.is_some() || self.accumulated.count > 0 {
-            return Err(Error::Order("the state can be saved and loaded only between two whole steps"));
-        }
-        Ok(())
+        self.check(Call::SaveOrLoad)
     }
 
     /// A copy of the state.
@@ -174,6 +181,11 @@ impl<R: Rule + Clone> Stepper<R> {
 
     /// Takes a state over, so that the next step has the bits that it would have had in the optimizer that saved it.
     ///
+    /// Hyperparameters may differ from those of the optimizer that saved it, as in PyTorch: a slot that they need and the state
+    /// does not have (momentum, or centring, that is switched on) starts in the next step; one that they do not need any more is
+    /// dropped there, with a warning. A warning also says where master copies are asked for and the state has none: they start
+    /// from the rounded parameters.
+    ///
     /// # Errors
     /// The state is of another version or rule; a key is missing, unknown, or of another shape or type than the
     /// optimizer's, which are named. The optimizer is then as before.
@@ -187,11 +199,11 @@ impl<R: Rule + Clone> Stepper<R> {
             return Err(mismatch(format!("it is of `{}`, but the optimizer is `{}`", known("rules"), self.rules())));
         }
         let step = state.number(STEP)?;
-        let mut used = 0;
+        let (mut used, mut without_master) = (0, 0);
         let mut loaded = Vec::new();
         for group in &self.groups {
-            let kernel = group.rule.kernel();
             for parameter in &group.params {
+                let kernel = state.kernel(&parameter.name, &group.rule);
                 let key = format!("{}.{STEP}", parameter.name);
                 let updates: i64 = state.tensor(&key, &Shape::from(()), DType::I64)?.to_scalar()?;
                 let updates = u64::try_from(updates).map_err(|_| mismatch(format!("`{key}` is {updates}")))?;
@@ -200,13 +212,14 @@ impl<R: Rule + Clone> Stepper<R> {
                 if updates > 0 {
                     own = state.state(parameter, kernel)?;
                     used += kernel.slots.len() + usize::from(own.has_master());
+                    without_master += usize::from(self.wants_master(parameter) && !own.has_master());
                 }
                 loaded.push((updates, (updates > 0).then_some(kernel), own));
             }
         }
         if used != state.tensors.len() {
             let all = self.state_keys();
-            let extra = state.tensors.keys().find(|key| !all.contains(key));
+            let extra = state.tensors.keys().find(|key| !all.contains(*key));
             return Err(mismatch(match extra {
                 Some(key) => format!("`{key}` is unknown: the optimizer has no such parameter or slot"),
                 None => "a parameter that was never updated has slots".to_string(),
@@ -217,19 +230,22 @@ impl<R: Rule + Clone> Stepper<R> {
             (parameter.updates, parameter.kernel, parameter.state) = (updates, kernel, own);
         }
         self.step = step;
+        if without_master > 0 {
+            tracing::warn!("the saved state has no master copies of {without_master} parameters: they start from rounded values");
+        }
         Ok(())
     }
 
-    fn state_keys(&self) -> Vec<String> {
-        let names = |group: &crate::optimizer::Active<R>| {
-            let slots = group.rule.kernel().slots;
-            let keys = slots.iter().copied().chain([MASTER, STEP]);
-            group
-                .params
-                .iter()
-                .flat_map(|p| keys.clone().map(|k| format!("{}.{k}", p.name)).collect::<Vec<_>>())
-                .collect::<Vec<_>>()
-        };
-        self.groups.iter().flat_map(names).collect()
+    /// Every key that a state of this optimizer may have.
+    fn state_keys(&self) -> HashSet<String> {
+        let mut keys = HashSet::new();
+        for group in &self.groups {
+            for parameter in &group.params {
+                let slots = group.rule.kernels().into_iter().flat_map(|kernel| kernel.slots).copied();
+                let slots = slots.chain([STEP]).chain(parameter.is_half().then_some(MASTER));
+                keys.extend(slots.map(|slot| format!("{}.{slot}", parameter.name)));
+            }
+        }
+        keys
     }
 }

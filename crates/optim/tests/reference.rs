@@ -4,7 +4,7 @@
 mod problem;
 
 use candle_core::DType;
-use optim::{AnyOptimizer, Group, Optimizer, by_name, rules};
+use optim::{AnyOptimizer, Group, Optimizer, Rule, by_name, rules};
 use problem::{grads, start, values};
 use serde_json::Value;
 use std::path::Path;
@@ -46,6 +46,14 @@ fn run(rule: &str, case: &Value, dtype: DType) -> f64 {
     let mut worst = 0.0f64;
     let records = case["records"].as_array().expect("records");
     for t in 1..=100u64 {
+        if let Some(changes) = case["changes"][t.to_string()].as_object() {
+            let mut rule = optimizer.params().clone();
+            for (key, value) in changes {
+                let value = value.as_f64().map(Into::into).or(value.as_bool().map(Into::into));
+                rule.set(key, value.expect("a number or a flag")).expect("in range");
+            }
+            optimizer.set_params(rule);
+        }
         let has = |name: &str| t >= case["late"][name].as_u64().unwrap_or(1);
         let mut gradients = grads(&params, t, scale, has).expect("gradients");
         if rule == "sam" {

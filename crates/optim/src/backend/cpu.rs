@@ -1,16 +1,16 @@
 //! The loops over elements on the CPU, and how the elements of all tensors are shared among the threads.
 //!
-//! All tensors are cut into chunks of a fixed length and the threads take chunks, so that one large tensor and many
+//! All tensors are cut into chunks of a fixed length and the threads take chunks (`share.rs`), so that one large tensor and many
 //! small ones both occupy every core. Sums are formed per chunk and added in order: the bits do not depend on the
 //! number of threads, nor on the SIMD level, since no operation is reordered or contracted.
 
+use super::share;
 use crate::real::{Array, MAX_SLOTS, Real, Slots};
 use crate::rule::{Decay, Elementwise};
 use crate::wrappers::TrustRatio;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use multiversion::multiversion;
-use rayon::prelude::*;
 
 /// Elements of a chunk: its state fits the second-level cache.
 const CHUNK: usize = 16_384;
@@ -302,6 +302,33 @@ impl<R: Compute> Target<'_, R> {
         }
     }
 
+    /// What the parameter's elements from `at` on are in full precision, where they are not the rounding of `master`: those were
+    /// written by someone else, and replace their master copies. `wide` is scratch.
+    fn adopt_written(&self, at: usize, master: &mut [R], wide: &mut [R]) {
+        let range = at..at + master.len();
+        macro_rules! adopt {
+            ($half:ident, $all:expr, $store:ident, $load:ident) => {{
+                let param = &$all[range];
+                let rounded = &mut [$half::ZERO; BLOCK][..param.len()];
+                R::$store(master, rounded);
+                if rounded.reinterpret_cast() == param.reinterpret_cast() {
+                    return;
+                }
+                R::$load(param, wide);
+                for (master, (wide, (rounded, param))) in master.iter_mut().zip(wide.iter().zip(rounded.iter().zip(param))) {
+                    if rounded.to_bits() != param.to_bits() {
+                        *master = *wide;
+                    }
+                }
+            }};
+        }
+        match self {
+            Target::Same(_) => {}
+            Target::Bf16(all) => adopt!(bf16, all, store_bf16, load_bf16),
+            Target::F16(all) => adopt!(f16, all, store_f16, load_f16),
+        }
+    }
+
     /// Stores the element `at` and following. `noise`: the key of stochastic rounding to bf16, and the first one's number in
     /// its tensor.
     fn store(&mut self, at: usize, from: &[R], noise: Option<(u64, usize)>) {
@@ -394,6 +421,7 @@ impl<'a, R: Compute> Operands<'a, R> {
             let direction = part(self.direction, &range);
             if let Some(master) = &mut self.master {
                 let master = &mut master[range];
+                self.param.adopt_written(at, master, param);
                 f(master, grad, slots, direction);
                 self.param.store(at, master, None);
             } else {
@@ -427,7 +455,7 @@ impl<R: Compute> Job<R> {
 
 /// Runs `f` on every item, on all threads where that pays; the results are in order.
 fn for_all<T: Send, O: Send>(items: Vec<T>, elements: usize, f: impl Fn(T) -> O + Sync + Send) -> Vec<O> {
-    if elements <= SERIAL { items.into_iter().map(f).collect() } else { items.into_par_iter().map(f).collect() }
+    if elements <= SERIAL { items.into_iter().map(f).collect() } else { share::map(items, f) }
 }
 
 /// Updates all tensors.

@@ -1,8 +1,9 @@
 //! Addresses and launches on CUDA devices.
 
 use super::device::{Args, Launch, Place};
+use crate::rule::Kernel;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg};
-use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
+use candle_core::cuda_backend::{CudaFunc, CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Storage, Tensor, bail};
 
 /// The kernels, built by build.rs: `NORM`, and a function from the name of a rule.
@@ -39,22 +40,12 @@ pub fn place(storage: &CudaStorage, layout: &Layout) -> Result<Place> {
     Ok(Place { address: start + offset(layout, storage), handle: Default::default() })
 }
 
-/// Calls `f` with where a parameter and its gradient start; what it launches is then ordered with other uses of them.
-pub fn with_places(
-    param: &mut CudaStorage,
-    pl: &Layout,
-    grad: &CudaStorage,
-    gl: &Layout,
-    f: impl FnOnce(Place, Place) -> Result<()>,
-) -> Result<()> {
+/// Calls `f`, whose launches are then ordered with other uses of a parameter that they write and a gradient that they read.
+pub fn in_order(param: &mut CudaStorage, grad: &CudaStorage, f: impl FnOnce() -> Result<()>) -> Result<()> {
     let stream = param.device.cuda_stream();
-    let (param_offset, grad_offset) = (offset(pl, param), offset(gl, grad));
-    let (param, _write) = pointer!(&mut param.slice, device_ptr_mut, &stream, F32 F64 BF16 F16);
-    let (grad, _read) = pointer!(&grad.slice, device_ptr, &stream, F32 F64 BF16 F16);
-    f(
-        Place { address: param + param_offset, handle: Default::default() },
-        Place { address: grad + grad_offset, handle: Default::default() },
-    )
+    let (_, _write) = pointer!(&mut param.slice, device_ptr_mut, &stream, F32 F64 BF16 F16);
+    let (_, _read) = pointer!(&grad.slice, device_ptr, &stream, F32 F64 BF16 F16);
+    f()
 }
 
 /// Writes bytes over a tensor of bytes, after the launches that read it.
@@ -74,8 +65,8 @@ fn address(tensor: &Tensor) -> Result<u64> {
     }
 }
 
-pub fn launch(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
-    let Launch { rule, function, blocks, buffers, args, .. } = launch;
+/// The function of a kernel, loaded at its first use.
+pub fn load(device: &CudaDevice, rule: Option<&'static Kernel>, function: &str) -> Result<CudaFunc> {
     let (module, ptx) = match rule {
         None => ("optim-norm".to_string(), ptx::NORM),
         Some(rule) => match ptx::rule(rule.name) {
@@ -83,7 +74,12 @@ pub fn launch(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
             None => bail!("no CUDA kernel of the rule `{}` was built: it has no header in kernels/rules", rule.name),
         },
     };
-    let function = device.get_or_load_custom_func(function, &module, ptx)?;
+    device.get_or_load_custom_func(function, &module, ptx)
+}
+
+pub fn launch(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
+    let Launch { rule, function, blocks, buffers, args, .. } = launch;
+    let function = load(device, *rule, function)?;
     let addresses = buffers.iter().map(|tensor| address(tensor)).collect::<Result<Vec<_>>>()?;
     let mut builder = function.builder();
     for address in &addresses {

@@ -3,7 +3,7 @@
 //! All tensors of a kind (rule, dtypes) are updated by one launch, up to the length of a nest. Its tables, `launch.h`
 //! describes them, stay on the device from step to step and are uploaded only where they have changed. Nothing is read back.
 
-use super::{Addition, Norm, Pass, launch};
+use super::{Addition, Norm, Pass, allocate, launch};
 use crate::rule::Kernel;
 use crate::wrappers::TrustRatio;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
@@ -56,17 +56,27 @@ fn stride(len: usize) -> usize {
 }
 
 impl Rows {
+    /// Rows with the given values.
+    pub fn new(var: &Var, slots: Vec<Tensor>, master: Option<Tensor>) -> Result<Self> {
+        Self::with_rows(var, slots.into_iter().map(Some).collect(), master.map(Some), false)
+    }
+
     /// Rows with the given values, 0 where there are none.
-    pub fn new(var: &Var, slots: Vec<Option<Tensor>>, master: Option<Tensor>, has_direction: bool) -> Result<Self> {
+    fn with_rows(
+        var: &Var,
+        slots: Vec<Option<Tensor>>,
+        master: Option<Option<Tensor>>,
+        has_direction: bool,
+    ) -> Result<Self> {
         let (count, has_master) = (slots.len(), master.is_some());
-        let mut rows: Vec<_> = slots.into_iter().chain(master.map(Some)).collect();
+        let mut rows: Vec<_> = slots.into_iter().chain(master).collect();
         rows.extend(has_direction.then_some(None));
         let len = var.elem_count();
         let values = if rows.is_empty() || len == 0 {
             None
         } else {
             let dtype = dtype_of_state(var);
-            let zeros = |shape: Shape| Tensor::zeros(shape, dtype, var.device());
+            let zeros = |shape: Shape| allocate(|| Tensor::zeros(shape, dtype, var.device()));
             Some(if rows.iter().all(Option::is_none) {
                 zeros((rows.len(), stride(len)).into())?
             } else {
@@ -78,7 +88,8 @@ impl Rows {
                         stride(len) - len,
                     ),
                 };
-                Tensor::stack(&rows.into_iter().map(row).collect::<Result<Vec<_>>>()?, 0)?
+                let rows = rows.into_iter().map(row).collect::<Result<Vec<_>>>()?;
+                allocate(|| Tensor::stack(&rows, 0))?
             })
         };
         Ok(Self { values, slots: count, has_master, has_direction })
@@ -102,26 +113,22 @@ impl Rows {
         self.has_master.then(|| self.row(self.slots, var)).transpose()
     }
 
-    /// Changes the slots from those named `old` to those named `new`, as [`super::Buffers::fit`].
-    pub fn fit(&mut self, var: &Var, old: &[&str], new: &[&str]) -> Result<()> {
+    /// As [`super::State::refit`].
+    pub fn refit(&self, var: &Var, old: &[&str], new: &[&str], add_master: bool) -> Result<Self> {
         let known: Vec<_> = old.iter().zip(self.slots(var)?).collect();
         let slot = |name: &&str| known.iter().find(|(o, _)| *o == name).map(|(_, values)| values.clone());
-        *self = Self::new(var, new.iter().map(slot).collect(), self.master(var)?, self.has_direction)?;
-        Ok(())
-    }
-
-    /// Adds the row of the master copy.
-    pub fn add_master(&mut self, var: &Var, master: Tensor) -> Result<()> {
-        let slots = self.slots(var)?.into_iter().map(Some).collect();
-        *self = Self::new(var, slots, Some(master), self.has_direction)?;
-        Ok(())
+        let master = match self.master(var)? {
+            Some(master) => Some(Some(master)),
+            None => add_master.then_some(None),
+        };
+        Self::with_rows(var, new.iter().map(slot).collect(), master, self.has_direction)
     }
 
     /// Adds the row of the direction where there is none.
     pub fn keep_direction(&mut self, var: &Var) -> Result<()> {
         if !self.has_direction {
             let slots = self.slots(var)?.into_iter().map(Some).collect();
-            *self = Self::new(var, slots, self.master(var)?, true)?;
+            *self = Self::with_rows(var, slots, self.master(var)?.map(Some), true)?;
         }
         Ok(())
     }
@@ -156,13 +163,15 @@ impl Tables {
         match self.kept.get_mut(&key) {
             Some((known, tensor)) if *known == from => Ok(tensor.clone()),
             Some((known, tensor)) => {
+                // Where it fails nobody knows what is there.
+                known.clear();
                 super::refill(tensor, &make(&from))?;
                 *known = from;
                 Ok(tensor.clone())
             }
             None => {
                 let bytes = make(&from);
-                let tensor = Tensor::from_slice(&bytes, bytes.len(), device)?;
+                let tensor = allocate(|| Tensor::from_slice(&bytes, bytes.len(), device))?;
                 self.kept.insert(key, (from, tensor.clone()));
                 Ok(tensor)
             }
@@ -180,7 +189,7 @@ impl Tables {
         match self.kept.get(&key) {
             Some((_, tensor)) if tensor.elem_count() >= count => Ok(tensor.clone()),
             _ => {
-                let tensor = Tensor::zeros(count, dtype, device)?;
+                let tensor = allocate(|| Tensor::zeros(count, dtype, device))?;
                 self.kept.insert(key, (Vec::new(), tensor.clone()));
                 Ok(tensor)
             }
@@ -351,106 +360,131 @@ pub(super) struct Item<'a> {
     pub noise: Option<u64>,
 }
 
-/// Updates all. `number` counts the launches of a step.
-pub(super) fn step(
-    tables: &mut Tables,
-    device: &Device,
-    items: Vec<Item<'_>>,
-    norm: Option<&Norm>,
-    number: &mut usize,
-) -> Result<()> {
-    let mut batches = Vec::new();
-    for Item { param, grad, dtypes, len, state, kernel, scalars, pass, ratio, noise } in items {
-        let row = [&[pass.lr, pass.weight_decay, pass.grad_scale, pass.clip_value][..], &scalars].concat();
-        let batch = batch_of(&mut batches, Some(kernel), dtypes, ratio.is_some(), row.len());
-        let flags = [
-            (state.has_master, MASTER),
-            (noise.is_some(), STOCHASTIC),
-            (ratio.is_some_and(|ratio| ratio.at_most_one), AT_MOST_ONE),
-        ];
-        let flags = flags.iter().map(|(is_set, flag)| if *is_set { *flag } else { 0 }).sum();
-        let values = state.values.as_ref().map(super::place).transpose()?;
-        let address = values.as_ref().map_or(0, |values| values.address);
-        let (key, row) = (noise.unwrap_or(0), batch.row(&row));
-        let entry = Entry { param: param.address, grad: grad.address, state: address, len, key, row, flags };
-        batch.push(entry, [param].into_iter().chain(values), Some(grad));
-    }
-    for batch in batches.iter().filter(|batch| !batch.entries.is_empty()) {
-        let placed = batch.place(tables, device, "update", *number)?;
-        let norm = if let Some(Norm::Device(norm)) = norm { Some(norm) } else { None };
-        let flags = if norm.is_some() { BY_NORM } else { 0 };
-        let none = &placed.rows;
-        let buffers = [&placed.tensors, &placed.chunks, &placed.rows, norm.unwrap_or(none), none, none];
-        let launch_of = |function, blocks, buffers| Launch {
-            rule: batch.rule,
-            function,
-            blocks,
-            buffers,
-            args: Args { flags, ..Args::default() },
-            written: &batch.written,
-            read: &batch.read,
-        };
-        if batch.has_ratio {
-            let sums = tables.room(device, ("update", *number, "sums"), 2 * placed.blocks as usize, DType::I64)?;
-            let count = batch.entries.len();
-            let out = tables.room(device, ("update", *number, "ratios"), count, super::wide_dtype(device))?;
-            let [tensors, chunks, rows, norm, ..] = buffers;
-            let buffers = [tensors, chunks, rows, norm, &sums, &out];
-            let [direction, apply] =
-                [format!("direction_{}", batch.suffix), format!("apply_{}", batch.param_dtype.as_str())];
-            launch(device, &launch_of(&direction, placed.blocks, buffers))?;
-            launch(device, &Launch { rule: None, ..launch_of("ratios", count as u32, buffers) })?;
-            launch(device, &launch_of(&apply, placed.blocks, buffers))?;
-        } else {
-            let update = format!("update_{}", batch.suffix);
-            launch(device, &launch_of(&update, placed.blocks, buffers))?;
-        }
-        *number += 1;
-    }
-    Ok(())
+/// The launches of a batch, with all that they need on the device.
+pub(super) struct Planned {
+    batch: Batch,
+    placed: Placed,
+    /// The functions in turn, each with whether a block is for a tensor rather than for a chunk.
+    functions: Vec<(String, bool)>,
+    norm: Option<Tensor>,
+    /// Sums and ratios.
+    room: Option<(Tensor, Tensor)>,
 }
 
-/// Adds all. As [`step`].
-pub(super) fn add(
+impl Planned {
+    fn rule(&self, by_tensor: bool) -> Option<&'static Kernel> {
+        if by_tensor { None } else { self.batch.rule }
+    }
+
+    /// Loads the kernels.
+    fn load(self, device: &Device) -> Result<Self> {
+        for (function, by_tensor) in &self.functions {
+            super::load(device, self.rule(*by_tensor), function)?;
+        }
+        Ok(self)
+    }
+
+    /// Starts the kernels. The tensors have to be locked.
+    pub fn launch(&self, device: &Device) -> Result<()> {
+        let Self { batch, placed, norm, room, .. } = self;
+        let none = &placed.rows;
+        let (sums, out) = room.as_ref().map_or((none, none), |(sums, out)| (sums, out));
+        for (function, by_tensor) in &self.functions {
+            launch(
+                device,
+                &Launch {
+                    rule: self.rule(*by_tensor),
+                    function,
+                    blocks: if *by_tensor { batch.entries.len() as u32 } else { placed.blocks },
+                    buffers: [&placed.tensors, &placed.chunks, &placed.rows, norm.as_ref().unwrap_or(none), sums, out],
+                    args: Args { flags: if norm.is_some() { BY_NORM } else { 0 }, ..Args::default() },
+                    written: &batch.written,
+                    read: &batch.read,
+                },
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Plans the update of all, nest by nest.
+pub(super) fn plan_step(
     tables: &mut Tables,
     device: &Device,
-    items: Vec<(Place, Place, &Addition<'_>)>,
-    number: &mut usize,
-) -> Result<()> {
-    let mut batches = Vec::new();
-    let mut norm = None;
-    for (to, addend, addition) in items {
-        if let Some((Norm::Device(by), _)) = &addition.by_norm {
-            norm = Some(by);
+    nests: Vec<Vec<Item<'_>>>,
+    norm: Option<&Norm>,
+) -> Result<Vec<Vec<Planned>>> {
+    let norm = if let Some(Norm::Device(norm)) = norm { Some(norm) } else { None };
+    let mut number = 0;
+    let mut plan = |items: Vec<Item<'_>>| {
+        let mut batches = Vec::new();
+        for Item { param, grad, dtypes, len, state, kernel, scalars, pass, ratio, noise } in items {
+            let row = [&[pass.lr, pass.weight_decay, pass.grad_scale, pass.clip_value][..], &scalars].concat();
+            let batch = batch_of(&mut batches, Some(kernel), dtypes, ratio.is_some(), row.len());
+            let flags = [
+                (state.has_master, MASTER),
+                (noise.is_some(), STOCHASTIC),
+                (ratio.is_some_and(|ratio| ratio.at_most_one), AT_MOST_ONE),
+            ];
+            let flags = flags.iter().map(|(is_set, flag)| if *is_set { *flag } else { 0 }).sum();
+            let values = state.values.as_ref().map(super::place).transpose()?;
+            let address = values.as_ref().map_or(0, |values| values.address);
+            let (key, row) = (noise.unwrap_or(0), batch.row(&row));
+            let entry = Entry { param: param.address, grad: grad.address, state: address, len, key, row, flags };
+            batch.push(entry, [param].into_iter().chain(values), Some(grad));
         }
-        let row = [addition.scale, addition.by_norm.as_ref().map_or(0.0, |(_, epsilon)| *epsilon)];
-        let dtypes = [addition.to.dtype(), addition.addend.dtype()];
-        let batch = batch_of(&mut batches, None, dtypes, false, row.len());
-        let (len, row) = (addition.to.elem_count(), batch.row(&row));
-        let flags = if addition.adaptive { ADAPTIVE } else { 0 };
-        let entry = Entry { param: to.address, grad: addend.address, state: 0, len, key: 0, row, flags };
-        batch.push(entry, [to], Some(addend));
-    }
-    for batch in batches.iter().filter(|batch| !batch.entries.is_empty()) {
-        let placed = batch.place(tables, device, "add", *number)?;
-        let none = &placed.rows;
-        let function = format!("add_{}", batch.suffix);
-        let flags = if norm.is_some() { BY_NORM } else { 0 };
-        launch(
-            device,
-            &Launch {
-                rule: None,
-                function: &function,
-                blocks: placed.blocks,
-                buffers: [&placed.tensors, &placed.chunks, &placed.rows, norm.unwrap_or(none), none, none],
-                args: Args { flags, ..Args::default() },
-                written: &batch.written,
-                read: &batch.read,
-            },
-        )?;
-        *number += 1;
-    }
-    Ok(())
+        let plan = |batch: Batch| {
+            let placed = batch.place(tables, device, "update", number)?;
+            let (update, room) = if batch.has_ratio {
+                let sums = tables.room(device, ("update", number, "sums"), 2 * placed.blocks as usize, DType::I64)?;
+                let (count, wide) = (batch.entries.len(), super::wide_dtype(device));
+                let ratios = tables.room(device, ("update", number, "ratios"), count, wide)?;
+                let [direction, apply] =
+                    [format!("direction_{}", batch.suffix), format!("apply_{}", batch.param_dtype.as_str())];
+                (vec![(direction, false), ("ratios".to_string(), true), (apply, false)], Some((sums, ratios)))
+            } else {
+                (vec![(format!("update_{}", batch.suffix), false)], None)
+            };
+            number += 1;
+            Planned { batch, placed, functions: update, norm: norm.cloned(), room }.load(device)
+        };
+        batches.into_iter().filter(|batch| !batch.entries.is_empty()).map(plan).collect()
+    };
+    nests.into_iter().map(&mut plan).collect()
+}
+
+/// Plans the addition of all, nest by nest.
+pub(super) fn plan_add<'a>(
+    tables: &mut Tables,
+    device: &Device,
+    nests: impl Iterator<Item = &'a [Addition<'a>]>,
+) -> Result<Vec<Vec<Planned>>> {
+    let mut number = 0;
+    let mut plan = |additions: &'a [Addition<'a>]| {
+        let mut batches = Vec::new();
+        let mut norm = None;
+        for addition in additions {
+            let (to, addend) = (super::place(addition.to)?, super::place(&addition.addend)?);
+            if let Some((Norm::Device(by), _)) = &addition.by_norm {
+                norm = Some(by);
+            }
+            let row = [addition.scale, addition.by_norm.as_ref().map_or(0.0, |(_, epsilon)| *epsilon)];
+            let dtypes = [addition.to.dtype(), addition.addend.dtype()];
+            let batch = batch_of(&mut batches, None, dtypes, false, row.len());
+            let (len, row) = (addition.to.elem_count(), batch.row(&row));
+            let flags = if addition.adaptive { ADAPTIVE } else { 0 };
+            let entry = Entry { param: to.address, grad: addend.address, state: 0, len, key: 0, row, flags };
+            batch.push(entry, [to], Some(addend));
+        }
+        let plan = |batch: Batch| {
+            let placed = batch.place(tables, device, "add", number)?;
+            let functions = vec![(format!("add_{}", batch.suffix), false)];
+            number += 1;
+            Planned { batch, placed, functions, norm: norm.cloned(), room: None }.load(device)
+        };
+        batches.into_iter().filter(|batch| !batch.entries.is_empty()).map(plan).collect()
+    };
+    nests.map(&mut plan).collect()
 }
 
 /// The norm over all tensors, as [`super::global_norm`], left on the device: the norm, then by what the gradients are to be
@@ -461,17 +495,18 @@ pub(super) fn global_norm(
     tensors: &[(&Tensor, Option<&Tensor>)],
     scale: f64,
     max: f64,
+    place: usize,
 ) -> Result<Tensor> {
     let mut batches = Vec::new();
     for (values, weight) in tensors {
         let dtypes = [weight.unwrap_or(values).dtype(), values.dtype()];
         let batch = batch_of(&mut batches, None, dtypes, weight.is_some(), 3);
-        let place = super::place(values)?;
+        let at = super::place(values)?;
         let weight = weight.map(super::place).transpose()?;
         let flags = if weight.is_some() { WEIGHTED } else { 0 };
-        let param = weight.as_ref().map_or(place.address, |weight| weight.address);
-        let (grad, row, len) = (place.address, batch.row(&[scale, max, 1e-6]), values.elem_count());
-        batch.push(Entry { param, grad, state: 0, len, key: 0, row, flags }, [], Some(place));
+        let param = weight.as_ref().map_or(at.address, |weight| weight.address);
+        let (grad, row, len) = (at.address, batch.row(&[scale, max, 1e-6]), values.elem_count());
+        batch.push(Entry { param, grad, state: 0, len, key: 0, row, flags }, [], Some(at));
         batch.read.extend(weight.map(|weight| weight.handle));
     }
     // A device has no room of length 0.
@@ -480,7 +515,7 @@ pub(super) fn global_norm(
     let placed = placed.collect::<Result<Vec<_>>>()?;
     let partials: usize = placed.iter().map(|placed| placed.blocks as usize).sum();
     let sums = tables.room(device, ("norm", 0, "sums"), partials.max(1), DType::I64)?;
-    let out = tables.room(device, ("norm", 0, "out"), 2, super::wide_dtype(device))?;
+    let out = tables.room(device, ("norm", place, "out"), 2, super::wide_dtype(device))?;
     let rows = tables.bytes(device, ("norm", 0, "scalars"), wide(device, &[scale, max, 1e-6]))?;
     let mut first = 0;
     for (batch, placed) in batches.iter().zip(&placed) {

@@ -88,7 +88,7 @@ fn build(source: Source, rule: Option<&'static crate::rule::Kernel>, name: &str)
     unsafe { Library::new(&library) }.expect("a library that was just built")
 }
 
-pub fn place(storage: &CpuStorage, layout: &Layout) -> Result<Place> {
+pub(super) fn place(storage: &CpuStorage, layout: &Layout) -> Result<Place> {
     macro_rules! address {
         ($($Kind:ident),*) => {
             match storage {
@@ -162,7 +162,7 @@ fn bytes_of(tensor: &Tensor) -> Result<Guarded> {
     Ok(Guarded::new(address, tensor.elem_count() * tensor.dtype().size_in_bytes(), 0))
 }
 
-pub fn launch(launch: &Launch<'_>) -> Result<()> {
+pub(super) fn launch(launch: &Launch<'_>) -> Result<()> {
     let Some(source) = SOURCE.get() else { bail!("no kernel is emulated") };
     let size = |dtype: &str| match dtype {
         "f64" => 8,
@@ -283,7 +283,7 @@ macro_rules! tests {
         }
     };
 }
-tests!(updates: 0, mixed: 1, sizes: 2, clipping: 3, not_finite: 4, sums: 5, groups: 6, state: 7, rounding: 8, twice: 9);
+tests!(updates: 0, mixed: 1, sizes: 2, clipping: 3, not_finite: 4, sums: 5, groups: 6, state: 7, rounding: 8, twice: 9, written: 10);
 
 fn check(source: Source, index: usize) {
     let (name, check) = checks::CHECKS[index];

@@ -5,6 +5,7 @@
 
 use super::device::{Launch, Place};
 use super::metal_source;
+use crate::rule::Kernel;
 use candle_core::backend::BackendStorage;
 use candle_core::{Layout, MetalDevice, MetalStorage, Result, Storage, Tensor, bail};
 use candle_metal_kernels::metal::{Buffer, ComputeCommandEncoder, ComputePipeline};
@@ -25,20 +26,20 @@ type Pipelines = HashMap<(u64, &'static str, String), ComputePipeline>;
 static PIPELINES: LazyLock<Mutex<Pipelines>> = LazyLock::new(Mutex::default);
 
 /// The kernel, built at its first use on a device.
-fn pipeline(device: &MetalDevice, launch: &Launch<'_>) -> Result<ComputePipeline> {
+pub fn load(device: &MetalDevice, rule: Option<&'static Kernel>, function: &str) -> Result<ComputePipeline> {
     let device = device.metal_device();
-    let name = launch.rule.map_or("norm", |rule| rule.name);
+    let name = rule.map_or("norm", |rule| rule.name);
     let mut pipelines = PIPELINES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let key = (device.registry_id(), name, launch.function.to_string());
+    let key = (device.registry_id(), name, function.to_string());
     if let Some(pipeline) = pipelines.get(&key) {
         return Ok(pipeline.clone());
     }
     let options = MTLCompileOptions::new();
     #[allow(deprecated, reason = "its successor is not on all systems that candle runs on")]
     options.setFastMathEnabled(false);
-    let library = device.new_library_with_source(&metal_source::of(launch.rule), Some(&options));
+    let library = device.new_library_with_source(&metal_source::of(rule), Some(&options));
     let library = library.map_err(candle_core::Error::wrap)?;
-    let function = library.get_function(launch.function, None).map_err(candle_core::Error::wrap)?;
+    let function = library.get_function(function, None).map_err(candle_core::Error::wrap)?;
     let pipeline = device.new_compute_pipeline_state_with_function(&function).map_err(candle_core::Error::wrap)?;
     pipelines.insert(key, pipeline.clone());
     Ok(pipeline)
@@ -53,7 +54,7 @@ fn buffer(tensor: &Tensor) -> Result<Buffer> {
 }
 
 pub fn launch(device: &MetalDevice, launch: &Launch<'_>) -> Result<()> {
-    let pipeline = pipeline(device, launch)?;
+    let pipeline = load(device, launch.rule, launch.function)?;
     let guard = device.command_encoder()?;
     let encoder: &ComputeCommandEncoder = guard.as_ref();
     encoder.set_compute_pipeline_state(&pipeline);

@@ -9,11 +9,12 @@ pub(crate) mod cpu;
 mod cuda;
 mod device;
 #[cfg(test)]
-mod emulated;
+pub(crate) mod emulated;
 #[cfg(feature = "metal")]
 mod metal;
 #[cfg(any(test, feature = "metal"))]
 mod metal_source;
+mod share;
 
 use crate::rule::Kernel;
 use crate::wrappers::TrustRatio;
@@ -67,7 +68,7 @@ impl State {
     /// With these values.
     pub fn with(var: &Var, slots: Vec<Tensor>, master: Option<Tensor>) -> Result<Self> {
         Ok(match Self::new(var) {
-            State::Device(_) => State::Device(Rows::new(var, slots.into_iter().map(Some).collect(), master, false)?),
+            State::Device(_) => State::Device(Rows::new(var, slots, master)?),
             State::F32(_) => State::F32(Buffers::with(&slots, master.as_ref())?),
             State::F64(_) => State::F64(Buffers::with(&slots, master.as_ref())?),
         })
@@ -87,29 +88,14 @@ impl State {
         }
     }
 
-    /// Changes the slots from those named `old` to those named `new`, which keep their values or start at 0.
-    pub fn fit(&mut self, var: &Var, old: &[&str], new: &[&str]) -> Result<()> {
-        match self {
-            State::F32(buffers) => buffers.fit(old, new, var.elem_count()),
-            State::F64(buffers) => buffers.fit(old, new, var.elem_count()),
-            State::Device(rows) => rows.fit(var, old, new)?,
-        }
-        Ok(())
-    }
-
-    /// Makes a master copy where there is none.
-    pub fn keep_master(&mut self, var: &Var) -> Result<()> {
-        match self {
-            State::F32(buffers) if buffers.master.is_none() => {
-                buffers.master = Some(var.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?);
-            }
-            State::Device(rows) if !rows.has_master => {
-                let master = to_dtype(&var.flatten_all()?, DType::F32)?;
-                rows.add_master(var, master)?;
-            }
-            _ => {}
-        }
-        Ok(())
+    /// A state whose slots are those named `new`: those that this one has, named `old`, keep their values, others start at 0.
+    /// With `add_master` there is room for a master copy, which the update fills from the parameter.
+    pub fn refit(&self, var: &Var, old: &[&str], new: &[&str], add_master: bool) -> Result<Self> {
+        Ok(match self {
+            State::F32(buffers) => State::F32(buffers.refit(old, new, var.elem_count(), add_master)),
+            State::F64(buffers) => State::F64(buffers.refit(old, new, var.elem_count(), add_master)),
+            State::Device(rows) => State::Device(rows.refit(var, old, new, add_master)?),
+        })
     }
 
     pub fn has_master(&self) -> bool {
@@ -133,15 +119,13 @@ impl<R: Compute + WithDType> Buffers<R> {
         Ok((self.slots.iter().map(tensor).collect::<Result<_>>()?, self.master.as_ref().map(tensor).transpose()?))
     }
 
-    fn fit(&mut self, old: &[&str], new: &[&str], len: usize) {
-        let mut known: Vec<_> = old.iter().zip(std::mem::take(&mut self.slots)).collect();
-        self.slots = new
-            .iter()
-            .map(|name| match known.iter().position(|(o, _)| *o == name) {
-                Some(at) => known.swap_remove(at).1,
-                None => vec![R::default(); len],
-            })
-            .collect();
+    fn refit(&self, old: &[&str], new: &[&str], len: usize, add_master: bool) -> Self {
+        let slot = |name: &&str| match old.iter().position(|o| o == name) {
+            Some(at) => self.slots[at].clone(),
+            None => vec![R::default(); len],
+        };
+        let master = self.master.clone().or_else(|| add_master.then(|| vec![R::default(); len]));
+        Self { slots: new.iter().map(slot).collect(), master, direction: Vec::new() }
     }
 
     fn operands<'a>(
@@ -180,8 +164,14 @@ pub(crate) struct Update<'a> {
 }
 
 /// Updates all parameters, which are on one device. Their storages, and those of the gradients, must be distinct from each
-/// other. A norm that is on the device scales the gradients.
-pub(crate) fn step(tables: &mut Tables, updates: Vec<Update<'_>>, norm: Option<&Norm>) -> Result<()> {
+/// other. A norm that is on the device scales the gradients. `before` is called when all that needs memory is done: where there
+/// is none left, nothing has changed.
+pub(crate) fn step(
+    tables: &mut Tables,
+    updates: Vec<Update<'_>>,
+    norm: Option<&Norm>,
+    before: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let (mut tensors, mut how): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
     for u in updates {
         if let (State::Device(rows), Some(_)) = (&mut *u.state, u.ratio) {
@@ -190,13 +180,31 @@ pub(crate) fn step(tables: &mut Tables, updates: Vec<Update<'_>>, norm: Option<&
         tensors.push((u.param, u.grad));
         how.push((u.state, u.kernel, u.scalars, u.pass, u.ratio, u.noise));
     }
-    let mut how = tensors.iter().zip(how);
-    let mut launches = 0;
+    if let Some((device, nests)) = nests_on_gpu(&tensors) {
+        let mut how = how.iter();
+        let items = |nest: &[(&Var, Tensor)]| {
+            let item = |(var, grad): &(&Var, Tensor)| match how.next() {
+                Some((State::Device(state), kernel, scalars, pass, ratio, noise)) => {
+                    let dtypes = [var.dtype(), grad.dtype()];
+                    let (len, param, grad) = (var.elem_count(), place(var)?, place(grad)?);
+                    let (kernel, scalars, pass) = (*kernel, scalars.clone(), *pass);
+                    let (ratio, noise) = (*ratio, *noise);
+                    Ok(Item { param, grad, dtypes, len, state, kernel, scalars, pass, ratio, noise })
+                }
+                _ => bail!("the state of a parameter is not where the parameter is"),
+            };
+            nest.iter().map(item).collect()
+        };
+        let items = nests.map(items).collect::<Result<Vec<_>>>()?;
+        let plans = device::plan_step(tables, device, items, norm)?;
+        before()?;
+        return launch_nests(&tensors, device, &plans);
+    }
+    before()?;
+    let mut how = how.into_iter();
     with_elements(&tensors, |pairs| {
-        let (mut f32s, mut f64s, mut items) = (Vec::new(), Vec::new(), Vec::new());
-        for (pair, ((var, gradient), (state, kernel, scalars, pass, ratio, noise))) in
-            pairs.into_iter().zip(how.by_ref())
-        {
+        let (mut f32s, mut f64s) = (Vec::new(), Vec::new());
+        for (pair, (state, kernel, scalars, pass, ratio, noise)) in pairs.into_iter().zip(how.by_ref()) {
             match (pair, state) {
                 (Pair::F32(param, grad), State::F32(buffers)) => {
                     let len = grad.len();
@@ -208,19 +216,12 @@ pub(crate) fn step(tables: &mut Tables, updates: Vec<Update<'_>>, norm: Option<&
                     let job = Job::new(kernel.f64, &scalars, pass, ratio);
                     f64s.push((buffers.operands(param, grad, len, ratio, noise), job));
                 }
-                (Pair::Device(param, grad), State::Device(state)) => {
-                    let (dtypes, len) = ([var.dtype(), gradient.dtype()], var.elem_count());
-                    items.push(Item { param, grad, dtypes, len, state, kernel, scalars, pass, ratio, noise });
-                }
                 _ => bail!("the state of a parameter is of another number type than the parameter"),
             }
         }
         cpu::step(f32s);
         cpu::step(f64s);
-        match tensors.first() {
-            Some((var, _)) if !items.is_empty() => device::step(tables, var.device(), items, norm, &mut launches),
-            _ => Ok(()),
-        }
+        Ok(())
     })
 }
 
@@ -234,13 +235,16 @@ pub(crate) struct Addition<'a> {
     pub adaptive: bool,
 }
 
-/// Adds in place. The same holds for the tensors as in [`step`].
+/// Adds in place. The same holds for the tensors, and for memory, as in [`step`].
 pub(crate) fn add(tables: &mut Tables, all: Vec<Addition<'_>>) -> Result<()> {
     let tensors: Vec<_> = all.iter().map(|a| (a.to, a.addend.clone())).collect();
+    if let Some((device, _)) = nests_on_gpu(&tensors) {
+        let plans = device::plan_add(tables, device, all.chunks(NEST))?;
+        return launch_nests(&tensors, device, &plans);
+    }
     let mut how = all.iter();
-    let mut launches = 0;
     with_elements(&tensors, |pairs| {
-        let (mut f32s, mut f64s, mut items) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut f32s, mut f64s) = (Vec::new(), Vec::new());
         for (pair, addition) in pairs.into_iter().zip(how.by_ref()) {
             let scale = match addition.by_norm {
                 Some((Norm::Host(norm), epsilon)) => addition.scale / (norm + epsilon),
@@ -249,16 +253,27 @@ pub(crate) fn add(tables: &mut Tables, all: Vec<Addition<'_>>) -> Result<()> {
             match pair {
                 Pair::F32(to, addend) => f32s.push((Operands::stateless(to, addend), scale, addition.adaptive)),
                 Pair::F64(to, addend) => f64s.push((Operands::stateless(to, addend), scale, addition.adaptive)),
-                Pair::Device(to, addend) => items.push((to, addend, addition)),
+                Pair::Device => bail!("some tensors are on a GPU, others are not"),
             }
         }
         cpu::add(f32s);
         cpu::add(f64s);
-        match tensors.first() {
-            Some((to, _)) if !items.is_empty() => device::add(tables, to.device(), items, &mut launches),
-            _ => Ok(()),
-        }
+        Ok(())
     })
+}
+
+/// The device and the nests of tensors that are on a GPU.
+fn nests_on_gpu<'a, 't>(
+    tensors: &'a [(&'t Var, Tensor)],
+) -> Option<(&'t Device, impl Iterator<Item = &'a [(&'t Var, Tensor)]>)> {
+    let (var, _) = tensors.first()?;
+    is_gpu(var.device()).then(|| (var.device(), tensors.chunks(NEST)))
+}
+
+/// Starts the launches of each nest while its tensors are locked.
+fn launch_nests(tensors: &[(&Var, Tensor)], device: &Device, plans: &[Vec<device::Planned>]) -> Result<()> {
+    let mut plans = plans.iter();
+    with_elements(tensors, |_| plans.next().into_iter().flatten().try_for_each(|planned| planned.launch(device)))
 }
 
 /// A norm, on the host or still on the device.
@@ -280,17 +295,19 @@ impl Norm {
 }
 
 /// `scale` times the square root of the sum of squares over all tensors, with a weight each value first multiplied by that of
-/// the weight; in a fixed order of summation. On a GPU it stays there, with the factor that makes it at most `max`.
+/// the weight; in a fixed order of summation. On a GPU it stays there, with the factor that makes it at most `max`, until the
+/// next one of the same `place`.
 pub(crate) fn global_norm(
     tables: &mut Tables,
     tensors: &[(&Tensor, Option<&Tensor>)],
     scale: f64,
     max: f64,
+    place: usize,
 ) -> Result<Norm> {
     match tensors.first() {
         Some((tensor, _)) if is_gpu(tensor.device()) => {
             let device = tensor.device().clone();
-            Ok(Norm::Device(device::global_norm(tables, &device, tensors, scale, max)?))
+            Ok(Norm::Device(device::global_norm(tables, &device, tensors, scale, max, place)?))
         }
         _ => {
             let squares = tensors.iter().map(|(values, weight)| squared_norm(values, *weight));
@@ -312,6 +329,35 @@ pub(crate) fn read_backs() -> u64 {
     READ_BACK.get()
 }
 
+/// `chosen` where `now` has the bits of `then`, `now` elsewhere. The three have one shape and type.
+pub(crate) fn where_same(now: &Tensor, then: &Tensor, chosen: &Tensor) -> Result<Tensor> {
+    if now.device().is_cpu() && same_bits(now, then)? {
+        return Ok(chosen.clone());
+    }
+    // NaN is the only value that is not equal to itself.
+    let both_nan = (now.ne(now)? * then.ne(then)?)?;
+    allocate(|| (now.eq(then)? + both_nan)?.where_cond(chosen, now))
+}
+
+/// Whether two tensors on the CPU are the same, bit by bit.
+fn same_bits(a: &Tensor, b: &Tensor) -> Result<bool> {
+    let ((a, a_layout), (b, b_layout)) = (a.storage_and_layout(), b.storage_and_layout());
+    macro_rules! same {
+        ($($Kind:ident),*) => {
+            match (&*a, &*b) {
+                $((Storage::Cpu(CpuStorage::$Kind(a)), Storage::Cpu(CpuStorage::$Kind(b))) => {
+                    let (a, b) = (slice(a, a_layout)?, slice(b, b_layout)?);
+                    // A branch for a block, not for each number: it is compared at the memory's speed.
+                    let mut blocks = a.chunks(1024).zip(b.chunks(1024));
+                    blocks.all(|(a, b)| a.iter().zip(b).fold(true, |same, (a, b)| same & (a.to_bits() == b.to_bits())))
+                })*
+                _ => bail!("two tensors of different types"),
+            }
+        };
+    }
+    Ok(same!(F32, F64, BF16, F16))
+}
+
 /// Whether its tensors are updated by the kernels for GPUs.
 pub(crate) fn is_gpu(device: &Device) -> bool {
     #[cfg(test)]
@@ -330,6 +376,18 @@ fn wide_dtype(device: &Device) -> DType {
     if device.is_metal() { DType::F32 } else { DType::F64 }
 }
 
+/// Loads a kernel, so that it can be started.
+#[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(unused_variables, reason = "no GPU in this build"))]
+fn load(device: &Device, rule: Option<&'static Kernel>, function: &str) -> Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::load(device, rule, function).map(drop),
+        #[cfg(feature = "metal")]
+        Device::Metal(device) => metal::load(device, rule, function).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Starts a kernel.
 fn launch(device: &Device, launch: &Launch<'_>) -> Result<()> {
     match device {
@@ -343,13 +401,56 @@ fn launch(device: &Device, launch: &Launch<'_>) -> Result<()> {
     }
 }
 
+/// Makes a tensor, for which there may be no memory. Tests let it fail.
+fn allocate(make: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    #[cfg(test)]
+    allocations::count()?;
+    make()
+}
+
+#[cfg(test)]
+mod allocations {
+    use candle_core::{Result, bail};
+    use std::cell::Cell;
+
+    thread_local!(static MADE: Cell<usize> = const { Cell::new(0) });
+    thread_local!(static FAILS: Cell<Option<usize>> = const { Cell::new(None) });
+
+    pub fn count() -> Result<()> {
+        let made = MADE.replace(MADE.get() + 1);
+        if FAILS.get() == Some(made) { bail!("out of memory") } else { Ok(()) }
+    }
+
+    /// How many tensors `f` makes.
+    pub fn count_allocations(f: impl FnOnce()) -> usize {
+        MADE.set(0);
+        f();
+        MADE.get()
+    }
+
+    /// Calls `f`, in which making tensor number `at` fails.
+    pub fn fail_allocation<T>(at: usize, f: impl FnOnce() -> T) -> T {
+        MADE.set(0);
+        FAILS.set(Some(at));
+        let result = f();
+        FAILS.set(None);
+        result
+    }
+}
+#[cfg(test)]
+pub(crate) use allocations::{count_allocations, fail_allocation};
+
+/// A contiguous copy, with a storage of its own.
+pub(crate) fn copy(tensor: &Tensor) -> Result<Tensor> {
+    allocate(|| tensor.force_contiguous())
+}
+
 /// A copy in another type; also of an empty tensor, for which CUDA starts no kernel.
 pub(crate) fn to_dtype(tensor: &Tensor, dtype: DType) -> Result<Tensor> {
-    if tensor.elem_count() == 0 {
-        Tensor::zeros(tensor.shape(), dtype, tensor.device())
-    } else {
-        tensor.to_dtype(dtype)
-    }
+    allocate(|| match tensor.elem_count() {
+        0 => Tensor::zeros(tensor.shape(), dtype, tensor.device()),
+        _ => tensor.to_dtype(dtype),
+    })
 }
 
 /// Where a tensor starts on its device.
@@ -371,7 +472,7 @@ fn refill(tensor: &mut Tensor, bytes: &[u8]) -> Result<()> {
     if tensor.device().is_cuda() && tensor.elem_count() == bytes.len() {
         return tensor.inplace_op1(&Refill(bytes));
     }
-    *tensor = Tensor::from_slice(bytes, bytes.len(), tensor.device())?;
+    *tensor = allocate(|| Tensor::from_slice(bytes, bytes.len(), tensor.device()))?;
     Ok(())
 }
 
@@ -457,9 +558,9 @@ fn slice_mut<'a, T>(all: &'a mut [T], layout: &Layout) -> Result<&'a mut [T]> {
 enum Pair<'a> {
     F32(Target<'a, f32>, Source<'a, f32>),
     F64(Target<'a, f64>, Source<'a, f64>),
-    /// Where they start on a GPU.
+    /// On a GPU, where they are locked for the launches.
     #[cfg_attr(not(any(test, feature = "cuda", feature = "metal")), allow(dead_code, reason = "no GPU in this build"))]
-    Device(Place, Place),
+    Device,
 }
 
 impl<'a> Pair<'a> {
@@ -525,19 +626,19 @@ impl InplaceOp2 for Level<'_, '_> {
     fn cpu_fwd(&self, param: &mut CpuStorage, pl: &Layout, grad: &CpuStorage, gl: &Layout) -> Result<()> {
         #[cfg(test)]
         if emulated::is_on() {
-            return self.go_on(Pair::Device(emulated::place(param, pl)?, emulated::place(grad, gl)?));
+            return self.go_on(Pair::Device);
         }
         self.go_on(Pair::new(param, pl, grad, gl)?)
     }
 
     #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, param: &mut CudaStorage, pl: &Layout, grad: &CudaStorage, gl: &Layout) -> Result<()> {
-        cuda::with_places(param, pl, grad, gl, |param, grad| self.go_on(Pair::Device(param, grad)))
+    fn cuda_fwd(&self, param: &mut CudaStorage, _: &Layout, grad: &CudaStorage, _: &Layout) -> Result<()> {
+        cuda::in_order(param, grad, || self.go_on(Pair::Device))
     }
 
     #[cfg(feature = "metal")]
-    fn metal_fwd(&self, param: &mut MetalStorage, pl: &Layout, grad: &MetalStorage, gl: &Layout) -> Result<()> {
-        self.go_on(Pair::Device(metal::place(param, pl)?, metal::place(grad, gl)?))
+    fn metal_fwd(&self, _: &mut MetalStorage, _: &Layout, _: &MetalStorage, _: &Layout) -> Result<()> {
+        self.go_on(Pair::Device)
     }
 }
 

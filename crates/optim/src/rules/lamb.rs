@@ -6,7 +6,7 @@ use crate::wrappers::TrustRatio;
 hyperparameters! {
     /// LAMB: AdamW's direction, rescaled per tensor to the norm of the parameter (You et al. 2020, arXiv:1904.00962).
     ///
-    /// apex and timm also clip the global gradient norm to 1 first: `clip(Clip::GlobalNorm(1.0))` on the optimizer.
+    /// apex and timm also clip the global gradient norm to 1 first: [`set_clip(Some(Clip::GlobalNorm(1.0)))`](crate::Stepper::set_clip).
     pub struct Lamb = "lamb" {
         /// Learning rate.
         lr: 1e-3 in NON_NEGATIVE,

@@ -106,7 +106,7 @@ impl Rule for RmsProp {
             const { &Kernel::of::<CenteredMomentum>() },
         ]
     }
-    fn scalars(&self, _t: u64) -> Vec<f64> {
+    fn scalars(&self, _t: u64, _starts: bool) -> Vec<f64> {
         let (inside, outside) = if self.eps_inside { (self.eps, 0.0) } else { (0.0, self.eps) };
         vec![self.alpha, 1.0 - self.alpha, inside, outside, self.momentum]
     }

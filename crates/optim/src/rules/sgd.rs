@@ -8,14 +8,14 @@ hyperparameters! {
         lr: 1e-2 in NON_NEGATIVE,
         /// Decay rate of the momentum buffer; 0 keeps no buffer.
         momentum: 0.0 in NON_NEGATIVE,
-        /// Share of the gradient that does not enter the buffer, from the second update on.
+        /// Share of the gradient that does not enter the buffer, but for the first that it gets.
         dampening: 0.0 in NON_NEGATIVE,
         /// Look ahead along the buffer. Has an effect only with momentum.
         nesterov: false,
         /// L2 weight decay.
         weight_decay: 0.0 in NON_NEGATIVE,
     }
-    formula: "g += wd theta; b = momentum b + (1 - dampening) g (b = g at t = 1); u = g + momentum b if nesterov else b; theta -= lr u"
+    formula: "g += wd theta; b = momentum b + (1 - dampening) g (b = g at its first use); u = g + momentum b if nesterov else b; theta -= lr u"
     best_for: "convolutional networks, with momentum 0.9: the best final accuracy when lr and schedule are tuned"
 }
 
@@ -69,11 +69,11 @@ impl Rule for Sgd {
     fn kernels(&self) -> Vec<&'static Kernel> {
         vec![const { &Kernel::of::<Plain>() }, const { &Kernel::of::<Momentum>() }]
     }
-    fn scalars(&self, t: u64) -> Vec<f64> {
+    fn scalars(&self, _t: u64, starts: bool) -> Vec<f64> {
         if self.momentum == 0.0 {
             return Vec::new();
         }
-        let grad_share = if t == 1 { 1.0 } else { 1.0 - self.dampening };
+        let grad_share = if starts { 1.0 } else { 1.0 - self.dampening };
         vec![self.momentum, grad_share, f64::from(u8::from(self.nesterov))]
     }
     fn boxed(&self) -> AnyRule {

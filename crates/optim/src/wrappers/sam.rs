@@ -16,8 +16,8 @@ pub struct Sharpness {
 /// `e = rho g / (norm(g) + 1e-12)`, the norm over all parameters; the base rule steps from `theta` with the gradient at
 /// `theta + e`. Adaptive: `e = rho theta^2 g / (norm(theta g) + 1e-12)`.
 ///
-/// See [`Stepper::step_with`](crate::Stepper::step_with) for the two evaluations, and
-/// [`Optimizer::step`](candle_nn::Optimizer::step) on what a plain step does.
+/// See [`Stepper::step_with`](crate::Stepper::step_with) for the two evaluations; a plain step, with one gradient, is an error.
+/// Clipping applies to the second gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sam<B> {
     /// The rule that makes the step.
@@ -91,8 +91,8 @@ impl<B: Rule + Clone> Rule for Sam<B> {
     fn kernel(&self) -> &'static Kernel {
         self.base.kernel()
     }
-    fn scalars(&self, t: u64) -> Vec<f64> {
-        self.base.scalars(t)
+    fn scalars(&self, t: u64, starts: bool) -> Vec<f64> {
+        self.base.scalars(t, starts)
     }
     fn trust_ratio(&self) -> Option<TrustRatio> {
         self.base.trust_ratio()

@@ -57,6 +57,10 @@ pub fn reads_nothing_back(target: &Target, count: &dyn Fn() -> u64) -> Outcome {
                             optimizer.first_step(&grads)?;
                         }
                         optimizer.step(&grads)?;
+                        if optimizer.params().sharpness().is_some() {
+                            optimizer.accumulate(&grads)?;
+                            optimizer.first_step_accumulated()?;
+                        }
                         optimizer.accumulate(&grads)?;
                         optimizer.accumulate(&grads)?;
                         optimizer.step_accumulated()?;
@@ -77,7 +81,7 @@ pub fn reads_nothing_back(target: &Target, count: &dyn Fn() -> u64) -> Outcome {
     Ok(format!("{steps} steps"))
 }
 
-pub const CHECKS: [(&str, Check); 10] = [
+pub const CHECKS: [(&str, Check); 11] = [
     ("every rule, every pair of types", updates),
     ("tensors of all types in one optimizer", mixed),
     ("many tensors, small and large", sizes),
@@ -88,6 +92,7 @@ pub const CHECKS: [(&str, Check); 10] = [
     ("state to the CPU and back", state),
     ("stochastic rounding", rounding),
     ("the same bits twice, and errors", twice),
+    ("parameters written between steps", written),
 ];
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
@@ -166,7 +171,11 @@ impl<'a> Run<'a> {
     }
 
     fn dtypes(&self, i: usize) -> (DType, DType) {
-        self.mix.map_or((self.types.0, self.types.1), |count| MIX[i % count])
+        match self.mix.map(|count| MIX[i % count]) {
+            // Not of f16.
+            Some((DType::F16, _)) if self.seed.is_some() => MIX[0],
+            pair => pair.unwrap_or((self.types.0, self.types.1)),
+        }
     }
 
     fn params(&self, device: &Device) -> candle_core::Result<Vec<(String, Var)>> {
@@ -194,7 +203,7 @@ impl<'a> Run<'a> {
         let mut optimizer = AnyOptimizer::from_groups(vec![Group::new(params.to_vec(), by_name(self.text)?)])?;
         optimizer.set_clip(self.clip)?;
         optimizer.set_master_copies(self.types.2)?;
-        optimizer.set_stochastic_rounding(self.seed);
+        optimizer.set_stochastic_rounding(self.seed)?;
         Ok(optimizer)
     }
 
@@ -528,7 +537,7 @@ fn rounding(target: &Target) -> Outcome {
         target.on(|| -> candle_core::Result<f64> {
             let x = Var::from_tensor(&Tensor::ones(10_000, DType::BF16, &target.device)?)?;
             let mut optimizer = AnyOptimizer::new(vec![x.clone()], by_name("sgd:lr=0.001")?)?;
-            optimizer.set_stochastic_rounding(seed);
+            optimizer.set_stochastic_rounding(seed)?;
             for _ in 0..100 {
                 let mut store = Var::zeros((), DType::F32, &Device::Cpu)?.as_tensor().sqr()?.backward()?;
                 store.insert(&x, Tensor::ones(10_000, DType::BF16, &target.device)?);
@@ -566,4 +575,47 @@ fn twice(target: &Target) -> Outcome {
         return Err(format!("{error}, not {expected}").into());
     }
     Ok("the same bits; mixed devices are an error".to_string())
+}
+
+/// A part of each parameter is written between two steps, and of SAM's also between its first and second step.
+fn written(target: &Target) -> Outcome {
+    for text in ["sgd:momentum=0.9", "adamw", "lamb", "sam:momentum=0.9"] {
+        for types in types(target) {
+            let run = Run::new(text, types, target.sizes(), 1);
+            let result = |target: &Target| -> Result<Values, Box<dyn std::error::Error>> {
+                target.on(|| {
+                    let params = run.params(&target.device)?;
+                    let write = |seed: u64| -> candle_core::Result<()> {
+                        for (i, (_, var)) in params.iter().enumerate() {
+                            let mut values = on_host(var)?;
+                            for (k, x) in noise(seed + i as u64, values.len()).into_iter().enumerate() {
+                                if k % 3 == 1 {
+                                    values[k] = if k % 5 == 0 { f64::NAN } else { x };
+                                }
+                            }
+                            let values = Tensor::from_vec(values, var.shape(), &Device::Cpu)?;
+                            var.set(&values.to_dtype(var.dtype())?.to_device(var.device())?)?;
+                        }
+                        Ok(())
+                    };
+                    let mut optimizer = run.optimizer(&params)?;
+                    for step in 1..=3 {
+                        run.step(&mut optimizer, &params, step)?;
+                        write(50 + step)?;
+                    }
+                    if optimizer.params().sharpness().is_some() {
+                        optimizer.first_step(&run.grads(&params, 4)?)?;
+                        write(60)?;
+                        optimizer.second_step(&run.grads(&params, 5)?)?;
+                        optimizer.first_step(&run.grads(&params, 6)?)?;
+                        write(70)?;
+                        optimizer.cancel_first_step()?;
+                    }
+                    Ok(Values { norm: None, tensors: values(&optimizer, &params)? })
+                })
+            };
+            compare(&format!("{text} {types:?}"), &result(target)?, &result(&CPU)?, bound(target, text, false))?;
+        }
+    }
+    Ok("as on the CPU".to_string())
 }

@@ -1,0 +1,56 @@
+//! Where SAM's first step moved the parameters from, and to.
+
+use crate::backend;
+use candle_core::{Result, Tensor, Var};
+
+/// The values of moved parameters before and after the move. Both are kept, to see what was written by someone else meanwhile.
+#[derive(Debug)]
+pub(crate) struct Perturbation(Vec<Moved>);
+
+#[derive(Debug)]
+struct Moved {
+    var: Var,
+    before: Tensor,
+    after: Tensor,
+}
+
+impl Perturbation {
+    /// Copies the parameters, which are still to be moved.
+    pub fn before(vars: Vec<Var>) -> Result<Self> {
+        let copy = |var: Var| {
+            let before = backend::copy(&var)?;
+            Ok(Moved { var, after: before.clone(), before })
+        };
+        Ok(Self(vars.into_iter().map(copy).collect::<Result<_>>()?))
+    }
+
+    /// Copies the parameters, which have been moved.
+    pub fn moved(&mut self) -> Result<()> {
+        self.0.iter_mut().try_for_each(|moved| {
+            moved.after = backend::copy(&moved.var)?;
+            Ok(())
+        })
+    }
+
+    /// Takes the move back, whatever the parameters are now.
+    pub fn undo(&self) -> Result<()> {
+        self.0.iter().try_for_each(|moved| moved.var.set(&moved.before))
+    }
+
+    /// What the parameters are to be: the values before the move, but for elements that were written since then.
+    pub fn restored(&self) -> Result<Restored> {
+        let restored = |Moved { var, before, after }: &Moved| {
+            Ok((var.clone(), backend::where_same(var.as_tensor(), after, before)?))
+        };
+        Ok(Restored(self.0.iter().map(restored).collect::<Result<_>>()?))
+    }
+}
+
+/// Values to be written into parameters.
+pub(crate) struct Restored(Vec<(Var, Tensor)>);
+
+impl Restored {
+    pub fn write(self) -> Result<()> {
+        self.0.into_iter().try_for_each(|(var, values)| var.set(&values))
+    }
+}

@@ -1,0 +1,385 @@
+//! The steps: accumulation, SAM's two steps, and the update itself. Which of them may follow which is `phase.rs`.
+//!
+//! A step that fails leaves everything as it was. So all that can fail is done first, on copies or with what undoes it at hand:
+//! checks, schedules, norms, memory for state and tables; then parameters are restored, written and counted.
+
+use super::{Active, Parameter, Stepper};
+use super::perturbation::Perturbation;
+use super::phase::{Call, Phase, check};
+use crate::backend::{self, Addition, Norm, Pass, State, Update};
+use crate::error::{Error, Result};
+use crate::grads::Clip;
+use crate::rule::{Kernel, Rule};
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor};
+use std::collections::{HashMap, HashSet};
+
+impl<R: Rule + Clone> Stepper<R> {
+    pub(crate) fn phase(&self) -> Phase {
+        match (self.perturbation.is_some(), self.accumulated.count > 0) {
+            (false, false) => Phase::Idle,
+            (false, true) => Phase::Accumulating,
+            (true, false) => Phase::Perturbed,
+            (true, true) => Phase::PerturbedAccumulating,
+        }
+    }
+
+    pub(crate) fn check(&self, call: Call) -> Result<()> {
+        check(self.phase(), call, self.groups.iter().any(|group| group.rule.sharpness().is_some()))
+    }
+
+    /// The gradients of all parameters in order, checked and prepared; `None` where there is none or it is frozen.
+    pub(super) fn stored_gradients(&self, grads: &GradStore) -> Result<Vec<Option<Tensor>>> {
+        let addresses: HashSet<usize> = self.all_params().map(|p| p.address).collect();
+        let of = |p: &Parameter| if p.frozen { None } else { grads.get(&p.var).cloned() };
+        self.all_params().map(|p| of(p).map(|g| p.prepared(g, &addresses)).transpose()).collect()
+    }
+
+    /// The sums of the accumulated gradients.
+    fn accumulated_gradients(&self) -> Result<Vec<Option<Tensor>>> {
+        let sums = self.accumulated.sums();
+        self.all_params().zip(sums).map(|(p, sum)| sum.map(|s| p.prepared(s, &HashSet::new())).transpose()).collect()
+    }
+
+    /// Adds the gradients of a micro-batch to those before it, in f32 (f64 for f64 parameters).
+    /// [`step_accumulated`](Self::step_accumulated) then steps with their mean over all micro-batches; where a parameter has no
+    /// gradient in a micro-batch, that counts as 0. A parameter that is frozen meanwhile loses what it has.
+    ///
+    /// With SAM there are two rounds: accumulate, [`first_step_accumulated`](Self::first_step_accumulated), accumulate the
+    /// same micro-batches again, `step_accumulated`.
+    ///
+    /// # Errors
+    /// No parameter has a gradient; a gradient of another shape or device than its parameter. What was accumulated is then as
+    /// before.
+    pub fn accumulate(&mut self, grads: &GradStore) -> Result<()> {
+        let grads = self.stored_gradients(grads)?;
+        self.check_gradients(&grads)?;
+        self.accumulated.add(grads)
+    }
+
+    /// Drops the accumulated gradients; returns of how many micro-batches they were. After SAM's first step the parameters stay
+    /// where it moved them.
+    pub fn discard_accumulated(&mut self) -> u64 {
+        let count = self.accumulated.count;
+        self.accumulated.clear();
+        count
+    }
+
+    /// A step with the mean of the accumulated gradients: where every loss is the mean over a micro-batch of the same
+    /// size, the same as one step with all of them as one batch. With SAM it is the second of the two steps.
+    ///
+    /// # Errors
+    /// Nothing was accumulated; SAM without [`first_step_accumulated`](Self::first_step_accumulated); as
+    /// [`Optimizer::step`](candle_nn::Optimizer::step). Everything is then as before, what was accumulated too.
+    pub fn step_accumulated(&mut self) -> Result<()> {
+        self.check(Call::StepAccumulated)?;
+        let (grads, scale) = (self.accumulated_gradients()?, 1.0 / self.accumulated.count as f64);
+        self.update(grads, scale)?;
+        self.accumulated.clear();
+        Ok(())
+    }
+
+    /// Evaluates the loss as often as the rule needs it and makes a step: once, or twice for SAM. The closure gets the
+    /// number of the evaluation, 0 or 1; batch-norm statistics should move in number 0 only, and both must use the same
+    /// batch (and dropout mask). Returns the loss of evaluation 0.
+    ///
+    /// # Errors
+    /// Those of the closure; as [`Optimizer::step`](candle_nn::Optimizer::step). Parameters and state are then as before the
+    /// call, also where the closure panics.
+    pub fn step_with(&mut self, mut loss: impl FnMut(usize) -> candle_core::Result<Tensor>) -> Result<Tensor> {
+        self.step_with_gradients(|evaluation| {
+            let loss = loss(evaluation)?;
+            let grads = loss.backward()?;
+            Ok((loss, grads))
+        })
+    }
+
+    /// [`step_with`](Self::step_with) where the closure gives the gradients with the loss, of which it makes them in another way
+    /// than by [`Tensor::backward`].
+    ///
+    /// # Errors
+    /// As [`step_with`](Self::step_with).
+    pub fn step_with_gradients(
+        &mut self,
+        mut evaluate: impl FnMut(usize) -> candle_core::Result<(Tensor, GradStore)>,
+    ) -> Result<Tensor> {
+        self.check(Call::StepWith)?;
+        let (first, grads) = evaluate(0)?;
+        let first = first.detach();
+        if self.groups.iter().all(|g| g.rule.sharpness().is_none()) {
+            let grads = self.stored_gradients(&grads)?;
+            self.update(grads, 1.0)?;
+            return Ok(first);
+        }
+        self.first_step(&grads)?;
+        drop(grads);
+        /// Restores the parameters, also while a panic of the closure unwinds.
+        struct Cancel<'a, R: Rule + Clone>(&'a mut Stepper<R>);
+        impl<R: Rule + Clone> Drop for Cancel<'_, R> {
+            fn drop(&mut self) {
+                if let Err(error) = self.0.cancel_first_step() {
+                    tracing::error!("sam: the parameters could not be restored: {error}");
+                }
+            }
+        }
+        let stepper = Cancel(self);
+        let (_, grads) = evaluate(1)?;
+        stepper.0.second_step(&grads)?;
+        Ok(first)
+    }
+
+    /// SAM's first step: moves the parameters to where the second gradient is to be taken. Clipping does not apply to it: its
+    /// length is `rho`, whatever the gradient's norm.
+    ///
+    /// # Errors
+    /// No group's rule is SAM; the parameters are there already; gradients are accumulated; as
+    /// [`Optimizer::step`](candle_nn::Optimizer::step). Everything is then as before.
+    pub fn first_step(&mut self, grads: &GradStore) -> Result<()> {
+        self.check(Call::FirstStep)?;
+        let grads = self.stored_gradients(grads)?;
+        self.perturb(grads, 1)
+    }
+
+    /// SAM's [first step](Self::first_step) with the mean of the accumulated gradients.
+    ///
+    /// # Errors
+    /// Nothing was accumulated; as [`first_step`](Self::first_step).
+    pub fn first_step_accumulated(&mut self) -> Result<()> {
+        self.check(Call::FirstStepAccumulated)?;
+        let grads = self.accumulated_gradients()?;
+        self.perturb(grads, self.accumulated.count)?;
+        self.accumulated.clear();
+        Ok(())
+    }
+
+    /// Moves the parameters by the mean of `count` gradients, whose sums are given.
+    fn perturb(&mut self, grads: Vec<Option<Tensor>>, count: u64) -> Result<()> {
+        let rules = self.scheduled_rules()?;
+        let mut grads = grads.into_iter();
+        let mut moved = Vec::new();
+        for (group, rule) in self.groups.iter().zip(&rules) {
+            for parameter in &group.params {
+                if let (Some(grad), Some(sharpness)) = (grads.next().flatten(), rule.sharpness()) {
+                    moved.push((&parameter.var, grad, sharpness));
+                }
+            }
+        }
+        if moved.is_empty() {
+            return Err(self.no_gradient());
+        }
+        let weighted = moved.iter().map(|(var, grad, s)| (grad, s.adaptive.then_some(var.as_tensor())));
+        let norm = backend::global_norm(&mut self.tables, &weighted.collect::<Vec<_>>(), 1.0, f64::INFINITY, 2)?;
+        let vars: Vec<_> = moved.iter().map(|(var, ..)| (*var).clone()).collect();
+        let mut perturbation = Perturbation::before(vars)?;
+        // `g / (norm(g) + 1e-12)` of the mean, with sums above and below.
+        let epsilon = 1e-12 * count as f64;
+        let additions = moved.into_iter().map(|(to, addend, sharpness)| Addition {
+            to,
+            addend,
+            scale: sharpness.rho,
+            by_norm: Some((norm.clone(), epsilon)),
+            adaptive: sharpness.adaptive,
+        });
+        let moved = backend::add(&mut self.tables, additions.collect()).and_then(|()| perturbation.moved());
+        if let Err(error) = moved {
+            perturbation.undo()?;
+            return Err(error.into());
+        }
+        self.perturbation = Some(perturbation);
+        Ok(())
+    }
+
+    /// SAM's second step: restores the parameters to their exact bits and makes the base rule's step with the gradients
+    /// taken in between. An element that was written since the first step, as by loading a model, keeps what was written.
+    ///
+    /// # Errors
+    /// [`first_step`](Self::first_step) did not come before; gradients are accumulated; as
+    /// [`Optimizer::step`](candle_nn::Optimizer::step). Everything is then as before: the parameters are still where the first
+    /// step moved them.
+    pub fn second_step(&mut self, grads: &GradStore) -> Result<()> {
+        self.check(Call::SecondStep)?;
+        let grads = self.stored_gradients(grads)?;
+        self.update(grads, 1.0)
+    }
+
+    /// Takes SAM's first step back, if it was made: restores the parameters to their exact bits, and drops gradients that were
+    /// accumulated since then. An element that was written meanwhile keeps what was written.
+    ///
+    /// # Errors
+    /// The device fails.
+    pub fn cancel_first_step(&mut self) -> Result<()> {
+        if let Some(perturbation) = &self.perturbation {
+            perturbation.restored()?.write()?;
+            self.perturbation = None;
+            self.accumulated.clear();
+        }
+        Ok(())
+    }
+
+    /// Some parameter has a gradient; or all are frozen, and nothing moves because the user said so.
+    fn check_gradients(&self, grads: &[Option<Tensor>]) -> Result<()> {
+        let may_move = grads.is_empty() || self.all_params().any(|p| !p.frozen);
+        if may_move && grads.iter().all(Option::is_none) { Err(self.no_gradient()) } else { Ok(()) }
+    }
+
+    fn no_gradient(&self) -> Error {
+        match self.all_params().filter(|p| !p.frozen).count() {
+            _ if self.all_params().next().is_none() => Error::NoParameters,
+            count => Error::NoGradient { count },
+        }
+    }
+
+    /// The groups' rules with what is scheduled for the step to come, checked.
+    fn scheduled_rules(&self) -> Result<Vec<R>> {
+        let scheduled = |group: &Active<R>| {
+            let mut rule = group.rule.clone();
+            for (key, schedule) in &group.schedules {
+                rule.set_field(key, schedule.at(self.step).into());
+            }
+            rule.validate()?;
+            Ok(rule)
+        };
+        self.groups.iter().map(scheduled).collect()
+    }
+
+    /// The update with `scale` times these gradients, in the order of all parameters. It ends a perturbation.
+    pub(super) fn update(&mut self, grads: Vec<Option<Tensor>>, scale: f64) -> Result<()> {
+        let rules = self.scheduled_rules()?;
+        self.check_gradients(&grads)?;
+        let read_backs = backend::read_backs();
+        let max = if let Some(Clip::GlobalNorm(max)) = self.clip { Some(max) } else { None };
+        // Not where the latest step's norm is: it is to be read until this step is made. Nor where SAM's is, 2.
+        let place = (self.step % 2) as usize;
+        let norm = if max.is_some() || self.measure_grad_norm {
+            let all: Vec<_> = grads.iter().flatten().map(|grad| (grad, None)).collect();
+            Some(backend::global_norm(&mut self.tables, &all, scale, max.unwrap_or(f64::INFINITY), place)?)
+        } else {
+            None
+        };
+        let grad_scale = match (max, &norm) {
+            // A norm of NaN makes every gradient NaN, as in PyTorch, rather than hide the failure.
+            (Some(max), Some(Norm::Host(norm))) if norm.is_nan() => scale * (max / norm),
+            (Some(max), Some(Norm::Host(norm))) => scale * (max / (norm + 1e-6)).min(1.0),
+            _ => scale,
+        };
+        let restored = self.perturbation.as_ref().map(Perturbation::restored).transpose()?;
+
+        let mut refitted = Vec::new();
+        let has_grad: Vec<bool> = grads.iter().map(Option::is_some).collect();
+        let factor = norm.as_ref().filter(|_| max.is_some());
+        let done = self.fit(&rules, &has_grad, &mut refitted).and_then(|()| {
+            let clip_value = if let Some(Clip::Value(max)) = self.clip { max } else { f64::INFINITY };
+            let pass = Pass { lr: 0.0, weight_decay: 0.0, grad_scale, clip_value };
+            let updates = updates(&mut self.groups, &rules, grads, pass, self.stochastic_rounding, &refitted);
+            let restore = || restored.map_or(Ok(()), |restored| restored.write());
+            Ok(backend::step(&mut self.tables, updates, factor, restore)?)
+        });
+        if let Err(error) = done {
+            for Refitted { group, index, kernel, state, .. } in refitted {
+                let parameter = &mut self.groups[group].params[index];
+                (parameter.kernel, parameter.state) = (kernel, state);
+            }
+            return Err(error);
+        }
+        debug_assert_eq!(read_backs, backend::read_backs(), "a step waits for nothing on the device");
+        warn_of_dropped_slots(&refitted);
+        let params = self.groups.iter_mut().flat_map(|group| &mut group.params);
+        params.zip(has_grad).for_each(|(parameter, has_grad)| parameter.updates += u64::from(has_grad));
+        self.groups.iter_mut().zip(rules).for_each(|(group, rule)| group.rule = rule);
+        self.perturbation = None;
+        self.grad_norm = norm;
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Makes the state of every parameter that has a gradient fit its rule's kernel. `refitted` gets what it was.
+    fn fit(&mut self, rules: &[R], has_grad: &[bool], refitted: &mut Vec<Refitted>) -> Result<()> {
+        let mut has_grad = has_grad.iter();
+        let master_copies = self.master_copies;
+        for (group, (active, rule)) in self.groups.iter_mut().zip(rules).enumerate() {
+            let kernel = rule.kernel();
+            for (index, parameter) in active.params.iter_mut().enumerate() {
+                if has_grad.next() != Some(&true) {
+                    continue;
+                }
+                let (old, new) = (parameter.kernel.map_or(&[][..], |k| k.slots), kernel.slots);
+                let add_master = master_copies && parameter.is_half() && !parameter.state.has_master();
+                let is_fit = parameter.kernel.is_some() && old == new && !add_master;
+                if is_fit {
+                    parameter.kernel = Some(kernel);
+                    continue;
+                }
+                let state = parameter.state.refit(&parameter.var, old, new, add_master)?;
+                let state = std::mem::replace(&mut parameter.state, state);
+                let kernel = parameter.kernel.replace(kernel);
+                let dropped = old.iter().copied().filter(|slot| !new.contains(slot)).collect();
+                let starts = kernel.is_none() || new.iter().any(|slot| !old.contains(slot));
+                refitted.push(Refitted { group, index, kernel, state, dropped, starts });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The updates of all parameters that have a gradient. Learning rate and decay of the `pass` are those of each group.
+fn updates<'a, R: Rule>(
+    groups: &'a mut [Active<R>],
+    rules: &[R],
+    grads: Vec<Option<Tensor>>,
+    pass: Pass<f64>,
+    stochastic_rounding: Option<u64>,
+    refitted: &[Refitted],
+) -> Vec<Update<'a>> {
+    let mut grads = grads.into_iter();
+    let mut starting = refitted.iter().filter(|r| r.starts).map(|r| (r.group, r.index)).peekable();
+    let mut updates = Vec::new();
+    for (group, (active, rule)) in groups.iter_mut().zip(rules).enumerate() {
+        let (kernel, ratio) = (rule.kernel(), rule.trust_ratio());
+        let number = |key: &str| rule.field(key).map_or(0.0, f64::from);
+        let pass = Pass { lr: number("lr"), weight_decay: number("weight_decay"), ..pass };
+        // Almost all parameters have been updated equally often.
+        let mut scalars: HashMap<(u64, bool), Vec<f64>> = HashMap::new();
+        for (index, parameter) in active.params.iter_mut().enumerate() {
+            let Some(grad) = grads.next().flatten() else { continue };
+            let t = parameter.updates + 1;
+            let starts = starting.next_if_eq(&(group, index)).is_some();
+            let scalars = scalars.entry((t, starts)).or_insert_with(|| rule.scalars(t, starts)).clone();
+            let is_rounded = parameter.var.dtype() == DType::BF16 && !parameter.state.has_master();
+            let seed = stochastic_rounding.filter(|_| is_rounded);
+            let noise = seed.map(|seed| noise_key(seed, &parameter.name, t));
+            let (param, state) = (&parameter.var, &mut parameter.state);
+            updates.push(Update { param, grad, state, kernel, scalars, pass, ratio, noise });
+        }
+    }
+    updates
+}
+
+/// A parameter whose state was changed to fit a kernel, and what it was before.
+struct Refitted {
+    group: usize,
+    index: usize,
+    kernel: Option<&'static Kernel>,
+    state: State,
+    dropped: Vec<&'static str>,
+    /// Whether a slot starts in this update.
+    starts: bool,
+}
+
+fn warn_of_dropped_slots(refitted: &[Refitted]) {
+    let mut counts: HashMap<&'static str, usize> = HashMap::new();
+    refitted.iter().flat_map(|r| &r.dropped).for_each(|slot| *counts.entry(slot).or_default() += 1);
+    for (slot, count) in counts {
+        tracing::warn!("the {slot} of {count} parameters is dropped: the hyperparameters do not use it any more");
+    }
+}
+
+/// The key of the random numbers of a parameter's update.
+fn noise_key(seed: u64, name: &str, t: u64) -> u64 {
+    let mix = |x: u64| {
+        let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    };
+    let of_name = name.bytes().fold(seed, |key, byte| mix(key ^ u64::from(byte)).wrapping_add(0x9E37_79B9_7F4A_7C15));
+    mix(of_name ^ t)
+}
