@@ -4,8 +4,8 @@
 #include "launch.h"
 #include RULE_HEADER
 
-// A row of scalars: lr, weight decay, scale and limit of the gradient, then those of the rule.
-enum { LR, WEIGHT_DECAY, GRAD_SCALE, CLIP_VALUE, RULE_SCALAR };
+// A row of scalars: lr, weight decay, scale and limit of the gradient, the smallest state that counts, then those of the rule.
+enum { LR, WEIGHT_DECAY, GRAD_SCALE, CLIP_VALUE, SMALLEST_STATE, RULE_SCALAR };
 
 // The update, or where a trust RATIO is to follow that of the state alone: the direction is kept and `squares` gets the
 // sums of squares of parameter and direction.
@@ -14,6 +14,7 @@ RULE_FUNCTION void update_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, D
                                 u32 thread_index, RULE_LOCAL Sum *squares) {
   enum { N = Width<P, G>::N };
   const real lr = real(row[LR]), weight_decay = real(row[WEIGHT_DECAY]), limit = real(row[CLIP_VALUE]);
+  const real smallest_state = real(row[SMALLEST_STATE]);
   const real grad_scale = real(flags & BY_NORM ? norm[1] : row[GRAD_SCALE]);
   real scalar[Rule::SCALARS + 1];
 #pragma unroll
@@ -43,7 +44,10 @@ RULE_FUNCTION void update_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, D
     for (u32 k = 0; k < N; k++) {
       real slot[Rule::SLOTS + 1];
 #pragma unroll
-      for (int s = 0; s < Rule::SLOTS; s++) slot[s] = slots[s].x[k];
+      for (int s = 0; s < Rule::SLOTS; s++) {
+        const bool counts = load(g.x[k]) != real(0) || !(rule_abs(slots[s].x[k]) < smallest_state);
+        slot[s] = counts ? slots[s].x[k] : real(0);
+      }
       real grad = load(g.x[k]) * grad_scale;
       // NaN passes through both comparisons.
       grad = grad > limit ? limit : grad;

@@ -26,14 +26,15 @@
 //! # Ok(()) }
 //! ```
 //!
-//! `candle_nn::SGD::new(vars, lr)` becomes `Sgd::new(vars, rules::Sgd { lr, ..Default::default() })`.
+//! `candle_nn::SGD::new(vars, lr)` becomes `Sgd::new(vars, rules::Sgd { lr, ..Default::default() })`. An optimizer without any
+//! variable is an error here, where candle's steps for ever and moves nothing: make it after the model.
 //!
 //! # Beyond them
 //!
 //! [`Stepper::named`] keeps state by the names of a `VarMap`, for [`Stepper::state_dict`]; [`Group`]s have their own
 //! hyperparameters and [`Schedule`]s ([`exclude_from_decay`] makes the usual two); [`Stepper::set_clip`],
 //! [`Stepper::accumulate`], [`Stepper::freeze`] and [`Stepper::set_master_copies`] do what their names say; [`Sam`] goes
-//! around any rule. [`by_name`] chooses at run time:
+//! around any rule. A call that fails leaves parameters and optimizer as they were. [`by_name`] chooses at run time:
 //!
 //! ```
 //! use candle_nn::VarMap;

@@ -277,6 +277,38 @@ fn direction<T: Elementwise, R: Real>(scalars: &[R], grad: R, param: R, slots: &
     direction
 }
 
+/// Whether no name is there twice: the header of a formula knows its inputs by name.
+const fn names_differ(lists: &[&[&str]]) -> bool {
+    let (mut list, mut at) = (0, 0);
+    while list < lists.len() {
+        if at == lists[list].len() {
+            (list, at) = (list + 1, 0);
+            continue;
+        }
+        let (mut other_list, mut other_at) = (list, at + 1);
+        while other_list < lists.len() {
+            if other_at == lists[other_list].len() {
+                (other_list, other_at) = (other_list + 1, 0);
+                continue;
+            }
+            if same_text(lists[list][at].as_bytes(), lists[other_list][other_at].as_bytes()) {
+                return false;
+            }
+            other_at += 1;
+        }
+        at += 1;
+    }
+    true
+}
+
+const fn same_text(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
 impl Debug for Kernel {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kernel").field("name", &self.name).field("slots", &self.slots).finish_non_exhaustive()
@@ -288,6 +320,7 @@ impl Kernel {
     pub const fn of<T: Elementwise>() -> Self {
         assert!(T::SCALARS.len() == <T::Scalars<f64> as Array<f64>>::LEN, "a name per scalar");
         assert!(T::SLOTS.len() == <T::State<f64> as Array<f64>>::LEN, "a name per slot");
+        assert!(names_differ(&[T::SCALARS, T::SLOTS, &["grad", "param"]]), "a name for two inputs of a formula");
         Self {
             name: T::NAME,
             decay: T::DECAY,
@@ -325,6 +358,12 @@ pub trait Rule: Debug + Send + Sync + 'static {
     /// The kernel's scalars in update number `t` (from 1) of a parameter. `starts`: a slot of the state starts in this update, as
     /// in the first, and where a hyperparameter that needs it is switched on later.
     fn scalars(&self, t: u64, starts: bool) -> Vec<f64>;
+    /// f32 state below this absolute value becomes 0 where the gradient is 0 (at every 32nd update): a mean of zeros decays to a
+    /// denormal number and stays there, and processors are slow with those. 1e-38 by default, which no step shows; 0, for never,
+    /// where such a number shows: in a rule that takes its sign, or divides by it with (almost) no `eps` beside it.
+    fn smallest_state(&self) -> f64 {
+        smallest_state(self.field("eps"))
+    }
     /// How the direction of a whole tensor is rescaled.
     fn trust_ratio(&self) -> Option<TrustRatio> {
         None
@@ -369,6 +408,11 @@ pub trait Rule: Debug + Send + Sync + 'static {
     }
 }
 
+/// What [`Rule::smallest_state`] is by default.
+fn smallest_state(eps: Option<Value>) -> f64 {
+    if eps.is_some_and(|eps| f64::from(eps) < 1e-12) { 0.0 } else { 1e-38 }
+}
+
 fn unknown_key(rule: &str, key: &str, all: &[&'static Hyperparameter]) -> Error {
     let names: Vec<&str> = all.iter().map(|h| h.name).collect();
     Error::Key {
@@ -383,6 +427,10 @@ fn unknown_key(rule: &str, key: &str, all: &[&'static Hyperparameter]) -> Error 
 pub trait Single: Hyperparameters + Elementwise {
     /// Once per update, on the host, in f64: everything that is the same for all elements. `t` counts from 1.
     fn scalars(&self, t: u64) -> Self::Scalars<f64>;
+    /// As [`Rule::smallest_state`].
+    fn smallest_state(&self) -> f64 {
+        smallest_state(self.field("eps"))
+    }
     /// How the direction of a whole tensor is rescaled.
     fn trust_ratio(&self) -> Option<TrustRatio> {
         None
@@ -404,6 +452,9 @@ impl<T: Single> Rule for T {
     }
     fn scalars(&self, t: u64, _starts: bool) -> Vec<f64> {
         Single::scalars(self, t).as_ref().to_vec()
+    }
+    fn smallest_state(&self) -> f64 {
+        Single::smallest_state(self)
     }
     fn trust_ratio(&self) -> Option<TrustRatio> {
         Single::trust_ratio(self)
@@ -470,6 +521,9 @@ impl Rule for AnyRule {
     }
     fn scalars(&self, t: u64, starts: bool) -> Vec<f64> {
         self.0.scalars(t, starts)
+    }
+    fn smallest_state(&self) -> f64 {
+        self.0.smallest_state()
     }
     fn trust_ratio(&self) -> Option<TrustRatio> {
         self.0.trust_ratio()
@@ -540,4 +594,22 @@ fn default_rule(name: &str) -> Result<AnyRule> {
         let names: Vec<&str> = rules::specs().map(|s| s.name).collect();
         Error::Rule { name: name.to_string(), suggestion: suggestion(name, &names), allowed: names.join(", ") }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_differ;
+
+    #[test]
+    fn a_name_that_is_there_twice_is_found() {
+        for (lists, differ) in [
+            (&[&["a", "b"][..], &["c"], &["grad", "param"]][..], true),
+            (&[&["a", "ab"], &["aba"], &[]], true),
+            (&[&["a", "b", "a"], &[], &[]], false),
+            (&[&["a"], &["b", "a"], &[]], false),
+            (&[&["x"], &["grad"], &["grad", "param"]], false),
+        ] {
+            assert_eq!(names_differ(lists), differ, "{lists:?}");
+        }
+    }
 }

@@ -231,7 +231,9 @@ impl<R: Rule + Clone> Stepper<R> {
         }
         self.step = step;
         if without_master > 0 {
-            tracing::warn!("the saved state has no master copies of {without_master} parameters: they start from rounded values");
+            tracing::warn!(
+                "the saved state has no master copies of {without_master} parameters: they start from rounded values"
+            );
         }
         Ok(())
     }

@@ -13,7 +13,8 @@ pub struct Expr(usize);
 #[derive(Clone, PartialEq)]
 enum Node {
     Input(String),
-    Constant(f64),
+    /// The bits, since 0 and -0 are equal numbers.
+    Constant(u64),
     Infix(&'static str, Expr, Expr),
     Call(&'static str, Vec<Expr>),
     Negative(Expr),
@@ -53,7 +54,7 @@ impl Neg for Expr {
 
 impl Real for Expr {
     fn constant(x: f64) -> Self {
-        record(Node::Constant(x))
+        record(Node::Constant(x.to_bits()))
     }
     fn sqrt(self) -> Self {
         record(Node::Call("rule_sqrt", vec![self]))
@@ -98,7 +99,7 @@ pub fn header<T: Elementwise>() -> String {
         }
         let name = |e: Expr| match &nodes[e.0] {
             Node::Input(name) => name.clone(),
-            Node::Constant(x) => format!("real({x:?})"),
+            Node::Constant(bits) => format!("real({:?})", f64::from_bits(*bits)),
             _ => match updated.as_ref().iter().position(|u| *u == e) {
                 Some(k) => format!("new_{}", T::SLOTS[k]),
                 None => format!("x{}", e.0),

@@ -36,7 +36,8 @@ fn adamw_and_sgd_follow_candles() -> Result<()> {
 
 #[test]
 fn params_can_be_read_and_set() -> Result<()> {
-    let mut optimizer = optim::AdamW::new_lr(vec![], 0.5)?;
+    let w = candle_core::Var::zeros(2, candle_core::DType::F32, &candle_core::Device::Cpu)?;
+    let mut optimizer = optim::AdamW::new_lr(vec![w], 0.5)?;
     assert_eq!(optimizer.params().lr, 0.5);
     optimizer.set_params(optim::ParamsAdamW { lr: 0.25, ..Default::default() });
     assert_eq!(optimizer.learning_rate(), 0.25);

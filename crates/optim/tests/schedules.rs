@@ -338,7 +338,7 @@ fn errors_name_the_thing_the_value_and_what_is_allowed() {
         ("", format!("unknown schedule ``: known are {KNOWN}")),
         ("nothing", format!("unknown schedule `nothing`: known are {KNOWN}")),
         ("cosin:lr=1", format!("unknown schedule `cosin`: did you mean `cosine`? {KNOWN}")),
-        ("warmup-cosine", format!("unknown schedule `warmup-cosine`: did you mean `warmup_cosine`? {KNOWN}")),
+        ("warmup_cosin", format!("unknown schedule `warmup_cosin`: did you mean `warmup_cosine`? {KNOWN}")),
         ("constant:lr=1 until 5 then exp", format!("unknown schedule `exp`: did you mean `exponential`? {KNOWN}")),
         ("cosine lr=1", format!("unknown schedule `cosine lr=1`: did you mean `cosine`? {KNOWN}")),
         ("cosine:min-lr=1", "schedule cosine has no key `min-lr`: did you mean `min_lr`? (lr, min_lr, steps)".into()),

@@ -67,6 +67,8 @@ pub struct Pass<R> {
     pub grad_scale: R,
     /// The largest absolute value of a gradient after scaling; infinite for none.
     pub clip_value: R,
+    /// State below this absolute value becomes 0 where the gradient is 0, before the update; 0 for none.
+    pub smallest_state: R,
 }
 
 impl Pass<f64> {
@@ -76,6 +78,7 @@ impl Pass<f64> {
             weight_decay: R::from_f64(self.weight_decay),
             grad_scale: R::from_f64(self.grad_scale),
             clip_value: R::from_f64(self.clip_value),
+            smallest_state: R::from_f64(self.smallest_state),
         }
     }
 }
@@ -109,6 +112,17 @@ fn prepare<T: Elementwise, R: Real + PartialOrd>(pass: &Pass<R>, grad: R, param:
 #[inline(always)]
 fn decayed<T: Elementwise, R: Real>(pass: &Pass<R>, direction: R, param: R) -> R {
     if T::DECAY == Decay::Decoupled { direction + pass.weight_decay * param } else { direction }
+}
+
+/// Puts 0 in place of state that is too small to count, where the gradient is 0: processors are slow with denormal numbers, and a
+/// mean of zeros decays to such a number and stays there. NaN stays.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn drop_tiny<R: Compute>(smallest: R, grad: &[R], slots: &mut [&mut [R]; MAX_SLOTS]) {
+    for slot in slots {
+        for (x, g) in slot.iter_mut().zip(grad) {
+            *x = if *g == R::default() && x.abs() < smallest { R::default() } else { *x };
+        }
+    }
 }
 
 /// One update: `param -= lr * direction`.
@@ -315,7 +329,9 @@ impl<R: Compute> Target<'_, R> {
                     return;
                 }
                 R::$load(param, wide);
-                for (master, (wide, (rounded, param))) in master.iter_mut().zip(wide.iter().zip(rounded.iter().zip(param))) {
+                for (master, (wide, (rounded, param))) in
+                    master.iter_mut().zip(wide.iter().zip(rounded.iter().zip(param)))
+                {
                     if rounded.to_bits() != param.to_bits() {
                         *master = *wide;
                     }
@@ -471,6 +487,9 @@ pub fn step<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) {
         let Job { loops, scalars, pass, ratio } = &jobs[*tensor];
         let mut norms = [0.0; 2];
         chunk.for_blocks(|param, grad, slots, direction| {
+            if pass.smallest_state > R::default() {
+                drop_tiny(pass.smallest_state, grad, slots);
+            }
             if ratio.is_none() {
                 return (loops.update)(scalars, pass, param, grad, slots);
             }

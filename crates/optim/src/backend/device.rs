@@ -419,7 +419,9 @@ pub(super) fn plan_step(
     let mut plan = |items: Vec<Item<'_>>| {
         let mut batches = Vec::new();
         for Item { param, grad, dtypes, len, state, kernel, scalars, pass, ratio, noise } in items {
-            let row = [&[pass.lr, pass.weight_decay, pass.grad_scale, pass.clip_value][..], &scalars].concat();
+            let row =
+                [&[pass.lr, pass.weight_decay, pass.grad_scale, pass.clip_value, pass.smallest_state][..], &scalars]
+                    .concat();
             let batch = batch_of(&mut batches, Some(kernel), dtypes, ratio.is_some(), row.len());
             let flags = [
                 (state.has_master, MASTER),

@@ -45,12 +45,16 @@ pub(crate) fn check(phase: Phase, call: Call, is_sam: bool) -> Result<()> {
         (Step | SecondStep, PerturbedAccumulating) => {
             "gradients are accumulated after first_step: step_accumulated completes the step with them, discard_accumulated drops them"
         }
-        (StepAccumulated, Idle | Perturbed) => "step_accumulated: no gradients were accumulated: call accumulate before it",
+        (StepAccumulated, Idle | Perturbed) => {
+            "step_accumulated: no gradients were accumulated: call accumulate before it"
+        }
         (StepAccumulated, Accumulating) if is_sam => {
             "step_accumulated: sam needs two gradients: call first_step_accumulated, accumulate again, then step_accumulated"
         }
         (FirstStep | FirstStepAccumulated, Idle | Accumulating) if !is_sam => "first_step: the rule is not sam",
-        (FirstStepAccumulated, Idle) => "first_step_accumulated: no gradients were accumulated: call accumulate before it",
+        (FirstStepAccumulated, Idle) => {
+            "first_step_accumulated: no gradients were accumulated: call accumulate before it"
+        }
         (FirstStep | FirstStepAccumulated, Perturbed | PerturbedAccumulating) => {
             "first_step: it was made already: call second_step (or step_accumulated), or cancel_first_step"
         }

@@ -3,9 +3,9 @@
 //! A step that fails leaves everything as it was. So all that can fail is done first, on copies or with what undoes it at hand:
 //! checks, schedules, norms, memory for state and tables; then parameters are restored, written and counted.
 
-use super::{Active, Parameter, Stepper};
 use super::perturbation::Perturbation;
 use super::phase::{Call, Phase, check};
+use super::{Active, Parameter, Stepper};
 use crate::backend::{self, Addition, Norm, Pass, State, Update};
 use crate::error::{Error, Result};
 use crate::grads::Clip;
@@ -269,7 +269,7 @@ impl<R: Rule + Clone> Stepper<R> {
         let factor = norm.as_ref().filter(|_| max.is_some());
         let done = self.fit(&rules, &has_grad, &mut refitted).and_then(|()| {
             let clip_value = if let Some(Clip::Value(max)) = self.clip { max } else { f64::INFINITY };
-            let pass = Pass { lr: 0.0, weight_decay: 0.0, grad_scale, clip_value };
+            let pass = Pass { lr: 0.0, weight_decay: 0.0, grad_scale, clip_value, smallest_state: 0.0 };
             let updates = updates(&mut self.groups, &rules, grads, pass, self.stochastic_rounding, &refitted);
             let restore = || restored.map_or(Ok(()), |restored| restored.write());
             Ok(backend::step(&mut self.tables, updates, factor, restore)?)
@@ -321,7 +321,10 @@ impl<R: Rule + Clone> Stepper<R> {
     }
 }
 
-/// The updates of all parameters that have a gradient. Learning rate and decay of the `pass` are those of each group.
+/// Updates of a parameter between two at which tiny numbers of its state are dropped, for which the CPU takes a pass of its own.
+const TINY_EVERY: u64 = 32;
+
+/// The updates of all parameters that have a gradient. What of the `pass` is the rule's is that of each group.
 fn updates<'a, R: Rule>(
     groups: &'a mut [Active<R>],
     rules: &[R],
@@ -348,6 +351,8 @@ fn updates<'a, R: Rule>(
             let seed = stochastic_rounding.filter(|_| is_rounded);
             let noise = seed.map(|seed| noise_key(seed, &parameter.name, t));
             let (param, state) = (&parameter.var, &mut parameter.state);
+            let drops_tiny = t.is_multiple_of(TINY_EVERY) && parameter.var.dtype() != DType::F64;
+            let pass = Pass { smallest_state: if drops_tiny { rule.smallest_state() } else { 0.0 }, ..pass };
             updates.push(Update { param, grad, state, kernel, scalars, pass, ratio, noise });
         }
     }

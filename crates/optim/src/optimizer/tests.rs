@@ -10,8 +10,15 @@ use candle_core::{DType, Device, Tensor, Var};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A rule of each kind: without state, with, with a trust ratio, and SAM around them.
-const RULES: [&str; 7] =
-    ["sgd", "sgd:momentum=0.9,dampening=0.4", "rmsprop:centered=true,momentum=0.9", "adamw", "lamb", "sam", "sam:base=lamb"];
+const RULES: [&str; 7] = [
+    "sgd",
+    "sgd:momentum=0.9,dampening=0.4",
+    "rmsprop:centered=true,momentum=0.9",
+    "adamw",
+    "lamb",
+    "sam",
+    "sam:base=lamb",
+];
 
 const PHASES: [Phase; 4] = [Phase::Idle, Phase::Accumulating, Phase::Perturbed, Phase::PerturbedAccumulating];
 
@@ -155,12 +162,7 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 16] = {
         ),
         ("discard_accumulated", |o, _| Ok(_ = o.discard_accumulated()), [I, I, "", ""], [I, I, P, P]),
         ("first_step", |o, p| o.first_step(&grads(p, 5)), [NO_SAM, HELD, "", ""], [P, HELD, MADE, MADE]),
-        (
-            "first_step_accumulated",
-            |o, _| o.first_step_accumulated(),
-            [NO_SAM, NO_SAM, "", ""],
-            [NONE, P, MADE, MADE],
-        ),
+        ("first_step_accumulated", |o, _| o.first_step_accumulated(), [NO_SAM, NO_SAM, "", ""], [NONE, P, MADE, MADE]),
         ("second_step", |o, p| o.second_step(&grads(p, 5)), [BEFORE, BEFORE, "", ""], [BEFORE, BEFORE, I, HELD]),
         ("cancel_first_step", |o, _| o.cancel_first_step(), [I, A, "", ""], [I, A, I, I]),
         (
@@ -187,12 +189,7 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 16] = {
         ),
         ("freeze", |o, _| Ok(_ = o.freeze(|name| name == "a")), [I, A, "", ""], [I, A, P, PA]),
         ("unfreeze", |o, _| Ok(_ = o.unfreeze(|_| true)), [I, A, "", ""], [I, A, P, PA]),
-        (
-            "push",
-            |o, _| o.push(&Var::zeros(2, DType::F32, &Device::Cpu)?),
-            [I, A, "", ""],
-            [I, A, P, PA],
-        ),
+        ("push", |o, _| o.push(&Var::zeros(2, DType::F32, &Device::Cpu)?), [I, A, "", ""], [I, A, P, PA]),
     ]
 };
 
@@ -349,7 +346,11 @@ fn a_call_that_fails_leaves_everything_as_it_was() {
                             })
                         });
                         assert!(catch_unwind(run).is_err(), "{text} {at}");
-                        same(&snapshot(&optimizer, &params), &before, &format!("{text} {dtype:?}: a panic in evaluation {at}"));
+                        same(
+                            &snapshot(&optimizer, &params),
+                            &before,
+                            &format!("{text} {dtype:?}: a panic in evaluation {at}"),
+                        );
                     }
                 }
                 // After all that it goes on to the bits of one that nothing befell.
@@ -358,7 +359,11 @@ fn a_call_that_fails_leaves_everything_as_it_was() {
                     complete(&mut optimizer, &params, n).unwrap();
                     complete(&mut other, &other_params, n).unwrap();
                 }
-                same(&snapshot(&optimizer, &params), &snapshot(&other, &other_params), &format!("{text} {dtype:?} {phase:?}"));
+                same(
+                    &snapshot(&optimizer, &params),
+                    &snapshot(&other, &other_params),
+                    &format!("{text} {dtype:?} {phase:?}"),
+                );
             }
         }
     }

@@ -21,6 +21,9 @@ impl Single for Lion {
     fn scalars(&self, _t: u64) -> [f64; 2] {
         [1.0 - self.beta1, 1.0 - self.beta2]
     }
+    fn smallest_state(&self) -> f64 {
+        0.0
+    }
 }
 
 impl Elementwise for Lion {

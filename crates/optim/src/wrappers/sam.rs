@@ -91,8 +91,14 @@ impl<B: Rule + Clone> Rule for Sam<B> {
     fn kernel(&self) -> &'static Kernel {
         self.base.kernel()
     }
+    fn kernels(&self) -> Vec<&'static Kernel> {
+        self.base.kernels()
+    }
     fn scalars(&self, t: u64, starts: bool) -> Vec<f64> {
         self.base.scalars(t, starts)
+    }
+    fn smallest_state(&self) -> f64 {
+        self.base.smallest_state()
     }
     fn trust_ratio(&self) -> Option<TrustRatio> {
         self.base.trust_ratio()

@@ -81,7 +81,7 @@ pub fn reads_nothing_back(target: &Target, count: &dyn Fn() -> u64) -> Outcome {
     Ok(format!("{steps} steps"))
 }
 
-pub const CHECKS: [(&str, Check); 11] = [
+pub const CHECKS: [(&str, Check); 12] = [
     ("every rule, every pair of types", updates),
     ("tensors of all types in one optimizer", mixed),
     ("many tensors, small and large", sizes),
@@ -93,6 +93,7 @@ pub const CHECKS: [(&str, Check); 11] = [
     ("stochastic rounding", rounding),
     ("the same bits twice, and errors", twice),
     ("parameters written between steps", written),
+    ("state that decays to nothing", tiny),
 ];
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
@@ -168,6 +169,11 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(text: &'a str, types: (DType, DType, bool), sizes: &'a [usize], steps: u64) -> Self {
         Self { text, types, mix: None, sizes, steps, clip: None, seed: None, scale: 1.0 }
+    }
+
+    fn with_scale(mut self, scale: f64) -> Self {
+        self.scale = scale;
+        self
     }
 
     fn dtypes(&self, i: usize) -> (DType, DType) {
@@ -615,6 +621,38 @@ fn written(target: &Target) -> Outcome {
                 })
             };
             compare(&format!("{text} {types:?}"), &result(target)?, &result(&CPU)?, bound(target, text, false))?;
+        }
+    }
+    Ok("as on the CPU".to_string())
+}
+
+/// Gradients of 0 after small ones, until state is too small to count.
+fn tiny(target: &Target) -> Outcome {
+    for text in ["sgd:momentum=0.9", "adamw", "amsgrad", "lamb", "lion", "rmsprop:centered=true,momentum=0.9"] {
+        for types in [TYPES[0], TYPES[3]] {
+            let run = Run { scale: 3e-37, ..Run::new(text, types, &[1, 257, 4_097], 1) };
+            let result = |target: &Target| -> Result<Values, Box<dyn std::error::Error>> {
+                target.on(|| {
+                    let params = run.params(&target.device)?;
+                    let mut optimizer = run.optimizer(&params)?;
+                    for step in 1..=66 {
+                        let scale = if step < 5 { run.scale } else { 0.0 };
+                        run.clone().with_scale(scale).step(&mut optimizer, &params, step)?;
+                    }
+                    Ok(Values { norm: None, tensors: values(&optimizer, &params)? })
+                })
+            };
+            let theirs = result(&CPU)?;
+            let means = theirs.tensors.iter().filter(|(name, ..)| name.ends_with("exp_avg"));
+            let has_tiny = means.flat_map(|(.., values)| values).any(|x| *x != 0.0 && x.abs() < 1e-38);
+            if has_tiny != (text == "lion") {
+                return Err(format!("{text} {types:?}: denormal numbers: {has_tiny}").into());
+            }
+            if target.is_metal && !target.device.is_cpu() {
+                // Metal has no denormal numbers at all.
+                continue;
+            }
+            compare(&format!("{text} {types:?}"), &result(target)?, &theirs, bound(target, text, false))?;
         }
     }
     Ok("as on the CPU".to_string())
