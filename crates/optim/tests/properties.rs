@@ -1051,29 +1051,39 @@ fn names_compare_without_case_and_hyphens() {
 
 #[test]
 fn a_step_inside_a_busy_pool_ends() {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     // Tasks of the same pool read the parameters all the time: a step that ran one of them while it holds the locks, or that
     // waited for threads which wait for the locks, would never end.
     let (done, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for threads in [1, 2, 3] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-            let tensors: [(&str, &[usize]); 3] = [("a", &[300_000]), ("b", &[40_000]), ("c", &[7])];
             for text in ["adamw", "lamb"] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+                let tensors: [(&str, &[usize]); 3] = [("a", &[300_000]), ("b", &[40_000]), ("c", &[7])];
                 let params = start_of(&tensors, DType::F32).expect("parameters");
                 let mut optimizer = optimizer(text, &params);
                 optimizer.set_clip(Some(Clip::GlobalNorm(1.0))).expect("a clip");
-                let read = |params: &[(String, Var)]| {
-                    params.iter().map(|(_, v)| values(v).expect("values").len()).sum::<usize>()
-                };
-                pool.scope(|scope| {
-                    for _ in 0..4 * threads {
-                        scope.spawn(|_| (0..30).for_each(|_| assert_eq!(read(&params), 340_007)));
+                let is_over = AtomicBool::new(false);
+                std::thread::scope(|scope| {
+                    for _ in 0..4 {
+                        scope.spawn(|| {
+                            while !is_over.load(SeqCst) {
+                                let (params, (send, receive)) = (params.clone(), std::sync::mpsc::channel());
+                                pool.spawn(move || {
+                                    let lengths = params.iter().map(|(_, v)| values(v).expect("values").len());
+                                    send.send(lengths.sum::<usize>()).expect("it is waited for");
+                                });
+                                assert_eq!(receive.recv(), Ok(340_007));
+                            }
+                        });
                     }
-                    for t in 1..30 {
-                        let gradients = grads(&params, t, 1.0, |_| true).expect("gradients");
-                        optimizer.step(&gradients).expect("step");
-                        scope.spawn(|_| assert_eq!(read(&params), 340_007));
-                    }
+                    pool.install(|| {
+                        for t in 1..60 {
+                            let gradients = grads(&params, t, 1.0, |_| true).expect("gradients");
+                            optimizer.step(&gradients).expect("step");
+                        }
+                    });
+                    is_over.store(true, SeqCst);
                 });
             }
         }

@@ -341,7 +341,7 @@ fn errors_name_the_thing_the_value_and_what_is_allowed() {
         ("warmup_cosin", format!("unknown schedule `warmup_cosin`: did you mean `warmup_cosine`? {KNOWN}")),
         ("constant:lr=1 until 5 then exp", format!("unknown schedule `exp`: did you mean `exponential`? {KNOWN}")),
         ("cosine lr=1", format!("unknown schedule `cosine lr=1`: did you mean `cosine`? {KNOWN}")),
-        ("cosine:min-lr=1", "schedule cosine has no key `min-lr`: did you mean `min_lr`? (lr, min_lr, steps)".into()),
+        ("cosine:min-rl=1", "schedule cosine has no key `min-rl`: did you mean `min_lr`? (lr, min_lr, steps)".into()),
         ("cosine:beta=1", "schedule cosine has no key `beta`: known are (lr, min_lr, steps)".into()),
         ("cosine:\nlr\n=\nx\ny", format!("schedule cosine: lr=\"x y\" cannot be read; allowed: {number}")),
         ("cosine", "schedule cosine: lr is missing; its default, the optimizer's lr, is not known here: write lr=..".into()),
