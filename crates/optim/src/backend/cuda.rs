@@ -3,7 +3,7 @@
 use super::device::{Args, Launch, Place};
 use crate::rule::Kernel;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg};
-use candle_core::cuda_backend::{CudaFunc, CudaStorageSlice, WrapErr};
+use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Storage, Tensor, bail};
 
 /// The kernels, built by build.rs: `NORM`, and a function from the name of a rule.
@@ -65,21 +65,25 @@ fn address(tensor: &Tensor) -> Result<u64> {
     }
 }
 
-/// The function of a kernel, loaded at its first use.
-pub fn load(device: &CudaDevice, rule: Option<&'static Kernel>, function: &str) -> Result<CudaFunc> {
-    let (module, ptx) = match rule {
-        None => ("optim-norm".to_string(), ptx::NORM),
-        Some(rule) => match ptx::rule(rule.name) {
-            Some(ptx) => (format!("optim-{}", rule.name), ptx),
-            None => bail!("no CUDA kernel of the rule `{}` was built: it has no header in kernels/rules", rule.name),
-        },
-    };
-    device.get_or_load_custom_func(function, &module, ptx)
+/// The name and text of the module that a rule's kernels are in, or those of `norm.h`.
+fn module(rule: Option<&'static Kernel>) -> Result<(String, &'static str)> {
+    let Some(rule) = rule else { return Ok(("optim-norm".to_string(), ptx::NORM)) };
+    match ptx::rule(rule.name) {
+        Some(ptx) => Ok((format!("optim-{}", rule.name), ptx)),
+        None => bail!("no CUDA kernel of the rule `{}` was built: it has no header in kernels/rules", rule.name),
+    }
+}
+
+/// Loads a kernel, if it is not loaded yet.
+pub fn load(device: &CudaDevice, rule: Option<&'static Kernel>, function: &str) -> Result<()> {
+    let (module, ptx) = module(rule)?;
+    device.get_or_load_custom_func(function, &module, ptx).map(drop)
 }
 
 pub fn launch(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
     let Launch { rule, function, blocks, buffers, args, .. } = launch;
-    let function = load(device, *rule, function)?;
+    let (module, ptx) = module(*rule)?;
+    let function = device.get_or_load_custom_func(function, &module, ptx)?;
     let addresses = buffers.iter().map(|tensor| address(tensor)).collect::<Result<Vec<_>>>()?;
     let mut builder = function.builder();
     for address in &addresses {

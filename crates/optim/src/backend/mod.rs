@@ -4,6 +4,8 @@
 //! tensors in one pass, the operations are nested: each hands on what the outer ones collected, and the innermost runs
 //! with every tensor's storage at hand.
 
+#[cfg(test)]
+pub(crate) mod allocations;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
@@ -381,7 +383,7 @@ fn wide_dtype(device: &Device) -> DType {
 fn load(device: &Device, rule: Option<&'static Kernel>, function: &str) -> Result<()> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => cuda::load(device, rule, function).map(drop),
+        Device::Cuda(device) => cuda::load(device, rule, function),
         #[cfg(feature = "metal")]
         Device::Metal(device) => metal::load(device, rule, function).map(drop),
         _ => Ok(()),
@@ -407,38 +409,6 @@ fn allocate(make: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
     allocations::count()?;
     make()
 }
-
-#[cfg(test)]
-mod allocations {
-    use candle_core::{Result, bail};
-    use std::cell::Cell;
-
-    thread_local!(static MADE: Cell<usize> = const { Cell::new(0) });
-    thread_local!(static FAILS: Cell<Option<usize>> = const { Cell::new(None) });
-
-    pub fn count() -> Result<()> {
-        let made = MADE.replace(MADE.get() + 1);
-        if FAILS.get() == Some(made) { bail!("out of memory") } else { Ok(()) }
-    }
-
-    /// How many tensors `f` makes.
-    pub fn count_allocations(f: impl FnOnce()) -> usize {
-        MADE.set(0);
-        f();
-        MADE.get()
-    }
-
-    /// Calls `f`, in which making tensor number `at` fails.
-    pub fn fail_allocation<T>(at: usize, f: impl FnOnce() -> T) -> T {
-        MADE.set(0);
-        FAILS.set(Some(at));
-        let result = f();
-        FAILS.set(None);
-        result
-    }
-}
-#[cfg(test)]
-pub(crate) use allocations::{count_allocations, fail_allocation};
 
 /// A contiguous copy, with a storage of its own.
 pub(crate) fn copy(tensor: &Tensor) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use super::phase::Phase;
 use super::{Active, Stepper};
-use crate::backend::{count_allocations, emulated, fail_allocation};
+use crate::backend::{allocations, emulated};
 use crate::rule::{AnyRule, Rule, by_name};
 use crate::{Clip, Error, Group, Optimizer, Result, Schedule};
 use candle_core::backprop::GradStore;
@@ -71,8 +71,11 @@ fn enter(optimizer: &mut Stepper<AnyRule>, params: &[(String, Var)], phase: Phas
     true
 }
 
+/// An optimizer and its parameters.
+type Entered = (Stepper<AnyRule>, Vec<(String, Var)>);
+
 /// An optimizer after one whole step, in a phase.
-fn entered(text: &str, dtype: DType, phase: Phase) -> Option<(Stepper<AnyRule>, Vec<(String, Var)>)> {
+fn entered(text: &str, dtype: DType, phase: Phase) -> Option<Entered> {
     let params = params(dtype);
     let mut optimizer = optimizer(text, &params);
     complete(&mut optimizer, &params, 1).unwrap();
@@ -405,12 +408,12 @@ fn without_memory(text: &str, dtype: DType, phase: Phase, more: usize) -> usize 
         for n in 20..22 {
             let (mut twin, twin_params) = make().unwrap();
             (20..n).for_each(|n| complete(&mut twin, &twin_params, n).unwrap());
-            let count = count_allocations(|| complete(&mut twin, &twin_params, n).unwrap());
+            let count = allocations::of(|| complete(&mut twin, &twin_params, n).unwrap());
             // Of many that are alike some. Tables that a call before the failing one left make the step need fewer.
             let mut is_complete = false;
             for at in (0..count).filter(|at| *at < 16 || at % 37 == 0 || at + 16 >= count) {
                 let (before, phase) = (snapshot(&optimizer, &params), optimizer.phase());
-                let Err(error) = fail_allocation(at, || complete(&mut optimizer, &params, n)) else {
+                let Err(error) = allocations::fail_at(at, || complete(&mut optimizer, &params, n)) else {
                     is_complete = true;
                     break;
                 };
