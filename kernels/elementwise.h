@@ -32,6 +32,14 @@ RULE_FUNCTION void update_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, D
     Pack<real, N> slots[Rule::SLOTS + 1], theta, u;
 #pragma unroll
     for (int s = 0; s < Rule::SLOTS; s++) slots[s] = read<real, N>(state + s * t.stride + at, n, true);
+    if (smallest_state > real(0)) {
+#pragma unroll
+      for (int s = 0; s < Rule::SLOTS; s++) {
+#pragma unroll
+        for (u32 k = 0; k < N; k++)
+          if (load(g.x[k]) == real(0) && rule_abs(slots[s].x[k]) < smallest_state) slots[s].x[k] = real(0);
+      }
+    }
     if (t.flags & MASTER) {
       theta = read<real, N>(master + at, n, true);
 #pragma unroll
@@ -44,10 +52,7 @@ RULE_FUNCTION void update_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, D
     for (u32 k = 0; k < N; k++) {
       real slot[Rule::SLOTS + 1];
 #pragma unroll
-      for (int s = 0; s < Rule::SLOTS; s++) {
-        const bool counts = load(g.x[k]) != real(0) || !(rule_abs(slots[s].x[k]) < smallest_state);
-        slot[s] = counts ? slots[s].x[k] : real(0);
-      }
+      for (int s = 0; s < Rule::SLOTS; s++) slot[s] = slots[s].x[k];
       real grad = load(g.x[k]) * grad_scale;
       // NaN passes through both comparisons.
       grad = grad > limit ? limit : grad;

@@ -25,7 +25,13 @@ use std::collections::HashSet;
 /// A step reads each gradient once and updates all parameters of all groups in one parallel pass. A parameter without a
 /// gradient is left alone wholly: no decay, no change of state, and it is not counted as an update of that parameter.
 ///
+/// A call that fails leaves parameters, state, counts and accumulated gradients as they were. Between whole steps an optimizer may
+/// hold accumulated gradients, or SAM's first step; a call that would lose them is an error that says what to call.
+///
 /// bf16 and f16 parameters keep their state in f32.
+///
+/// On the CPU a step takes the threads of the rayon pool that it is called in, but depends on none of them: it ends also where
+/// they wait to read the parameters that it updates.
 ///
 /// All parameters are on one device, and the state beside them. On a GPU a step is one launch per 256 tensors of a kind (two
 /// more for clipping by norm, two for a trust ratio) and copies nothing to the host: clip factor, norms and trust ratios
