@@ -106,11 +106,22 @@ fn warmup_watches_every_step_of_a_transformer() {
 #[test]
 fn tuning_keeps_its_trials_apart_and_takes_the_best() {
     let folder = tempfile::tempdir().unwrap();
-    let args = ["--steps", "40", "--seeds", "2", "--tune", "3", "--opt", "sgd:momentum=0.9", "--opt", "adam:lr=1"];
+    let args = [
+        "--steps",
+        "40",
+        "--seeds",
+        "2",
+        "--tune",
+        "3",
+        "--opt",
+        "sgd:momentum=0.9",
+        "--opt",
+        "adam:weight_decay=0.01",
+    ];
     let out = run(SHOOTOUT, folder.path(), "out", &[&args[..], &["--space", "sgd:lr=1e-2..1e-1"]].concat());
     let summary = json(&out.join("summary.json"));
     assert_eq!((list(&summary, "trials").len(), list(&summary, "tuning").len()), (4, 6));
-    for (group, name) in list(&summary, "groups").iter().zip(["sgd:momentum=0.9", "adam"]) {
+    for (group, name) in list(&summary, "groups").iter().zip(["sgd:momentum=0.9", "adam:weight_decay=0.01"]) {
         assert_eq!(group["name"], name);
         let own = |key: &str| -> Vec<Value> {
             list(&summary, key).iter().filter(|trial| trial["group"] == group["name"]).cloned().collect()
@@ -134,8 +145,55 @@ fn tuning_keeps_its_trials_apart_and_takes_the_best() {
                 text.split("lr=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
             })
             .collect();
-        let (low, high) = if name == "adam" { (1e-5, 1e-2) } else { (1e-2, 1e-1) };
+        let (low, high, space): (f64, f64, _) = match name.starts_with("adam") {
+            true => (1e-5, 1e-2, "lr=1e-5..0.01"),
+            false => (1e-2, 1e-1, "lr=0.01..0.1"),
+        };
         assert!(lrs.iter().all(|lr| (low..=high).contains(lr)), "{lrs:?}");
+        // What was given is not overwritten, in any trial.
+        let given = name.split(':').nth(1).unwrap();
+        for record in tuning.iter().map(|(record, _)| record).chain(&finals) {
+            let optimizer = record["config"]["optimizer"].as_str().unwrap();
+            assert!(optimizer.split([':', ',']).any(|pair| pair == given), "{optimizer} lacks {given}");
+        }
+        // An edge is told where results are kept, not on the screen alone.
+        let picked: f64 = group["hyperparameters"]["lr"].as_f64().unwrap();
+        let share = (picked / low).ln() / (high / low).ln();
+        let at_edge: &[&str] = if (0.05..0.95).contains(&share) { &[] } else { &["lr"] };
+        assert_eq!(group["searched"], serde_json::json!({"space": space, "at_edge": at_edge}));
+    }
+}
+
+#[test]
+fn what_tuning_picks_at_an_edge_is_told_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    // The best rate is far above all that is searched, and the sequence's first points are not all in the middle.
+    let args = ["--steps", "20", "--seeds", "1", "--tune", "24", "--opt", "sgd", "--space", "sgd:lr=1e-6..1e-4"];
+    let output = program(SHOOTOUT, folder.path(), &[&args[..], &["--out", "out"]].concat());
+    assert!(output.status.success());
+    let out = folder.path().join("out");
+    let searched = &json(&out.join("summary.json"))["groups"][0]["searched"];
+    assert_eq!(searched["at_edge"], serde_json::json!(["lr"]), "{searched}");
+    let warning = "lr is at the edge of what was searched (lr=1e-6..0.0001)";
+    for (place, text) in [
+        ("progress", text(&output.stderr).to_owned()),
+        ("table", text(&output.stdout).to_owned()),
+        ("log", fs::read_to_string(out.join("log.txt")).unwrap()),
+        ("page", fs::read_to_string(out.join("report.html")).unwrap()),
+    ] {
+        assert!(text.contains(warning), "{place}: {text}");
+    }
+}
+
+#[test]
+fn defaults_leave_tuning_its_choice() {
+    let folder = tempfile::tempdir().unwrap();
+    for program in [SHOOTOUT, SCHEDULES] {
+        let name = Path::new(program).file_stem().unwrap().to_str().unwrap();
+        let out = run(program, folder.path(), name, &["--steps", "3", "--seeds", "1", "--tune", "2"]);
+        for group in list(&json(&out.join("summary.json")), "groups") {
+            assert!(group["searched"]["space"].as_str().unwrap().starts_with("lr="), "{group}");
+        }
     }
 }
 
@@ -202,7 +260,9 @@ fn wrong_input_is_one_line_and_status_2() {
         (SHOOTOUT, &["--recipe", "llm", "--opt", "adam"], &["--recipe", "--opt"]),
         (SHOOTOUT, &["--tune", "2", "--schedule", "cosine:lr=1"], &["cosine:lr=1", "--tune"]),
         (SHOOTOUT, &["--space", "adam:lr=1..2"], &["--space", "--tune"]),
-        (SHOOTOUT, &["--tune", "2", "--opt", "adam", "--opt", "adam:lr=1"], &["the same once tuned"]),
+        (SHOOTOUT, &["--tune", "2", "--opt", "adam", "--opt", "adam:beta1=0.9"], &["the same once tuned"]),
+        (SHOOTOUT, &["--tune", "2", "--opt", "adam", "--opt", "adam:lr=1"], &["`adam:lr=1`", "nothing to search"]),
+        (SHOOTOUT, &["--tune", "2", "--opt", "sgd", "--space", "sgd:lr=1"], &["`sgd`", "nothing to search"]),
         (SHOOTOUT, &["--tune", "2", "--space", "adamm:lr=1..2"], &["`adamm`", "did you mean `adam`?"]),
         (SHOOTOUT, &["--tune", "70000"], &["--tune 70000", "65536"]),
         (

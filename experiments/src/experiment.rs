@@ -17,7 +17,7 @@ use crate::{
     },
     report,
     stats::Estimate,
-    summary::{GroupSummary, Summary, TrialSummary},
+    summary::{GroupSummary, Searched, Summary, TrialSummary},
     tensorboard,
     train::{Outcome, Saving, Training},
     tune::{self, Space},
@@ -180,7 +180,7 @@ impl Experiment {
         }
         for text in &settings.opt {
             let rule = optimizer::parse(text)?;
-            Space::choose(&rule, &settings.space)?;
+            Space::choose(text, &rule, &settings.space)?;
             for schedule in &settings.schedule {
                 optimizer::parse_schedule(schedule, &rule, u64::MAX / 2)?;
             }
@@ -365,14 +365,14 @@ impl Experiment {
             }
             let best = tune::pick(&own.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>());
             let (trial, outcome) = own[best];
-            let edge =
-                if group.space.at_edge(&trial.rule) { ", at the edge of its space: --space can widen it" } else { "" };
             let name = &group.config.name;
             let loss = outcome
                 .final_loss
                 .map_or("no loss: all diverged".to_owned(), |loss| format!("validation loss {loss:.4}"));
+            let warning = searched(group, &trial.rule).warning();
+            let edge = warning.map_or(String::new(), |warning| format!("; {warning}: --space can widen it"));
             self.console.line(&format!("{name}: picked {} ({loss}){edge}", trial.rule));
-            tracing::info!(group = name, picked = %trial.rule, "tuned");
+            tracing::info!(group = name, picked = %trial.rule, edge, "tuned");
             trial.rule.clone()
         };
         Ok(self.groups.iter().enumerate().map(pick).collect())
@@ -530,7 +530,9 @@ impl Experiment {
                 optimizer: rule.spec().name.to_owned(),
                 schedule: schedule.to_string(),
                 hyperparameters: optimizer::hyperparameters(rule),
+                searched: self.settings.tune.map(|_| searched(group, rule)),
                 n: 0,
+                median_loss: None,
                 loss: none,
                 accuracy: none,
                 seconds: none,
@@ -580,6 +582,11 @@ impl Experiment {
     }
 }
 
+/// What tuning searched for `group`, of which it picked `rule`.
+fn searched(group: &Group, rule: &AnyRule) -> Searched {
+    Searched { space: group.space.to_string(), at_edge: group.space.at_edge(rule) }
+}
+
 /// A training loss above it counts as diverged.
 const MAX_LOSS: f64 = 1_000.0;
 /// The file of a trial's checkpoint.
@@ -610,6 +617,10 @@ fn resolve(comparison: &Comparison, mut settings: Settings) -> Result<Settings> 
     if settings.recipe.is_none() {
         if settings.opt.is_empty() {
             settings.opt = texts(comparison.optimizers);
+            if settings.tune.is_some() {
+                // Nobody asked for these values.
+                settings.opt = settings.opt.iter().map(|text| Space::free(text)).collect::<Result<_>>()?;
+            }
         }
         if settings.schedule.is_empty() {
             settings.schedule = texts(comparison.schedules);
@@ -692,7 +703,13 @@ fn lay_out(
             let rule = optimizer::parse(&config.optimizer)?;
             let steps = grounds[at].record.steps;
             optimizer::parse_schedule(&config.schedule, &rule, steps)?;
-            let space = Space::choose(&rule, &settings.space)?;
+            let space = Space::choose(&config.optimizer, &rule, &settings.space)?;
+            if settings.tune.is_some() && !space.is_searchable() {
+                bail!(
+                    "`{}` leaves --tune nothing to search: what has one value in --opt or --space keeps it",
+                    config.optimizer
+                );
+            }
             if settings.tune.is_some() && schedule_fixes_lr(&config.schedule, &rule, steps)? {
                 bail!(
                     "schedule `{}` fixes the learning rate, which --tune is to choose: leave `lr` out",
@@ -760,6 +777,7 @@ fn ground(dataset: Dataset, model: &str, data: &Data, settings: &Settings) -> Re
     model.build(&shape, parameters.builder(&Device::Cpu))?;
     let record = Workload {
         dataset: dataset.to_string(),
+        data_sha256: None,
         model: model.to_string(),
         classes: data.classes(),
         parameters: parameters.count(),

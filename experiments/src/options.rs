@@ -77,7 +77,7 @@ pub struct Settings {
     #[arg(long, value_name = "WHERE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm: Option<Norm>,
-    /// Choose each optimizer's (or schedule's) learning rate and weight decay by N trials before it is compared
+    /// Choose each optimizer's (or schedule's) learning rate and weight decay by N trials before it is compared; what --opt gives a value keeps it
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tune: Option<NonZeroUsize>,

@@ -62,15 +62,16 @@ impl Prober {
     /// # Errors
     /// When candle fails.
     pub fn after(&mut self, step: u64, watch: Watch, probe: &Probe) -> Result<(Metric, f64)> {
-        let mut layers: Vec<(LayerProbe, [f64; 2])> =
-            probe.layers().into_iter().map(|layer| (layer, [0.0; 2])).collect();
+        // With the squares of its update and its parameters; none for a layer without parameters.
+        let mut layers: Vec<(LayerProbe, Option<[f64; 2]>)> =
+            probe.layers().into_iter().map(|layer| (layer, None)).collect();
         let (mut squared_grad, mut squared_update, mut squared_weight) = (0.0, 0.0, 0.0);
         let mut update = Vec::with_capacity(self.parameters.len());
         for (((name, var), before), grad) in self.parameters.iter().zip(&watch.parameters).zip(watch.squared_grads) {
             let change = (var.as_tensor() - before)?.detach();
             let (moved, weight) = (squared_norm(&change)?, squared_norm(before)?);
             let at = layers.iter().position(|(layer, _)| layer.layer == layer_of(name)).unwrap_or_else(|| {
-                layers.push((LayerProbe { layer: layer_of(name).to_owned(), ..LayerProbe::default() }, [0.0; 2]));
+                layers.push((LayerProbe { layer: layer_of(name).to_owned(), ..LayerProbe::default() }, None));
                 layers.len() - 1
             });
             let (layer, sums) = &mut layers[at];
@@ -79,6 +80,7 @@ impl Prober {
                 layer.grad_norm = Some(layer.grad_norm.unwrap_or(0.0) + grad);
                 squared_grad += grad;
             }
+            let sums = sums.get_or_insert([0.0; 2]);
             sums[0] += moved;
             sums[1] += weight;
             squared_update += moved;
@@ -88,7 +90,7 @@ impl Prober {
         let ratio = |[moved, weight]: [f64; 2]| (moved / weight).sqrt();
         let layers = layers.into_iter().map(|(layer, sums)| LayerProbe {
             grad_norm: layer.grad_norm.map(|squared| rounded(squared.sqrt())),
-            update_ratio: (sums[1] > 0.0).then(|| rounded(ratio(sums))),
+            update_ratio: sums.map(|sums| rounded(ratio(sums))),
             activation_max: layer.activation_max.map(rounded),
             attention_logit_max: layer.attention_logit_max.map(rounded),
             layer: layer.layer,
@@ -103,8 +105,10 @@ impl Prober {
                     dot += f64::from((now * last)?.sum_all()?.to_scalar::<f32>()?);
                     squared_last += squared_norm(last)?;
                 }
+                // An update of no length has no direction.
+                let moved = squared_update != 0.0 && squared_last != 0.0;
                 let cosine = dot / (squared_update * squared_last).sqrt();
-                cosine.is_finite().then(|| rounded(cosine.clamp(-1.0, 1.0).acos().to_degrees()))
+                moved.then(|| rounded(cosine.clamp(-1.0, 1.0).acos().to_degrees()))
             }
         };
         self.update = Some(update);
@@ -142,5 +146,48 @@ mod tests {
         let (metric, _) = prober.after(2, watch, &Probe::default()).unwrap();
         let Metric::Probe { update_angle: Some(angle), .. } = metric else { panic!("{metric:?}") };
         assert!((angle - 90.0).abs() < 1e-9, "{angle}");
+
+        let watch = prober.before(&grads).unwrap();
+        let (metric, _) = prober.after(3, watch, &Probe::default()).unwrap();
+        let Metric::Probe { update_angle: None, .. } = metric else { panic!("nothing moved: {metric:?}") };
+    }
+
+    #[test]
+    fn what_overflows_is_measured_all_the_same() {
+        let var = |values: &[f32]| Var::new(values, &Device::Cpu).unwrap();
+        let (a, zero) = (var(&[3.0, 4.0]), var(&[0.0, 0.0]));
+        let mut prober = Prober::new(vec![("a.weight".to_owned(), a.clone()), ("zero.bias".to_owned(), zero.clone())]);
+        let set = |var: &Var, values: &[f32]| var.set(&Tensor::new(values, &Device::Cpu).unwrap()).unwrap();
+        let probe = Probe::default();
+        probe.activation("relu", &Tensor::new(&[1f32, f32::INFINITY], &Device::Cpu).unwrap()).unwrap();
+        let mut step = |number, values: &[f32], scale: f64| {
+            let loss = ((a.as_tensor() * scale).unwrap() + zero.as_tensor()).unwrap().sum_all().unwrap();
+            let watch = prober.before(&loss.backward().unwrap()).unwrap();
+            set(&a, values);
+            set(&zero, &[1.0, 0.0]);
+            prober.after(number, watch, &probe).unwrap()
+        };
+        step(1, &[3.0, 5.0], 1.0);
+        let (metric, norm) = step(2, &[3.0, f32::INFINITY], 1e30);
+        let Metric::Probe { update_ratio, update_angle, layers, .. } = metric else { panic!("{metric:?}") };
+        assert_eq!((norm, update_ratio), (f64::INFINITY, f64::INFINITY));
+        assert!(update_angle.is_some_and(f64::is_nan), "{update_angle:?}");
+        let of = |name: &str| layers.iter().find(|layer| layer.layer == name).unwrap();
+        assert_eq!((of("a").grad_norm, of("a").update_ratio), (Some(f64::INFINITY), Some(f64::INFINITY)));
+        // A layer without parameters has neither.
+        assert_eq!((of("relu").grad_norm, of("relu").update_ratio), (None, None));
+        assert_eq!(of("relu").activation_max, Some(f64::INFINITY));
+    }
+
+    #[test]
+    fn parameters_that_were_all_zero_have_a_ratio_too() {
+        let zero = Var::new(&[0f32, 0.0], &Device::Cpu).unwrap();
+        let mut prober = Prober::new(vec![("zero.bias".to_owned(), zero.clone())]);
+        let loss = zero.as_tensor().sum_all().unwrap();
+        let watch = prober.before(&loss.backward().unwrap()).unwrap();
+        zero.set(&Tensor::new(&[1f32, 0.0], &Device::Cpu).unwrap()).unwrap();
+        let (metric, _) = prober.after(1, watch, &Probe::default()).unwrap();
+        let Metric::Probe { layers, .. } = metric else { panic!("{metric:?}") };
+        assert_eq!(layers[0].update_ratio, Some(f64::INFINITY));
     }
 }

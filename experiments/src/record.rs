@@ -13,11 +13,12 @@
 //! OUT/lock                         locked by the process that writes here
 //! ```
 //!
-//! Files other than logs and measurements appear whole or not at all. Numbers that are not finite are written as `null`.
+//! Files other than logs and measurements appear whole or not at all. Measurements that are not finite, for which JSON has no
+//! numbers, are written as `"inf"`, `"-inf"` and `"nan"`; `null` is what was not measured.
 
 use crate::{models::Operations, precision::Precision, summary::Summary, train::Outcome};
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
@@ -37,11 +38,12 @@ pub enum Metric {
         /// The epoch it belongs to, from 0.
         epoch: u64,
         /// The loss of its batch before the update.
-        #[serde(deserialize_with = "null_is_nan")]
+        #[serde(with = "number")]
         loss: f64,
         /// The learning rate it used.
         lr: f64,
         /// The global norm of its gradient before clipping.
+        #[serde(default, with = "number::optional")]
         grad_norm: Option<f64>,
         /// Training time since the trial's start, without evaluation and saving.
         seconds: f64,
@@ -51,7 +53,7 @@ pub enum Metric {
         /// The updates made before it.
         step: u64,
         /// The mean loss of a test image.
-        #[serde(deserialize_with = "null_is_nan")]
+        #[serde(with = "number")]
         loss: f64,
         /// The share of test images whose class is right.
         accuracy: f64,
@@ -63,9 +65,10 @@ pub enum Metric {
         /// The updates made, this one included.
         step: u64,
         /// The norm of the update over the norm of the parameters before it.
-        #[serde(deserialize_with = "null_is_nan")]
+        #[serde(with = "number")]
         update_ratio: f64,
-        /// The angle between this update and the one before, in degrees; none for the first.
+        /// The angle between this update and the one before, in degrees; none for the first, and where either moved nothing.
+        #[serde(default, with = "number::optional")]
         update_angle: Option<f64>,
         /// By the name of the layer, in the order of the forward pass.
         layers: Vec<LayerProbe>,
@@ -78,12 +81,16 @@ pub struct LayerProbe {
     /// Its name: the part that its parameters' names share, such as `blocks.0`.
     pub layer: String,
     /// The norm of its gradient before clipping; none for a layer without parameters.
+    #[serde(default, with = "number::optional")]
     pub grad_norm: Option<f64>,
-    /// The norm of its update over the norm of its parameters before it.
+    /// The norm of its update over the norm of its parameters before it; none for a layer without parameters.
+    #[serde(default, with = "number::optional")]
     pub update_ratio: Option<f64>,
     /// The largest absolute value that it puts out.
+    #[serde(default, with = "number::optional")]
     pub activation_max: Option<f64>,
     /// The largest absolute attention logit before masking; none outside attention.
+    #[serde(default, with = "number::optional")]
     pub attention_logit_max: Option<f64>,
 }
 
@@ -193,6 +200,9 @@ impl TrialConfig {
 pub struct Workload {
     /// The data set, as in `--dataset`.
     pub dataset: String,
+    /// The hash of the data, whatever files it came from; none in records of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_sha256: Option<String>,
     /// The model, as in `--model`.
     pub model: String,
     /// Classes that a prediction chooses from: of images, or characters.
@@ -299,8 +309,75 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
     read().with_context(|| format!("cannot read `{}`", path.display()))
 }
 
-fn null_is_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+/// Measurements in JSON: numbers, and words for what is not finite.
+mod number {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    /// A number, or none for `null`.
+    struct Number(Option<f64>);
+
+    impl<'de> Deserialize<'de> for Number {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Visitor;
+            impl de::Visitor<'_> for Visitor {
+                type Value = Number;
+                fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                    f.write_str("a number, \"inf\", \"-inf\", \"nan\" or null")
+                }
+                fn visit_f64<E>(self, value: f64) -> Result<Number, E> {
+                    Ok(Number(Some(value)))
+                }
+                fn visit_i64<E>(self, value: i64) -> Result<Number, E> {
+                    Ok(Number(Some(value as f64)))
+                }
+                fn visit_u64<E>(self, value: u64) -> Result<Number, E> {
+                    Ok(Number(Some(value as f64)))
+                }
+                fn visit_unit<E>(self) -> Result<Number, E> {
+                    Ok(Number(None))
+                }
+                fn visit_str<E: de::Error>(self, word: &str) -> Result<Number, E> {
+                    match word {
+                        "inf" => Ok(Number(Some(f64::INFINITY))),
+                        "-inf" => Ok(Number(Some(f64::NEG_INFINITY))),
+                        "nan" => Ok(Number(Some(f64::NAN))),
+                        _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                    }
+                }
+            }
+            deserializer.deserialize_any(Visitor)
+        }
+    }
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        match *value {
+            value if value.is_finite() => serializer.serialize_f64(value),
+            value if value.is_nan() => serializer.serialize_str("nan"),
+            value => serializer.serialize_str(if value > 0.0 { "inf" } else { "-inf" }),
+        }
+    }
+
+    /// Records of before there were words have `null` for what is not finite.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Number::deserialize(deserializer)?.0.unwrap_or(f64::NAN))
+    }
+
+    /// What may not have been measured.
+    pub mod optional {
+        use super::Number;
+        use serde::{Deserialize, Deserializer, Serializer};
+
+        pub fn serialize<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+            match value {
+                Some(value) => super::serialize(value, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+            Ok(Number::deserialize(deserializer)?.0)
+        }
+    }
 }
 
 /// The folder that a run writes to. It is locked while this lives.
@@ -555,11 +632,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_survive_the_round_trip_and_nan_becomes_null() {
+    fn metrics_survive_the_round_trip() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         let train = Metric::Train { step: 1, epoch: 0, loss: 0.1, lr: 1e-3, grad_norm: Some(2.5), seconds: 0.25 };
-        let eval = Metric::Eval { step: 1, loss: f64::NAN, accuracy: 0.5, seconds: 0.25 };
+        let eval = Metric::Eval { step: 1, loss: f64::NEG_INFINITY, accuracy: 0.5, seconds: 0.25 };
         let mut writer = MetricsWriter::open(path.clone()).unwrap();
         writer.write(&train).unwrap();
         writer.write(&eval).unwrap();
@@ -567,20 +644,46 @@ mod tests {
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             "{\"kind\":\"train\",\"step\":1,\"epoch\":0,\"loss\":0.1,\"lr\":0.001,\"grad_norm\":2.5,\"seconds\":0.25}\n\
-             {\"kind\":\"eval\",\"step\":1,\"loss\":null,\"accuracy\":0.5,\"seconds\":0.25}\n"
+             {\"kind\":\"eval\",\"step\":1,\"loss\":\"-inf\",\"accuracy\":0.5,\"seconds\":0.25}\n"
         );
-        let read = read_metrics(&path).unwrap();
-        assert_eq!(read[0], train);
-        assert!(matches!(read[1], Metric::Eval { loss, accuracy: 0.5, .. } if loss.is_nan()));
+        assert_eq!(read_metrics(&path).unwrap(), [train, eval]);
+    }
 
-        let layer = LayerProbe { layer: "a".to_owned(), grad_norm: Some(f64::INFINITY), ..LayerProbe::default() };
-        writer
-            .write(&Metric::Probe { step: 2, update_ratio: f64::NAN, update_angle: None, layers: vec![layer] })
-            .unwrap();
-        let read = read_metrics(&path).unwrap();
-        assert!(
-            matches!(&read[2], Metric::Probe { update_ratio, layers, .. } if update_ratio.is_nan() && layers[0].grad_norm.is_none())
+    #[test]
+    fn what_is_not_finite_is_told_from_what_was_not_measured() {
+        let layer = LayerProbe {
+            layer: "a".to_owned(),
+            grad_norm: Some(f64::INFINITY),
+            update_ratio: Some(f64::NEG_INFINITY),
+            activation_max: Some(f64::NAN),
+            attention_logit_max: None,
+        };
+        let metric = Metric::Probe { step: 2, update_ratio: f64::NAN, update_angle: None, layers: vec![layer] };
+        let json = serde_json::to_string(&metric).unwrap();
+        assert_eq!(
+            json,
+            "{\"kind\":\"probe\",\"step\":2,\"update_ratio\":\"nan\",\"update_angle\":null,\"layers\":[{\"layer\":\"a\",\
+             \"grad_norm\":\"inf\",\"update_ratio\":\"-inf\",\"activation_max\":\"nan\",\"attention_logit_max\":null}]}"
         );
+        let read: Metric = serde_json::from_str(&json).unwrap();
+        // NaN is not equal to itself, but its text is.
+        assert_eq!(format!("{read:?}"), format!("{metric:?}"));
+        // As records were written before there were words, and whole numbers as others write them.
+        for (json, expected) in [
+            ("{\"kind\":\"eval\",\"step\":1,\"loss\":null,\"accuracy\":1,\"seconds\":0}", "loss: NaN"),
+            ("{\"kind\":\"eval\",\"step\":1,\"loss\":2,\"accuracy\":1,\"seconds\":0}", "loss: 2.0"),
+            (
+                "{\"kind\":\"train\",\"step\":1,\"epoch\":0,\"loss\":-1,\"lr\":1,\"grad_norm\":null,\"seconds\":0}",
+                "grad_norm: None",
+            ),
+            ("{\"kind\":\"train\",\"step\":1,\"epoch\":0,\"loss\":1e9,\"lr\":1,\"seconds\":0}", "grad_norm: None"),
+        ] {
+            let read = format!("{:?}", serde_json::from_str::<Metric>(json).unwrap());
+            assert!(read.contains(expected), "{json}: {read}");
+        }
+        let wrong = "{\"kind\":\"eval\",\"step\":1,\"loss\":\"much\",\"accuracy\":1,\"seconds\":0}";
+        let message = serde_json::from_str::<Metric>(wrong).unwrap_err().to_string();
+        assert!(message.contains("\"much\"") && message.contains("\"inf\""), "{message}");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Statistics over the seeds of each group: `summary.json` and the table of results.
 
-use crate::{stats::Estimate, train::Outcome};
+use crate::{
+    stats::{Estimate, median},
+    train::Outcome,
+};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +44,15 @@ pub struct GroupSummary {
     pub schedule: String,
     /// All hyperparameters of the optimizer.
     pub hyperparameters: serde_json::Map<String, serde_json::Value>,
+    /// What tuning searched for it; none without tuning, and in records of before this was written.
+    #[serde(default)]
+    pub searched: Option<Searched>,
     /// Trials, those that diverged included.
     pub n: usize,
+    /// The median of the final test loss over all trials, of which those that diverged have the worst; none where it falls on
+    /// these.
+    #[serde(default)]
+    pub median_loss: Option<f64>,
     /// The final test loss of the trials that did not diverge.
     pub loss: Estimate,
     /// Their final test accuracy.
@@ -51,6 +61,15 @@ pub struct GroupSummary {
     pub seconds: Estimate,
     /// Trials that diverged.
     pub diverged: usize,
+}
+
+/// What tuning searched.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Searched {
+    /// The space, as in `--space` after the rule's name.
+    pub space: String,
+    /// The hyperparameters whose picked value is so near an end of its interval that a better one may lie outside.
+    pub at_edge: Vec<String>,
 }
 
 /// A trial.
@@ -100,41 +119,74 @@ impl GroupSummary {
     /// Fills in the statistics from those of `trials` that belong to the group.
     pub fn measure(mut self, trials: &[TrialSummary]) -> Self {
         let own = || trials.iter().filter(|trial| trial.group == self.name);
-        let estimate = |value: fn(&TrialSummary) -> Option<f64>| {
-            let values: Vec<f64> = own().filter(|trial| !trial.diverged).filter_map(value).collect();
-            Estimate::of(&values)
+        let ended = |value: fn(&TrialSummary) -> Option<f64>| -> Vec<f64> {
+            own().filter(|trial| !trial.diverged).filter_map(value).collect()
         };
-        self.loss = estimate(|trial| trial.final_loss);
-        self.accuracy = estimate(|trial| trial.final_accuracy);
-        self.seconds = estimate(|trial| Some(trial.seconds));
+        let losses = own().map(|trial| trial.final_loss.filter(|_| !trial.diverged).unwrap_or(f64::INFINITY));
+        self.median_loss = median(&losses.collect::<Vec<_>>()).filter(|loss| loss.is_finite());
+        self.loss = Estimate::positive(&ended(|trial| trial.final_loss));
+        self.accuracy = Estimate::share(&ended(|trial| trial.final_accuracy));
+        self.seconds = Estimate::positive(&ended(|trial| Some(trial.seconds)));
         self.diverged = own().filter(|trial| trial.diverged).count();
         self.n = own().count();
         self
     }
+
+    /// Trials that did not diverge: what its means are of.
+    pub fn ended(&self) -> usize {
+        self.n - self.diverged
+    }
+}
+
+impl Searched {
+    /// What to know where a picked value is at an edge, in words: `lr is at the edge of what was searched (lr=1e-5..1e-2)`.
+    pub fn warning(&self) -> Option<String> {
+        let (keys, is) = match self.at_edge.as_slice() {
+            [] => return None,
+            [key] => (key.clone(), "is"),
+            [keys @ .., last] => (format!("{} and {last}", keys.join(", ")), "are"),
+        };
+        Some(format!("{keys} {is} at the edge of what was searched ({})", self.space))
+    }
 }
 
 impl Summary {
-    /// The table of results, a row per group.
+    /// The table of results, a row per group, and below it what tuning picked at an edge.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-        table.set_header(["", "n", "test loss", "95 % CI", "test accuracy", "95 % CI", "seconds", "diverged"]);
+        table.set_header([
+            "",
+            "ended",
+            "median loss",
+            "mean loss",
+            "95 % CI",
+            "mean accuracy",
+            "95 % CI",
+            "mean seconds",
+        ]);
         for group in &self.groups {
+            let median = group.median_loss.map(|loss| format!("{loss:.4}"));
+            let on_diverged = if group.diverged > 0 { "diverged" } else { "-" };
             table.add_row([
                 group.name.clone(),
-                group.n.to_string(),
+                format!("{} of {}", group.ended(), group.n),
+                median.unwrap_or(on_diverged.to_owned()),
                 mean(&group.loss, 1.0, 4, ""),
                 interval(&group.loss, 1.0, 4),
                 mean(&group.accuracy, 100.0, 2, " %"),
                 interval(&group.accuracy, 100.0, 2),
                 mean(&group.seconds, 1.0, 1, ""),
-                group.diverged.to_string(),
             ]);
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        table.to_string()
+        let edge = |group: &GroupSummary| {
+            let warning = group.searched.as_ref()?.warning()?;
+            Some(format!("\n{}: {warning}, so a better value may lie outside; --space widens it", group.name))
+        };
+        std::iter::once(table.to_string()).chain(self.groups.iter().filter_map(edge)).collect()
     }
 }
 
@@ -173,16 +225,42 @@ mod tests {
             optimizer: "sgd".to_owned(),
             schedule: "constant".to_owned(),
             hyperparameters: serde_json::Map::new(),
+            searched: None,
             n: 0,
+            median_loss: None,
             loss: Estimate::of(&[]),
             accuracy: Estimate::of(&[]),
             seconds: Estimate::of(&[]),
             diverged: 0,
         };
         let group = group.measure(&trials);
-        assert_eq!((group.n, group.diverged), (3, 1));
-        assert_eq!(group.loss, Estimate::of(&[0.1, 0.3]));
-        assert_eq!(group.accuracy, Estimate::of(&[0.9, 0.7]));
-        assert_eq!(group.seconds, Estimate::of(&[2.0, 2.0]));
+        assert_eq!((group.n, group.diverged, group.ended()), (3, 1, 2));
+        assert_eq!(group.loss, Estimate::positive(&[0.1, 0.3]));
+        assert_eq!(group.accuracy, Estimate::share(&[0.9, 0.7]));
+        assert_eq!(group.seconds, Estimate::positive(&[2.0, 2.0]));
+        assert_eq!(group.median_loss, Some(0.3), "of 0.1, 0.3 and infinity");
+        let most_diverged = [trials[0].clone(), trials[3].clone(), trial("a", 3, None)];
+        let group = group.measure(&most_diverged);
+        assert_eq!((group.loss.mean, group.median_loss), (Some(0.1), None));
+
+        let searched = |at_edge: &[&str]| Searched {
+            space: "lr=1e-5..1e-2".to_owned(),
+            at_edge: at_edge.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        assert_eq!(searched(&[]).warning(), None);
+        let group = GroupSummary { searched: Some(searched(&["lr"])), ..group };
+        let summary = Summary {
+            experiment: String::new(),
+            dataset: String::new(),
+            model: String::new(),
+            groups: vec![group],
+            trials: Vec::new(),
+            tuning: Vec::new(),
+            peak_memory_bytes: None,
+        };
+        let table = summary.table();
+        for part in ["1 of 3", "diverged", "a: lr is at the edge of what was searched (lr=1e-5..1e-2), so"] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
     }
 }

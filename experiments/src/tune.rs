@@ -1,9 +1,11 @@
 //! Tuning: the space of hyperparameters that each rule is searched in, the points that are tried, and how one is picked.
 //!
 //! Every group gets the same number of trials. Trial `i` of each group takes point `i` of one quasi-random sequence (Sobol's
-//! with Owen's scrambling), spread over the group's own space, so that no group is luckier than another. Trials train on nine
-//! tenths of the training data and are judged by the loss on the rest, with a seed that no final trial has; the test data play
-//! no part. The least final loss wins; a trial that diverged cannot.
+//! with Owen's scrambling), spread over the group's own space, so that no group is luckier than another: the sequence fills a
+//! space more evenly than independent draws, which matters most where trials are few, and default spaces are equally wide.
+//! What a user gave a value in `--opt` keeps it, and is not searched. Trials train on nine tenths of the training data and are
+//! judged by the loss on the rest, with a seed that no final trial has; the test data play no part. The least final loss wins; a
+//! trial that diverged cannot.
 
 use crate::train::Outcome;
 use anyhow::{Result, bail};
@@ -53,13 +55,14 @@ const fn usual(rule: &'static str, lr: [f64; 2], weight_decay: [f64; 2]) -> Usua
     }
 }
 
-/// What is usual for each rule. SAM is searched as its base is.
+/// What is usual for each rule. SAM is searched as its base is. Learning rates span a decade for every rule, and those of rules
+/// whose updates scale alike are the same: else a comparison after tuning would be one of spaces.
 pub const USUAL: &[Usual] = &[
     usual("sgd", [1e-2, 1e-1], [1e-4, 1e-4]),
     usual("rmsprop", [1e-4, 1e-3], [0.0, 0.0]),
     usual("adam", [1e-4, 1e-3], [0.0, 0.0]),
     usual("amsgrad", [1e-4, 1e-3], [0.0, 0.0]),
-    usual("adamw", [5e-5, 1e-4], [1e-2, 1e-1]),
+    usual("adamw", [1e-4, 1e-3], [1e-2, 1e-1]),
     usual("lion", [1e-5, 1e-4], [1e-1, 1.0]),
     usual("lamb", [1e-3, 1e-2], [1e-2, 1e-2]),
 ];
@@ -85,24 +88,29 @@ impl Space {
         Self { intervals: vec![("lr".to_owned(), lr), ("weight_decay".to_owned(), usual.weight_decay)] }
     }
 
-    /// The space of `rule`: the last of `given` that names it (`NAME:KEY=LOW..HIGH,..`), else the default.
+    /// The space of `rule`, which is `text` as a user writes it: the last of `given` that names it (`NAME:KEY=LOW..HIGH,..`), else
+    /// the default, without the keys that `text` gives a value.
     ///
     /// # Errors
-    /// A text that is not of that form, or whose rule is unknown; a key that the rule lacks; bounds that are no positive numbers
-    /// in order, or that the hyperparameter does not allow.
-    pub fn choose(rule: &AnyRule, given: &[String]) -> Result<Self> {
+    /// A text in `given` that is not of that form, names a key twice, or whose rule is unknown; a key that the rule lacks; bounds
+    /// that are no positive numbers in order, or that the hyperparameter does not allow.
+    pub fn choose(text: &str, rule: &AnyRule, given: &[String]) -> Result<Self> {
         let mut chosen = Self::of(rule);
         for text in given {
             let (name, keys) = text.split_once(':').unwrap_or((text, ""));
-            optim::by_name(name)?;
-            let mut intervals = Vec::new();
+            let named = optim::by_name(name)?.spec().name;
+            let mut intervals: Vec<(String, Interval)> = Vec::new();
             for pair in keys.split(',').filter(|pair| !pair.is_empty()) {
-                intervals.push(parse_interval(text, pair)?);
+                let (key, interval) = parse_interval(text, pair)?;
+                if intervals.iter().any(|(other, _)| *other == key) {
+                    bail!("space `{text}`: `{key}` is given twice");
+                }
+                intervals.push((key, interval));
             }
             if intervals.is_empty() {
                 bail!("space `{text}`: it must be NAME:KEY=LOW..HIGH,.., as in `adamw:lr=1e-4..1e-2`");
             }
-            if name == rule.spec().name {
+            if named == rule.spec().name {
                 for (key, interval) in &intervals {
                     for bound in [interval.low, interval.high] {
                         rule.clone().set(key, bound.into())?;
@@ -111,7 +119,28 @@ impl Space {
                 chosen = Self { intervals };
             }
         }
+        chosen.intervals.retain(|(key, _)| !gives(text, key));
         Ok(chosen)
+    }
+
+    /// Whether there is anything to search: an interval of more than one value.
+    pub fn is_searchable(&self) -> bool {
+        self.intervals.iter().any(|(_, interval)| interval.low < interval.high)
+    }
+
+    /// The optimizer `text` without the values of what the default space of its rule searches, so that tuning chooses them.
+    ///
+    /// # Errors
+    /// A text that is no optimizer.
+    pub fn free(text: &str) -> Result<String> {
+        let space = Self::of(&optim::by_name(text)?);
+        let (name, pairs) = text.split_once(':').unwrap_or((text, ""));
+        let is_searched = |pair: &&str| {
+            let key = pair.split('=').next().unwrap_or_default().trim();
+            space.intervals.iter().any(|(searched, _)| searched == key)
+        };
+        let kept: Vec<&str> = pairs.split(',').filter(|pair| !pair.is_empty() && !is_searched(pair)).collect();
+        Ok(if kept.is_empty() { name.to_owned() } else { format!("{name}:{}", kept.join(",")) })
     }
 
     /// The rule of trial `index`: `rule` with the values of the sequence's point.
@@ -130,12 +159,13 @@ impl Space {
         Ok(rule)
     }
 
-    /// Whether the learning rate of `rule` is so near an end of its interval that a better one may lie outside.
-    pub fn at_edge(&self, rule: &AnyRule) -> bool {
-        let Some((_, interval)) = self.intervals.iter().find(|(key, _)| key == "lr") else { return false };
-        let lr = rule.field("lr").map_or(f64::NAN, f64::from);
-        let width = interval.high.ln() - interval.low.ln();
-        width > 0.0 && !(0.05..0.95).contains(&((lr.ln() - interval.low.ln()) / width))
+    /// The hyperparameters of `rule` that are so near an end of their interval that a better value may lie outside.
+    pub fn at_edge(&self, rule: &AnyRule) -> Vec<String> {
+        let is_at_edge = |(key, Interval { low, high }): &&(String, Interval)| {
+            let value = rule.field(key).map_or(f64::NAN, f64::from);
+            low < high && !(0.05..0.95).contains(&((value / low).ln() / (high / low).ln()))
+        };
+        self.intervals.iter().filter(is_at_edge).map(|(key, _)| key.clone()).collect()
     }
 }
 
@@ -153,6 +183,13 @@ impl std::fmt::Display for Space {
         };
         f.write_str(&self.intervals.iter().map(interval).collect::<Vec<_>>().join(","))
     }
+}
+
+/// Whether the optimizer `text` gives `key` a value. The parser of rules knows how keys may be written: to give one again is its
+/// error.
+fn gives(text: &str, key: &str) -> bool {
+    let join = if text.contains(':') { ',' } else { ':' };
+    matches!(optim::by_name(&format!("{text}{join}{key}=0")), Err(optim::Error::KeyTwice { .. }))
 }
 
 fn parse_interval(text: &str, pair: &str) -> Result<(String, Interval)> {
@@ -203,7 +240,63 @@ mod tests {
             assert!(hit.iter().all(|hit| *hit), "{}: {lrs:?}", spec.name);
         }
         assert_eq!(Space::of(&rule("sam:base=lion")), Space::of(&rule("lion")));
-        assert_eq!(Space::of(&rule("adamw")).to_string(), "lr=5e-6..0.001,weight_decay=0.01..0.1");
+        assert_eq!(Space::of(&rule("adamw")).to_string(), "lr=1e-5..0.01,weight_decay=0.01..0.1");
+    }
+
+    #[test]
+    fn rules_are_searched_on_equal_terms() {
+        let lr = |name: &str| Space::of(&rule(name)).intervals[0].1;
+        for spec in optim::rules::specs() {
+            let Interval { low, high } = lr(spec.name);
+            assert!(((high / low).log10() - 3.0).abs() < 1e-9, "{}: {low} to {high} is not 3 decades", spec.name);
+            for (key, Interval { low, high }) in &Space::of(&rule(spec.name)).intervals[1..] {
+                assert!(low == high || ((high / low).log10() - 1.0).abs() < 1e-9, "{}: {key}", spec.name);
+            }
+        }
+        // An update of each of these is about lr per element.
+        for name in ["adam", "amsgrad", "adamw"] {
+            assert_eq!(lr(name), lr("rmsprop"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_user_gave_is_not_searched() {
+        let space = |text: &str, given: &[&str]| {
+            let given: Vec<String> = given.iter().map(|text| (*text).to_owned()).collect();
+            Space::choose(text, &rule(text), &given).unwrap()
+        };
+        for (text, given, expected) in [
+            ("adamw", &[][..], "lr=1e-5..0.01,weight_decay=0.01..0.1"),
+            ("adamw:weight_decay=0.3", &[], "lr=1e-5..0.01"),
+            ("adam:weight_decay=1e-2", &[], "lr=1e-5..0.01"),
+            ("adamw:beta2=0.95, lr=1e-3", &[], "weight_decay=0.01..0.1"),
+            ("AdamW:Weight-Decay=0.3", &[], "lr=1e-5..0.01"),
+            ("sam:base=adamw,lr=1e-3", &[], "weight_decay=0.01..0.1"),
+            ("adam:weight_decay=0", &["Adam:lr=1e-4..1e-2"], "lr=0.0001..0.01"),
+            ("adam:weight_decay=0", &["adam:lr=1e-4..1e-2"], "lr=0.0001..0.01"),
+            ("adam:beta2=0.9", &["adam:lr=1e-4..1e-2,beta2=0.9..0.99"], "lr=0.0001..0.01"),
+        ] {
+            let space = space(text, given);
+            assert_eq!(space.to_string(), expected, "{text} {given:?}");
+            assert!(space.is_searchable());
+            let given = rule(text);
+            let tried = space.point(&given, 3).unwrap();
+            for pair in text.split_once(':').map_or("", |(_, pairs)| pairs).split(',') {
+                let key = pair.split('=').next().unwrap().trim();
+                assert_eq!(tried.field(key), given.field(key), "{text}: {key}");
+            }
+        }
+        for (text, given) in [("adam:lr=1", &[][..]), ("adamw:lr=1,weight_decay=0", &[]), ("sgd", &["sgd:lr=1"])] {
+            assert!(!space(text, given).is_searchable(), "{text}");
+        }
+        for (text, free) in [
+            ("adamw:lr=2e-3", "adamw"),
+            ("sgd:lr=0.05,momentum=0.9", "sgd:momentum=0.9"),
+            ("adamw:beta2=0.99", "adamw:beta2=0.99"),
+            ("lion", "lion"),
+        ] {
+            assert_eq!(Space::free(text).unwrap(), free);
+        }
     }
 
     #[test]
@@ -222,24 +315,33 @@ mod tests {
     #[test]
     fn a_given_space_replaces_the_default_of_its_rule() {
         let given = ["adam:lr=1e-3..1e-1,beta2=0.9..0.99".to_owned(), "sgd:lr=1".to_owned()];
-        let space = Space::choose(&rule("adam"), &given).unwrap();
+        let space = Space::choose("adam", &rule("adam"), &given).unwrap();
         assert_eq!(space.to_string(), "lr=0.001..0.1,beta2=0.9..0.99");
-        assert_eq!(Space::choose(&rule("lion"), &given).unwrap(), Space::of(&rule("lion")));
-        let sgd = Space::choose(&rule("sgd"), &given).unwrap();
+        assert_eq!(Space::choose("lion", &rule("lion"), &given).unwrap(), Space::of(&rule("lion")));
+        let sgd = Space::choose("sgd", &rule("sgd"), &given).unwrap();
         assert_eq!(f64::from(sgd.point(&rule("sgd"), 5).unwrap().get("lr").unwrap()), 1.0);
-        let near_one = Space::choose(&rule("adam"), &["adam:beta2=0.9998..0.9999".to_owned()]).unwrap();
+        let near_one = Space::choose("adam", &rule("adam"), &["adam:beta2=0.9998..0.9999".to_owned()]).unwrap();
         assert_eq!(f64::from(near_one.point(&rule("adam"), MOST - 1).unwrap().get("beta2").unwrap()), 0.9999);
-        assert!(space.at_edge(&rule("adam:lr=1.1e-3")) && !space.at_edge(&rule("adam:lr=1e-2")));
+        for (text, at_edge) in [
+            ("adam:lr=1.1e-3,beta2=0.95", &["lr"][..]),
+            ("adam:lr=1e-2,beta2=0.95", &[]),
+            ("adam:lr=9.9e-2,beta2=0.9", &["lr", "beta2"]),
+            // The ends belong to the space.
+            ("adam:lr=1e-1,beta2=0.95", &["lr"]),
+        ] {
+            assert_eq!(space.at_edge(&rule(text)), at_edge, "{text}");
+        }
         for (text, parts) in [
             ("adam", &["adam", "KEY=LOW..HIGH"][..]),
             ("adamm:lr=1..2", &["`adamm`", "did you mean `adam`?"]),
             ("adam:lr=2..1", &["lr=2..1", "LOW < HIGH"]),
             ("adam:lr=0..1", &["lr=0..1"]),
             ("adam:lr=-1", &["lr=-1"]),
+            ("adam:lr=1e-3..1e-2,lr=1e-5..1e-4", &["`lr` is given twice"]),
             ("adam:beta3=0.1..0.2", &["beta3", "did you mean `beta2`?"]),
             ("adam:beta1=0.5..1.5", &["beta1", "1.5"]),
         ] {
-            let message = format!("{:#}", Space::choose(&rule("adam"), &[text.to_owned()]).unwrap_err());
+            let message = format!("{:#}", Space::choose("adam", &rule("adam"), &[text.to_owned()]).unwrap_err());
             assert!(parts.iter().all(|part| message.contains(part)), "{text}: {message}");
         }
     }

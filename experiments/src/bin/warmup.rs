@@ -66,7 +66,7 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
                         factors.insert("optimizer".to_owned(), optimizer.clone());
                     }
                     if let Some(norm) = norm {
-                        name = format!("{norm}-LN, {name}");
+                        name = format!("{norm}-norm, {name}");
                         factors.insert("norm".to_owned(), (*norm).to_owned());
                     }
                     groups.push(GroupConfig {

@@ -50,7 +50,8 @@ impl Probe {
             layers.len() - 1
         });
         let value = field(&mut layers[index]);
-        *value = Some(value.map_or(max.into(), |old| if old > max.into() { old } else { max.into() }));
+        let max = f64::from(max);
+        *value = Some(value.map_or(max, |old| if old > max || old.is_nan() { old } else { max }));
         Ok(())
     }
 }
@@ -102,5 +103,8 @@ mod tests {
         assert_eq!((layers[0].activation_max, layers[0].attention_logit_max), (Some(3.0), None));
         assert_eq!((layers[1].activation_max, layers[1].attention_logit_max), (None, Some(0.5)));
         assert!(layers[2].activation_max.unwrap().is_nan());
+        // Also where the layer puts out more after it.
+        probe.activation("c", &tensor(&[1.0])).unwrap();
+        assert!(probe.layers()[2].activation_max.unwrap().is_nan());
     }
 }

@@ -38,7 +38,7 @@ tbody th{font-weight:600;min-width:9rem}
 td:not(.n){min-width:9rem}
 td.n,th.n{text-align:right;white-space:nowrap;overflow-wrap:normal}
 td a{color:inherit;text-decoration:underline dotted;text-decoration-color:var(--soft);text-underline-offset:3px}
-td small{display:block;color:var(--soft);font-size:.82em}
+td small,th small{display:block;color:var(--soft);font-size:.82em;font-weight:400}
 td.strong{background:var(--strong)}
 details{margin:.4rem 0}
 summary{cursor:pointer}

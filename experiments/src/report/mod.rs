@@ -70,7 +70,7 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
         bail!("a report needs a run");
     }
     let subjects = Subject::all(runs)?;
-    let problems = problems(&subjects);
+    let (problems, apart) = problems(&subjects);
     let profiles = Profiles::of(&problems, options, runs);
     let title = match (runs, problems.as_slice()) {
         ([run], [problem]) => format!("{}: {}", run.experiment.experiment, problem.title),
@@ -94,6 +94,7 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
                 p { (results::answer(problem, pairs, several)) }
             }
             @if let Some(answer) = profiles.as_ref().and_then(Profiles::answer) { p { (answer) } }
+            @for note in &apart { p { (note) } }
         }
         nav aria-label="Contents" { ul {
             @for (i, problem) in problems.iter().enumerate() { li { a href=(format!("#problem-{i}")) { (problem.title) } } }
@@ -129,7 +130,7 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
 pub fn pictures(run: &Run) -> Result<Vec<(String, String)>> {
     let runs = std::slice::from_ref(run);
     let subjects = Subject::all(runs)?;
-    let problems = problems(&subjects);
+    let (problems, _) = problems(&subjects);
     let all: Vec<&Subject> = subjects.iter().collect();
     let facets = facets(&all);
     let name = &run.experiment.experiment;
@@ -221,7 +222,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
             (html::figure(&warmup::figure(&facets), warmup::CAPTION)?)
             @if probed.is_empty() { p { "No trial was probed, so nothing is known of what happened inside the model." } }
             @else if insides.len() < probed.len() {
-                p { "What happened inside the model is drawn at the largest stable learning rates, with and without warmup: "
+                p { "What happened inside the model is drawn at the largest usable learning rates, with and without warmup: "
                     (insides.len()) " of " (probed.len()) " pairs. " code { "metrics.jsonl" } " has it for all." }
             }
             @for inside in &insides { (inside) }

@@ -1,4 +1,4 @@
-//! Numbers as text.
+//! Numbers as text. All have the same minus sign, the one of the keyboard: numbers are copied into options.
 
 use crate::stats::Estimate;
 
@@ -61,7 +61,7 @@ pub fn percent_estimate(estimate: &Estimate) -> (Option<String>, Option<String>)
 /// A difference with its sign.
 pub fn difference(value: f64) -> String {
     let text = number(value.abs());
-    if value < 0.0 { format!("−{text}") } else { format!("+{text}") }
+    if value < 0.0 { format!("-{text}") } else { format!("+{text}") }
 }
 
 fn between(form: &Form, low: f64, high: f64) -> String {
@@ -82,12 +82,10 @@ impl Form {
     }
 
     fn text(self, value: f64) -> String {
-        let text = match self {
+        match self {
             Self::Decimals(decimals) => format!("{value:.decimals$}"),
             Self::Exponent => format!("{value:.*e}", DIGITS as usize - 1),
-        };
-        // A hyphen is not a minus sign, and a line may break after it.
-        text.replace('-', "−")
+        }
     }
 }
 
@@ -100,10 +98,10 @@ mod tests {
         for (value, text) in [
             (0.071_234, "0.07123"),
             (1.0, "1.000"),
-            (-2.345_678, "−2.346"),
+            (-2.345_678, "-2.346"),
             (12_345.6, "12346"),
             (0.0, "0.000"),
-            (1.5e-7, "1.500e−7"),
+            (1.5e-7, "1.500e-7"),
             (3e12, "3.000e12"),
         ] {
             assert_eq!(number(value), text);
@@ -113,7 +111,7 @@ mod tests {
     #[test]
     fn an_interval_has_the_decimals_of_its_mean() {
         let of = |mean, low, high| estimate(&Estimate { mean: Some(mean), ci95: Some([low, high]) });
-        assert_eq!(of(0.0712, -0.0013, 0.15), (Some("0.07120".into()), Some("−0.00130 to 0.15000".into())));
+        assert_eq!(of(0.0712, -0.0013, 0.15), (Some("0.07120".into()), Some("-0.00130 to 0.15000".into())));
         assert_eq!(estimate(&Estimate { mean: Some(2.5), ci95: None }), (Some("2.500".into()), None));
         assert_eq!(estimate(&Estimate { mean: None, ci95: None }), (None, None));
     }
@@ -122,6 +120,6 @@ mod tests {
     fn settings_and_p_values_are_short() {
         assert_eq!([1e-5, 0.003, 0.1, 1.0].map(setting), ["1e-5", "0.003", "0.1", "1"]);
         assert_eq!([0.0, 0.0123, 0.21].map(p_value), ["p < 0.001", "p = 0.012", "p = 0.21"]);
-        assert_eq!((difference(-0.5), difference(0.25)), ("−0.5000".to_owned(), "+0.2500".to_owned()));
+        assert_eq!((difference(-0.5), difference(0.25)), ("-0.5000".to_owned(), "+0.2500".to_owned()));
     }
 }

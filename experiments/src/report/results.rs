@@ -5,31 +5,41 @@ use super::{
     number,
     subject::{Problem, Subject, Trial, facets},
 };
-use crate::{
-    plot::STYLES,
-    stats::{self, Comparison},
-};
+use crate::stats::{self, Comparison};
 use maud::{Markup, html};
 
 /// A difference with a smaller p value is called significant.
 pub const SIGNIFICANT: f64 = 0.05;
 
-/// The groups that have a mean loss, best first: those of which no trial diverged, then the others, each by their mean.
+/// The most groups whose comparisons fit into a matrix; of more, those with the best are listed.
+const WIDEST_MATRIX: usize = 8;
+
+/// The groups of which any trial ended, best first: by the median loss at the end, of which trials that diverged have the worst;
+/// where it falls on these, by the share of them; then by the mean of those that ended. A mean alone would favour who loses the
+/// seeds that go badly.
 pub fn ranking<'s, 'a>(problem: &Problem<'s, 'a>) -> Vec<&'s Subject<'a>> {
     let mut ranked: Vec<_> = problem.subjects.iter().copied().filter(|s| s.summary.loss.mean.is_some()).collect();
-    let rank = |subject: &Subject| (subject.summary.diverged > 0, subject.summary.loss.mean.unwrap_or(f64::NAN));
+    let rank = |subject: &Subject| {
+        let median = subject.summary.median_loss;
+        let share = if median.is_none() { share_diverged(subject) } else { 0.0 };
+        [median.unwrap_or(f64::INFINITY), share, subject.summary.loss.mean.unwrap_or(f64::NAN)]
+    };
     ranked.sort_by(|a, b| {
-        let ((a_diverged, a), (b_diverged, b)) = (rank(a), rank(b));
-        a_diverged.cmp(&b_diverged).then(a.total_cmp(&b))
+        let pairs = rank(a).into_iter().zip(rank(b));
+        pairs.map(|(a, b)| a.total_cmp(&b)).find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
     });
     ranked
+}
+
+fn share_diverged(subject: &Subject) -> f64 {
+    subject.summary.diverged as f64 / subject.summary.n.max(1) as f64
 }
 
 /// The table of groups.
 pub fn groups(problem: &Problem) -> Markup {
     let best = ranking(problem).first().map(|subject| subject.anchor());
     let row = |subject: &&Subject| {
-        let summary = subject.summary;
+        let summary = &subject.summary;
         let (loss, loss_interval) = number::estimate(&summary.loss);
         let (accuracy, accuracy_interval) = number::percent_estimate(&summary.accuracy);
         let (seconds, seconds_interval) = number::estimate(&summary.seconds);
@@ -45,10 +55,19 @@ pub fn groups(problem: &Problem) -> Markup {
         };
         let [low, high] = stats::share_interval(summary.diverged, summary.n);
         let share = (summary.n > 0).then(|| format!("{:.0} % to {:.0} %", low * 100.0, high * 100.0));
+        let median = match summary.median_loss {
+            Some(median) => number::number(median),
+            None if summary.diverged > 0 => "diverged".to_owned(),
+            None => number::NONE.to_owned(),
+        };
+        let at_edge = summary.searched.as_ref().filter(|searched| !searched.at_edge.is_empty());
         vec![
-            Cell::new(&subject.name).to(subject.href()),
-            Cell::new(summary.n.to_string()).to(subject.href()),
-            cell(loss, loss_interval).strong(best == Some(subject.anchor())),
+            Cell::new(&subject.name)
+                .to(subject.href())
+                .note(at_edge.map(|searched| format!("{} at the edge of its space", searched.at_edge.join(", ")))),
+            Cell::new(median).to(subject.href()).strong(best == Some(subject.anchor())),
+            cell(loss, loss_interval),
+            Cell::new(summary.ended().to_string()).to(subject.href()),
             extreme(|trial| trial.outcome()?.best_loss, number::number),
             cell(accuracy, accuracy_interval),
             extreme(|trial| Some(-trial.outcome()?.best_accuracy?), |least| number::percent(-least)),
@@ -57,15 +76,34 @@ pub fn groups(problem: &Problem) -> Markup {
         ]
     };
     let rows: Vec<_> = problem.subjects.iter().map(row).collect();
+    let times = if problem.had_neighbours() {
+        " Seconds depend on the trials that ran at the same time, and tell no group from another."
+    } else {
+        ""
+    };
     table(
         &format!("Results, {}", problem.title),
-        &["group", ">n", ">test loss", ">best loss", ">accuracy (%)", ">best (%)", ">seconds", ">diverged"],
+        &[
+            "group",
+            ">median loss",
+            ">mean loss",
+            ">n",
+            ">best loss",
+            ">accuracy (%)",
+            ">best (%)",
+            ">seconds",
+            ">diverged",
+        ],
         &rows,
-        "Test loss (mean cross entropy), accuracy and training time at the end: the mean over the n seeds that did not diverge and below \
-         it its 95 % confidence interval (Student's t over the seeds; none for fewer than two). Best: the best single evaluation of \
-         any seed, which is picked by the test data and so flatters. Diverged: trials whose loss left the finite numbers or the \
-         limit, and below the 95 % interval of that share (Wilson). The least mean loss of a group without divergence is set \
-         off. Every number leads to its trials and their configs.",
+        &format!(
+            "Test loss (mean cross entropy), accuracy and training time at the end. Median: over all trials, of which those that diverged \
+             count as worse than any number; the least is set off. Means are of the n trials that ended, and below them stand \
+             their 95 % confidence intervals (Student's t over the seeds, none for fewer than two; by the delta method on a \
+             logarithmic scale for losses and times and on a logit scale for shares, so that none leaves what can be). Best: the best \
+             single evaluation of any seed, which is picked by the test data and so flatters. Diverged: trials whose loss left the \
+             finite numbers or the limit, and below the 95 % interval of that share (Wilson). Every number leads to its trials and \
+             their configs.{times}"
+        ),
     )
 }
 
@@ -80,19 +118,38 @@ pub struct Pair<'s, 'a> {
     pub a: &'s Subject<'a>,
     /// The other.
     pub b: &'s Subject<'a>,
-    /// The test of their end losses; none where they have fewer than two seeds in common that did not diverge.
-    pub test: Option<Comparison>,
-    /// The p value after Holm's correction for all pairs of the problem.
-    pub adjusted: Option<f64>,
+    /// What is known of their end losses; none where they have fewer than two seeds in common that did not diverge.
+    pub tested: Option<Tested>,
 }
 
-/// How the groups of a problem are compared.
+/// The test of a pair among others.
+#[derive(Clone, Copy, Debug)]
+pub struct Tested {
+    /// The test; the difference is the one's loss minus the other's.
+    pub test: Comparison,
+    /// The p value after Holm's correction for all pairs of the problem.
+    pub adjusted: f64,
+    /// The least difference, either way, that the seeds could have shown, the other pairs being as they are.
+    pub least: f64,
+}
+
+impl Tested {
+    /// The mean difference.
+    fn mean(&self) -> f64 {
+        self.test.difference.mean.unwrap_or(f64::NAN)
+    }
+
+    fn is_significant(&self) -> bool {
+        self.adjusted < SIGNIFICANT
+    }
+}
+
+/// How the groups of a problem are compared. Which pairs there are is known before any trial, so that the correction for their
+/// number holds: pairs picked by their results would need more.
 #[derive(Clone, Debug)]
 pub enum Pairs<'s, 'a> {
     /// Each with each.
     All(Vec<Pair<'s, 'a>>),
-    /// The best with each of the others.
-    WithBest(Vec<Pair<'s, 'a>>),
     /// With warmup and without, all else the same.
     Warmup(Vec<Pair<'s, 'a>>),
 }
@@ -112,83 +169,105 @@ impl<'s, 'a> Pairs<'s, 'a> {
         }
         let ranked = ranking(problem);
         let pairs_from = |i: usize| ranked[i + 1..].iter().map(move |b| (i, *b));
-        if ranked.len() <= STYLES {
-            let pairs = (0..ranked.len()).flat_map(pairs_from).map(|(i, b)| (ranked[i], b)).collect();
-            Self::All(compare(pairs))
-        } else {
-            Self::WithBest(compare(pairs_from(0).map(|(i, b)| (ranked[i], b)).collect()))
-        }
+        Self::All(compare((0..ranked.len()).flat_map(pairs_from).map(|(i, b)| (ranked[i], b)).collect()))
     }
 
     /// All pairs.
     pub fn all(&self) -> &[Pair<'s, 'a>] {
         match self {
-            Self::All(pairs) | Self::WithBest(pairs) | Self::Warmup(pairs) => pairs,
+            Self::All(pairs) | Self::Warmup(pairs) => pairs,
         }
     }
 
-    /// The pair of `a` and `b`.
-    fn get(&self, a: &Subject, b: &Subject) -> Option<&Pair<'s, 'a>> {
+    /// The pair of `a` and `b`, with the difference as `a` minus `b`; none where they are not compared.
+    fn get(&self, a: &Subject, b: &Subject) -> Option<Pair<'s, 'a>> {
         let ends = [a.anchor(), b.anchor()];
-        self.all().iter().find(|pair| {
-            let own = [pair.a.anchor(), pair.b.anchor()];
-            own == ends || (own[0] == ends[1] && own[1] == ends[0])
-        })
+        let of = |pair: &Pair| [pair.a.anchor(), pair.b.anchor()];
+        let is = |pair: &&Pair| of(pair) == ends || of(pair) == [ends[1].clone(), ends[0].clone()];
+        let mut pair = self.all().iter().find(is)?.clone();
+        if of(&pair) != ends {
+            std::mem::swap(&mut pair.a, &mut pair.b);
+            if let Some(Tested { test, .. }) = &mut pair.tested {
+                test.t = -test.t;
+                test.difference.mean = test.difference.mean.map(|mean| -mean);
+                test.difference.ci95 = test.difference.ci95.map(|[low, high]| [-high, -low]);
+            }
+        }
+        Some(pair)
     }
 }
 
 fn compare<'s, 'a>(pairs: Vec<(&'s Subject<'a>, &'s Subject<'a>)>) -> Vec<Pair<'s, 'a>> {
-    let test = |(a, b): (&'s Subject<'a>, &'s Subject<'a>)| {
+    let test = |(a, b): &(&'s Subject<'a>, &'s Subject<'a>)| {
         let seeds = a.seeds();
-        Pair { a, b, test: stats::paired_t(&a.losses(&seeds), &b.losses(&seeds)), adjusted: None }
+        stats::paired_t(&a.losses(&seeds), &b.losses(&seeds))
     };
-    let mut pairs: Vec<Pair> = pairs.into_iter().map(test).collect();
-    let tested: Vec<&mut Pair> = pairs.iter_mut().filter(|pair| pair.test.is_some()).collect();
-    let p: Vec<f64> = tested.iter().filter_map(|pair| pair.test.as_ref()).map(|test| test.p).collect();
-    for (pair, adjusted) in tested.into_iter().zip(stats::holm(&p)) {
-        pair.adjusted = Some(adjusted);
-    }
-    pairs
+    let tests: Vec<Option<Comparison>> = pairs.iter().map(test).collect();
+    let p: Vec<f64> = tests.iter().flatten().map(|test| test.p).collect();
+    let mut adjusted = stats::holm(&p).into_iter().enumerate();
+    let mut pair = |((a, b), test): ((&'s Subject<'a>, &'s Subject<'a>), Option<Comparison>)| {
+        let tested = test.and_then(|test| {
+            let (index, adjusted) = adjusted.next()?;
+            let least = test.least_significant(SIGNIFICANT, stats::holm_tests(&p, index, SIGNIFICANT));
+            Some(Tested { test, adjusted, least })
+        });
+        Pair { a, b, tested }
+    };
+    pairs.into_iter().zip(tests).map(&mut pair).collect()
 }
 
 /// The matrix or list of comparisons.
 pub fn comparisons(problem: &Problem, pairs: &Pairs) -> Markup {
-    let tested = pairs.all().iter().filter(|pair| pair.test.is_some()).count();
     if pairs.all().is_empty() {
         return html! {};
     }
-    if tested == 0 {
+    let tested: Vec<&Tested> = pairs.all().iter().filter_map(|pair| pair.tested.as_ref()).collect();
+    if tested.is_empty() {
         return html! {
             p { "No pair of groups on " (problem.title) " has two seeds in common that did not diverge, so no difference can be tested; \
                  train with more seeds for that." }
         };
     }
-    let family = if tested == 1 { "one comparison".to_owned() } else { format!("{tested} comparisons") };
+    let family = match (pairs, tested.len()) {
+        (_, 1) => "one comparison".to_owned(),
+        (Pairs::All(_), n) => format!("{n} comparisons of each group with each other"),
+        (Pairs::Warmup(_), n) => format!("{n} comparisons of a group with warmup and the same without"),
+    };
+    let least = tested.iter().map(|tested| tested.least);
+    let (smallest, largest) = (least.clone().fold(f64::INFINITY, f64::min), least.fold(0.0, f64::max));
+    let least = match (number::number(smallest), number::number(largest)) {
+        (smallest, largest) if smallest == largest => smallest,
+        (smallest, largest) => format!("{smallest} to {largest}, by pair"),
+    };
+    let is_tuned = problem.subjects.iter().any(|subject| !subject.tuning.is_empty());
+    let tuned = if is_tuned { ", which tuning picked once, by one seed of its own" } else { "" };
     let method = format!(
         "Differences of the mean test loss at the end, with the p value of a two-sided paired t-test: groups are paired by seed, which gives \
-         them the same initial parameters and order of the data where models agree; seeds of which either diverged are left out. \
-         p values are adjusted by Holm's method for the {family} made here; a difference is set off where p < {SIGNIFICANT}."
+         them the same initial parameters and order of the data where models agree; seeds of which either diverged are left out, so that \
+         the test says nothing of them. p values are adjusted by Holm's method for the {family}; a difference is set off where p < \
+         {SIGNIFICANT}. They are over seeds with the hyperparameters as they are{tuned}: they tell whether these settings differ, not whether \
+         one rule would beat another if both were tuned again. The least difference that so many seeds of such spread could \
+         have shown as significant: {least}."
     );
-    if let Pairs::All(_) = pairs {
-        let ranked = ranking(problem);
-        let head: Vec<String> =
-            std::iter::once(String::new()).chain(ranked.iter().map(|column| format!(">− {}", column.name))).collect();
+    let ranked = ranking(problem);
+    if let Pairs::All(_) = pairs
+        && ranked.len() <= WIDEST_MATRIX
+    {
+        let head: Vec<String> = std::iter::once(String::new())
+            .chain(ranked.iter().map(|column| format!(">minus {}", column.name)))
+            .collect();
         let row = |row: &&Subject| {
             let cells = ranked.iter().map(|column| {
                 if row.anchor() == column.anchor() {
                     return Cell::new("");
                 }
-                let Some((test, adjusted)) =
-                    pairs.get(row, column).and_then(|pair| pair.test.as_ref().zip(pair.adjusted))
-                else {
+                let Some(tested) = pairs.get(row, column).and_then(|pair| pair.tested) else {
                     return Cell::new(number::NONE);
                 };
-                let is_turned = pairs.get(row, column).is_some_and(|pair| pair.a.anchor() != row.anchor());
-                let mean = test.difference.mean.unwrap_or(f64::NAN) * if is_turned { -1.0 } else { 1.0 };
-                Cell::new(number::difference(mean))
+                Cell::new(number::difference(tested.mean()))
                     .to(row.href())
-                    .note(Some(number::p_value(adjusted)))
-                    .strong(adjusted < SIGNIFICANT)
+                    .note(Some(number::p_value(tested.adjusted)))
+                    .strong(tested.is_significant())
             });
             std::iter::once(Cell::new(&row.name).to(row.href())).chain(cells).collect()
         };
@@ -199,70 +278,80 @@ pub fn comparisons(problem: &Problem, pairs: &Pairs) -> Markup {
     }
     let row = |pair: &Pair| {
         let mut row = vec![Cell::new(&pair.a.name).to(pair.a.href()), Cell::new(&pair.b.name).to(pair.b.href())];
-        match (&pair.test, pair.adjusted) {
-            (Some(test), Some(adjusted)) => {
+        match &pair.tested {
+            Some(tested) => {
+                let test = &tested.test;
                 let interval = test
                     .difference
                     .ci95
                     .map(|[low, high]| format!("{} to {}", number::difference(low), number::difference(high)));
-                let mean = test.difference.mean.unwrap_or(f64::NAN);
                 row.push(Cell::new(test.n.to_string()).to(pair.a.href()));
                 row.push(
-                    Cell::new(number::difference(mean)).to(pair.a.href()).note(interval).strong(adjusted < SIGNIFICANT),
+                    Cell::new(number::difference(tested.mean()))
+                        .to(pair.a.href())
+                        .note(interval)
+                        .strong(tested.is_significant()),
                 );
+                row.push(Cell::new(number::number(tested.least)));
                 row.push(Cell::new(number::p_value(test.p)));
-                row.push(Cell::new(number::p_value(adjusted)));
+                row.push(Cell::new(number::p_value(tested.adjusted)));
             }
-            _ => row.extend([number::NONE; 4].map(Cell::new)),
+            None => row.extend([number::NONE; 5].map(Cell::new)),
         }
         row
     };
-    let rows: Vec<_> = pairs.all().iter().map(row).collect();
-    let caption =
-        format!("{method} A difference is the first group minus the second, with its 95 % confidence interval.");
+    let (rows, which): (Vec<_>, _) = match (pairs, ranked.first()) {
+        (Pairs::All(pairs), Some(best)) => {
+            let with_best = pairs.iter().filter(|pair| pair.a.anchor() == best.anchor());
+            (with_best.map(row).collect(), " Of all comparisons those of the first group with each other are shown.")
+        }
+        _ => (pairs.all().iter().map(row).collect(), ""),
+    };
+    let caption = format!(
+        "{method}{which} A difference is the first group minus the second, with its 95 % confidence interval; beside it the least \
+         that could have been significant."
+    );
     table(
         &format!("Comparisons, {}", problem.title),
-        &["group", "compared with", ">pairs", ">difference", ">p", ">adjusted p"],
+        &["group", "compared with", ">pairs", ">difference", ">least", ">p", ">adjusted p"],
         &rows,
         &caption,
     )
 }
 
-/// Who won, in a sentence or three.
+/// Who won, in a few sentences.
 pub fn answer(problem: &Problem, pairs: &Pairs, name_problem: bool) -> String {
     let place = if name_problem { format!("On {}, ", problem.title) } else { String::new() };
     let ranked = ranking(problem);
     let Some(best) = ranked.first() else {
         let n: usize = problem.subjects.iter().map(|subject| subject.summary.n).sum();
-        return format!(
-            "{place}{} trials of every group diverged: there is no result.",
-            if n == 1 { "the 1".to_owned() } else { format!("all {n}") }
-        )
-        .replacen("all", if place.is_empty() { "All" } else { "all" }, 1);
-    };
-    let (loss, interval) = number::estimate(&best.summary.loss);
-    let seeds = best.summary.n;
-    let interval = interval.map_or(String::new(), |interval| format!("95 % CI {interval}, "));
-    let plural = if seeds == 1 { "" } else { "s" };
-    let mut text = format!(
-        "{place}{} reached the lowest test loss, {} ({interval}{seeds} seed{plural})",
-        best.name,
-        loss.unwrap_or_default()
-    );
-    if best.summary.diverged > 0 {
-        text += &format!(", though {} of its trials diverged", best.summary.diverged);
-    }
-    if let Some(second) = ranked.get(1) {
-        let (loss, _) = number::estimate(&second.summary.loss);
-        let lead = format!("its lead over {} ({})", second.name, loss.unwrap_or_default());
-        text += &match pairs.get(best, second).and_then(|pair| pair.adjusted) {
-            Some(p) if p < SIGNIFICANT => format!("; {lead} is significant ({}).", number::p_value(p)),
-            Some(p) => format!("; {lead} is not significant ({}).", number::p_value(p)),
-            None if seeds < 2 => format!("; {lead} cannot be tested with one seed."),
-            None => format!("; {lead} was not tested."),
+        let all = match (n, name_problem) {
+            (1, false) => "The only trial".to_owned(),
+            (1, true) => "the only trial".to_owned(),
+            (n, false) => format!("All {n} trials"),
+            (n, true) => format!("all {n} trials"),
         };
-    } else {
-        text += ".";
+        return format!("{place}{all} diverged: there is no result.");
+    };
+    let mut text = format!("{place}{}", won(best, &ranked));
+    if let Some(second) = ranked.get(1) {
+        text += &format!("; {}", lead(best, second, pairs));
+    }
+    text += ".";
+    if let Some(warning) = best.summary.searched.as_ref().and_then(|searched| searched.warning()) {
+        text += &format!(" Of {}, {warning}: a better value may lie outside.", best.name);
+    }
+    let at_edge = |subject: &&&Subject| {
+        let is = |searched: &crate::summary::Searched| !searched.at_edge.is_empty();
+        subject.anchor() != best.anchor() && subject.summary.searched.as_ref().is_some_and(is)
+    };
+    let at_edge: Vec<&str> = problem.subjects.iter().filter(at_edge).map(|subject| subject.name.as_str()).collect();
+    match at_edge.as_slice() {
+        [] => {}
+        few @ ([_] | [_, _] | [_, _, _]) => {
+            text += &format!(" Picked at the edge of what was searched: {}.", few.join(", "))
+        }
+        many => text += &format!(" {} other groups were picked at the edge of what was searched.", many.len()),
     }
     let diverged =
         problem.subjects.iter().filter(|subject| subject.summary.diverged > 0 && subject.anchor() != best.anchor());
@@ -271,8 +360,78 @@ pub fn answer(problem: &Problem, pairs: &Pairs, name_problem: bool) -> String {
         .collect();
     match diverged.as_slice() {
         [] => {}
-        few @ [_] | few @ [_, _] | few @ [_, _, _] => text += &format!(" Diverged: {}.", few.join(", ")),
+        few @ ([_] | [_, _] | [_, _, _]) => text += &format!(" Diverged: {}.", few.join(", ")),
         many => text += &format!(" In {} groups trials diverged.", many.len()),
     }
     text
+}
+
+/// What the first of `ranked` reached, and what that is worth where trials diverged.
+fn won(best: &Subject, ranked: &[&Subject]) -> String {
+    let summary = &best.summary;
+    let (mean, interval) = number::estimate(&summary.loss);
+    let mean = mean.unwrap_or_default();
+    let interval = interval.map_or(String::new(), |interval| format!(", 95 % CI {interval}"));
+    let (n, ended, diverged) = (summary.n, summary.ended(), summary.diverged);
+    let of_ended = if diverged > 0 { format!(" of the {ended} that ended") } else { String::new() };
+    let Some(median) = summary.median_loss else {
+        return format!(
+            "at least half the trials of every group diverged: {} comes first, of which {diverged} of {n} did (mean test loss{of_ended} \
+             {mean}{interval})",
+            best.name
+        );
+    };
+    let median = number::number(median);
+    let lowest = if n == 1 {
+        format!("{} reached the lowest test loss, {median} (1 seed)", best.name)
+    } else {
+        format!(
+            "{} reached the lowest median test loss, {median} over {n} seeds (mean{of_ended} {mean}{interval})",
+            best.name
+        )
+    };
+    if diverged == 0 {
+        return lowest;
+    }
+    let fewer = ranked.iter().filter(|other| share_diverged(other) < share_diverged(best));
+    let fewer: Vec<&str> = fewer.map(|other| other.name.as_str()).collect();
+    let than = match fewer.as_slice() {
+        [] => String::new(),
+        few @ ([_] | [_, _] | [_, _, _]) => format!(", more than of {}", few.join(", ")),
+        many => format!(", more than of {} other groups", many.len()),
+    };
+    format!("{lowest}, though {diverged} of its {n} trials diverged{than}")
+}
+
+/// How far `best` leads `second`, if it does.
+fn lead(best: &Subject, second: &Subject, pairs: &Pairs) -> String {
+    let (name, summary) = (&second.name, &second.summary);
+    let loss = match summary.median_loss {
+        Some(median) => number::number(median),
+        None => format!("{} of {} diverged", summary.diverged, summary.n),
+    };
+    let Some(pair) = pairs.get(best, second) else {
+        return format!("its lead over {name} ({loss}) was not tested: pairs here differ in warmup alone");
+    };
+    let Some(tested) = pair.tested else {
+        let why = if best.summary.n < 2 { " with one seed" } else { ": fewer than two seeds ended with both" };
+        return format!("its lead over {name} ({loss}) cannot be tested{why}");
+    };
+    let p = number::p_value(tested.adjusted);
+    let is_partial = tested.test.n < best.summary.n.max(summary.n);
+    let seeds =
+        if is_partial { format!(" over the {} seeds of which neither diverged", tested.test.n) } else { String::new() };
+    let mean = tested.mean();
+    if mean > 0.0 {
+        let is = if tested.is_significant() { "is" } else { "is not" };
+        let by = number::number(mean);
+        return format!("but the mean of {name} (median {loss}) is lower by {by}{seeds}, which {is} significant ({p})");
+    }
+    if tested.is_significant() {
+        return format!("its lead over {name} ({loss}) is significant ({p}{seeds})");
+    }
+    let least = number::number(tested.least);
+    format!(
+        "its lead over {name} ({loss}) is not significant ({p}{seeds}; no difference of means below {least} could have been)"
+    )
 }

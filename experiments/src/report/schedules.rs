@@ -59,7 +59,7 @@ pub fn areas(problem: &Problem) -> Markup {
             let points: Vec<_> = samples(metrics).iter().map(|sample| (sample.step, sample.value)).collect();
             stats::mean_over_curve(&points).filter(|mean| mean.is_finite())
         };
-        Estimate::of(&trials.filter_map(|trial| area(trial.metrics)).collect::<Vec<_>>())
+        Estimate::positive(&trials.filter_map(|trial| area(trial.metrics)).collect::<Vec<_>>())
     };
     let row = |subject: &&Subject| {
         let cell = |estimate: &Estimate| {

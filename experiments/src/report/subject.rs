@@ -1,5 +1,6 @@
 //! What a report speaks about: the groups of all its runs with their trials, and how they fall into problems and facets.
 
+use super::number;
 use crate::{
     plot::STYLES,
     record::{GroupConfig, Metric, Phase, Run, TrialRecord, Workload},
@@ -7,6 +8,7 @@ use crate::{
     train::Outcome,
 };
 use anyhow::{Context, Result};
+use std::collections::BTreeSet;
 
 /// Names and values of what sets a group apart.
 type Aspects = Vec<(String, String)>;
@@ -24,8 +26,8 @@ pub struct Subject<'a> {
     pub index: usize,
     /// What it is.
     pub config: &'a GroupConfig,
-    /// What came of it.
-    pub summary: &'a GroupSummary,
+    /// What came of it: its statistics are measured anew, so that those of old records are what this program means by them.
+    pub summary: GroupSummary,
     /// Its model in short: the family, with the keys in which models of the family differ here.
     pub model: String,
     /// What it was trained on.
@@ -34,6 +36,15 @@ pub struct Subject<'a> {
     pub finals: Vec<Trial<'a>>,
     /// The trials that its hyperparameters were chosen by.
     pub tuning: Vec<Trial<'a>>,
+    /// Whether trials of its run were, or may have been, at work at the same time, so that its times depend on others.
+    pub had_neighbours: bool,
+}
+
+/// See [`Subject::had_neighbours`]: as many trials run at a time as `--jobs` says, by default one per thread on the CPU.
+fn had_neighbours(run: &Run) -> bool {
+    let option = |key: &str| run.experiment.config.get(key)?.as_u64();
+    let jobs = option("jobs").or_else(|| if run.experiment.device == "cpu" { option("threads") } else { Some(1) });
+    jobs != Some(1) && run.trials.len() > 1
 }
 
 /// A trial with the index in its run.
@@ -86,6 +97,7 @@ impl<'a> Subject<'a> {
         for (run, records) in runs.iter().enumerate() {
             let Run { experiment, summary, trials, .. } = records;
             for (index, group) in summary.groups.iter().enumerate() {
+                let group = group.clone().measure(&summary.trials);
                 let config = experiment.groups.iter().find(|config| config.name == group.name);
                 let config = config.with_context(|| {
                     let out = records.out.display();
@@ -113,11 +125,12 @@ impl<'a> Subject<'a> {
                     experiment: &experiment.experiment,
                     index,
                     config,
-                    summary: group,
                     model: String::new(),
                     workload: experiment.workloads.iter().find(is_own),
                     finals: own(Phase::Final),
                     tuning: own(Phase::Tune),
+                    had_neighbours: had_neighbours(records),
+                    summary: group,
                 });
             }
         }
@@ -150,7 +163,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The model without its keys.
-    pub fn family(&self) -> &'a str {
+    pub fn family(&self) -> &str {
         self.summary.model.split(':').next().unwrap_or_default()
     }
 
@@ -210,27 +223,137 @@ fn short_model(subject: &Subject, subjects: &[Subject]) -> String {
     }
 }
 
+/// What a subject was trained on and how, apart from what is compared, by name.
+type Conditions = Vec<(&'static str, String)>;
+
+/// Everything that has to be the same where end losses are compared: the data, and all that is not an optimizer's or a schedule's.
+/// What old records do not tell is absent.
+fn conditions(subject: &Subject) -> Conditions {
+    let mut conditions = Conditions::new();
+    if let Some(workload) = subject.workload {
+        conditions.extend(workload.data_sha256.clone().map(|hash| ("data", hash)));
+        conditions.push(("classes", workload.classes.to_string()));
+        conditions.push(("loss of a constant prediction", workload.constant_loss.to_string()));
+        conditions.push(("floor", workload.floor.map_or("none".to_owned(), |floor| floor.to_string())));
+    }
+    if let Some(trial) = subject.finals.first() {
+        let config = &trial.record.config;
+        let word = |value: serde_json::Result<serde_json::Value>| {
+            let value = value.expect("a config is plain data");
+            value.as_str().map_or(value.to_string(), str::to_owned)
+        };
+        let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+        conditions.extend(config.text_sha256.clone().map(|hash| ("text", hash)));
+        conditions.extend([
+            ("updates", config.steps.to_string()),
+            ("batch size", config.batch_size.to_string()),
+            ("updates between evaluations", config.evaluate_every.to_string()),
+            ("augmentation", yes(config.augment)),
+            ("clipping", config.clip.map_or("none".to_owned(), number::setting)),
+            ("decay of matrices only", yes(config.decay_matrices_only)),
+            ("loss that counts as divergence", number::setting(config.max_loss)),
+            ("precision", word(serde_json::to_value(config.precision))),
+            ("operations", word(serde_json::to_value(config.ops))),
+            ("device", config.device.clone()),
+        ]);
+    }
+    conditions
+}
+
+/// Whether nothing is known to differ.
+fn agree(a: &Conditions, b: &Conditions) -> bool {
+    let agrees = |(name, value): &(&str, String)| {
+        let other = b.iter().find(|(other, _)| other == name).map(|(_, value)| value);
+        other.is_none_or(|other| other == value)
+    };
+    a.iter().all(agrees)
+}
+
 /// Groups whose end losses can be compared: those of one problem.
 #[derive(Clone, Debug)]
 pub struct Problem<'s, 'a> {
-    /// The data set and the model.
+    /// The data set and the model; with what sets it apart, where other problems have the same.
     pub title: String,
     /// Its groups.
     pub subjects: Vec<&'s Subject<'a>>,
 }
 
-/// The problems of `subjects` in the order of their first groups. Where the place of the norms is compared, models that differ
-/// in it are one problem.
-pub fn problems<'s, 'a>(subjects: &'s [Subject<'a>]) -> Vec<Problem<'s, 'a>> {
-    let mut problems: Vec<Problem> = Vec::new();
+impl Problem<'_, '_> {
+    /// Whether the times of any group may depend on what else was at work.
+    pub fn had_neighbours(&self) -> bool {
+        self.subjects.iter().any(|subject| subject.had_neighbours)
+    }
+}
+
+/// The problems of `subjects` in the order of their first groups, and sentences that say why groups on the same data set and model
+/// are not compared. Where the place of the norms is compared, models that differ in it are one problem.
+pub fn problems<'s, 'a>(subjects: &'s [Subject<'a>]) -> (Vec<Problem<'s, 'a>>, Vec<String>) {
+    let mut problems: Vec<(Problem, Conditions)> = Vec::new();
     for subject in subjects {
         let title = format!("{} on {}", subject.model, subject.summary.dataset);
-        match problems.iter_mut().find(|problem| problem.title == title) {
-            Some(problem) => problem.subjects.push(subject),
-            None => problems.push(Problem { title, subjects: vec![subject] }),
+        let conditions = conditions(subject);
+        let is_same =
+            |(problem, other): &&mut (Problem, Conditions)| problem.title == title && agree(&conditions, other);
+        match problems.iter_mut().find(is_same) {
+            Some((problem, known)) => {
+                problem.subjects.push(subject);
+                let is_new = |(name, _): &(&str, String)| known.iter().all(|(other, _)| other != name);
+                let new: Conditions = conditions.into_iter().filter(is_new).collect();
+                known.extend(new);
+            }
+            None => problems.push((Problem { title, subjects: vec![subject] }, conditions)),
         }
     }
-    problems
+    let mut notes = Vec::new();
+    let titles: BTreeSet<String> = problems.iter().map(|(problem, _)| problem.title.clone()).collect();
+    for title in titles {
+        let same: Vec<usize> = (0..problems.len()).filter(|i| problems[*i].0.title == title).collect();
+        if same.len() < 2 {
+            continue;
+        }
+        let value =
+            |i: usize, name: &str| problems[i].1.iter().find(|(other, _)| *other == name).map(|(_, value)| value);
+        let is_differing = |name: &&str| {
+            let mut known = same.iter().filter_map(|i| value(*i, name));
+            let first = known.next();
+            known.any(|other| Some(other) != first)
+        };
+        let mut names: Vec<&str> = Vec::new();
+        for (name, _) in same.iter().flat_map(|i| &problems[*i].1) {
+            if !names.contains(name) {
+                names.push(name);
+            }
+        }
+        let differing: Vec<&str> = names.into_iter().filter(is_differing).collect();
+        let shown = |i: usize, name: &str| match (name, value(i, name)) {
+            (_, None) => "unknown".to_owned(),
+            ("data" | "text", Some(hash)) => hash.chars().take(8).collect(),
+            (_, Some(value)) => value.clone(),
+        };
+        let listed: Vec<String> = differing
+            .iter()
+            .map(|name| {
+                let values: Vec<String> = same.iter().map(|i| shown(*i, name)).collect();
+                format!("{name} ({})", values.join(", "))
+            })
+            .collect();
+        let titles: Vec<String> = same
+            .iter()
+            .map(|i| {
+                let telling: Vec<String> = differing.iter().map(|name| format!("{name} {}", shown(*i, name))).collect();
+                format!("{title} ({})", telling.join(", "))
+            })
+            .collect();
+        for (i, title) in same.iter().zip(titles) {
+            problems[*i].0.title = title;
+        }
+        notes.push(format!(
+            "{title} is {} problems here, set side by side and not compared, since they differ in: {}.",
+            same.len(),
+            listed.join("; ")
+        ));
+    }
+    (problems.into_iter().map(|(problem, _)| problem).collect(), notes)
 }
 
 /// Groups that are drawn into the same panels.
@@ -363,7 +486,9 @@ mod tests {
                 optimizer: String::new(),
                 schedule: String::new(),
                 hyperparameters: serde_json::Map::new(),
+                searched: None,
                 n: 0,
+                median_loss: None,
                 loss: none,
                 accuracy: none,
                 seconds: none,
@@ -379,11 +504,12 @@ mod tests {
                 experiment: "",
                 index: 0,
                 config,
-                summary,
+                summary: summary.clone(),
                 model: String::new(),
                 workload: None,
                 finals: Vec::new(),
                 tuning: Vec::new(),
+                had_neighbours: false,
             };
             let groups: &'static [_] = groups.leak();
             let subjects: Vec<Subject> = groups.iter().map(subject).collect();

@@ -14,6 +14,7 @@ use crate::{
     stats::{self, Profile},
 };
 use maud::Markup;
+use std::collections::BTreeSet;
 
 /// A value of an evaluation to be reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,7 +29,7 @@ pub struct Target {
 
 impl Target {
     /// The targets of `problem`: those in `given`, else those that a run was told; where there is neither, the median over its groups of
-    /// the mean loss at the end.
+    /// the median loss at the end.
     pub fn of(problem: &Problem, given: &Targets, runs: &[Run]) -> Vec<Self> {
         let told = |key: &str| {
             let runs = problem.subjects.iter().map(|subject| &runs[subject.run]);
@@ -42,8 +43,8 @@ impl Target {
         if !targets.is_empty() {
             return targets;
         }
-        let ends: Vec<f64> = ranking(problem).iter().filter_map(|subject| subject.summary.loss.mean).collect();
-        let value = stats::median(&ends).filter(|value| value.is_finite());
+        let ends: Vec<f64> = ranking(problem).iter().filter_map(|subject| subject.summary.median_loss).collect();
+        let value = stats::median(&ends);
         value.map(|value| Self { value, is_accuracy: false, is_given: false }).into_iter().collect()
     }
 
@@ -76,6 +77,10 @@ impl Target {
     }
 }
 
+/// What training times are worth where trials competed for the cores.
+const NEIGHBOURS: &str =
+    " Several trials ran at a time, so that training times depend on what ran beside them: compare steps.";
+
 /// The table of steps and seconds to `target`.
 pub fn time_to(problem: &Problem, target: Target) -> Markup {
     let row = |subject: &&Subject| {
@@ -96,10 +101,11 @@ pub fn time_to(problem: &Problem, target: Target) -> Markup {
         ]
     };
     let rows: Vec<_> = problem.subjects.iter().map(row).collect();
+    let neighbours = if problem.had_neighbours() { NEIGHBOURS } else { "" };
     let origin = if target.is_given {
         ""
     } else {
-        " No target was set, so this one follows from the results: the median over the groups of their mean test loss at the end. It \
+        " No target was set, so this one follows from the results: the median over the groups of their median test loss at the end. It \
          tells how soon groups come to what is usual here, and is no test of which is better."
     };
     table(
@@ -109,7 +115,7 @@ pub fn time_to(problem: &Problem, target: Target) -> Markup {
         &format!(
             "The first evaluation at or past the target: the median over the trials, of which those that never reach it count as slower \
              than all others; below it the range of those that do. Evaluations are some steps apart, so times are no finer than \
-             that.{origin}"
+             that.{neighbours}{origin}"
         ),
     )
 }
@@ -125,50 +131,72 @@ pub struct Profiles {
     steps: Vec<Profile>,
     /// By training time.
     seconds: Vec<Profile>,
+    /// Whether times depend on what else was at work.
+    had_neighbours: bool,
 }
 
 impl Profiles {
-    /// The profiles of what stands for itself on at least two problems; none where there are no two.
+    /// The profiles of what took part in all problems that anything shares; none where there are not two problems and two that took
+    /// part in all. Who is missing from a problem neither won it nor lost it.
     pub fn of(problems: &[Problem], given: &Targets, runs: &[Run]) -> Option<Self> {
-        let targets: Vec<(&Problem, Target)> =
-            problems.iter().filter_map(|problem| Some((problem, *Target::of(problem, given, runs).first()?))).collect();
+        let name = namer(problems);
+        let has = |problem: &Problem, solver: &String| problem.subjects.iter().any(|subject| name(subject) == *solver);
+        let targets = problems.iter().filter_map(|problem| Some((problem, *Target::of(problem, given, runs).first()?)));
+        let shared: Vec<(&Problem, Target)> = targets.filter(|(problem, _)| problem.subjects.len() > 1).collect();
         let mut solvers: Vec<String> = Vec::new();
-        for subject in targets.iter().flat_map(|(problem, _)| &problem.subjects) {
-            let name = solver(subject);
-            if !solvers.contains(&name) {
-                solvers.push(name);
+        for subject in shared.first().map(|(problem, _)| &problem.subjects).into_iter().flatten() {
+            let solver = name(subject);
+            if !solvers.contains(&solver) && shared.iter().all(|(problem, _)| has(problem, &solver)) {
+                solvers.push(solver);
             }
         }
-        if targets.len() < 2 || solvers.len() < 2 {
+        if shared.len() < 2 || solvers.len() < 2 {
             return None;
         }
         let times = |by: By| -> Vec<Vec<Option<f64>>> {
-            let time = |name: &String, problem: &Problem, target: Target| {
-                let subject = problem.subjects.iter().find(|subject| solver(subject) == *name)?;
+            let time = |solver: &String, problem: &Problem, target: Target| {
+                let subject = problem.subjects.iter().find(|subject| name(subject) == *solver)?;
                 target.median(subject, by)
             };
-            let of = |name: &String| targets.iter().map(|(problem, target)| time(name, problem, *target)).collect();
+            let of = |solver: &String| shared.iter().map(|(problem, target)| time(solver, problem, *target)).collect();
             solvers.iter().map(of).collect()
         };
         let (steps, seconds) = (times(By::Step), times(By::Seconds));
-        let problems =
-            targets.iter().map(|(problem, target)| format!("{} ({})", problem.title, target.text())).collect();
         Some(Self {
-            solvers,
-            problems,
+            problems: shared.iter().map(|(problem, target)| format!("{} ({})", problem.title, target.text())).collect(),
             steps: stats::performance_profiles(&steps),
             seconds: stats::performance_profiles(&seconds),
+            had_neighbours: shared.iter().any(|(problem, _)| problem.had_neighbours()),
+            solvers,
         })
     }
 
-    /// Who has the highest score, in a sentence.
+    /// Who has the highest score, in a sentence or two: by steps, and by training time where that depends on nothing else.
     pub fn answer(&self) -> Option<String> {
-        let scores = self.solvers.iter().zip(&self.seconds).map(|(name, profile)| (name, profile.score));
-        let (name, score) = scores.max_by(|(_, a), (_, b)| a.total_cmp(b)).filter(|(_, score)| *score > 0.0)?;
+        let (names, score) = self.soonest(&self.steps)?;
         let problems = self.problems.len();
-        Some(format!(
-            "Over the {problems} problems, {name} is soonest at the target: its performance score by training time is {score:.3}, of at most 1."
-        ))
+        let mut text = match names.as_slice() {
+            [name] => format!(
+                "Over the {problems} problems, {name} is soonest at the target by steps: its performance score is {score:.3}, of at most 1."
+            ),
+            names => format!(
+                "Over the {problems} problems, none is soonest at the target by steps: {} share the highest performance score, {score:.3}.",
+                names.join(", ")
+            ),
+        };
+        if let (Some((names, score)), false) = (self.soonest(&self.seconds), self.had_neighbours) {
+            text += &format!(" By training time the highest score is {score:.3}, of {}.", names.join(", "));
+        }
+        Some(text)
+    }
+
+    /// All that have the highest score above 0, and the score.
+    fn soonest(&self, profiles: &[Profile]) -> Option<(Vec<&str>, f64)> {
+        let highest = profiles.iter().map(|profile| profile.score).fold(0.0, f64::max);
+        // Scores are sums of many numbers, and what prints alike is alike.
+        let is_highest = |(_, profile): &(&String, &Profile)| (profile.score - highest).abs() < 5e-4;
+        let names = self.solvers.iter().zip(profiles).filter(is_highest).map(|(name, _)| name.as_str());
+        (highest > 0.0).then(|| (names.collect(), highest))
     }
 
     /// The picture.
@@ -202,9 +230,10 @@ impl Profiles {
         let left_out = self.solvers.len().saturating_sub(STYLES);
         let left_out = if left_out == 0 { String::new() } else { format!(" {left_out} more are in the table alone.") };
         format!(
-            "ρ(τ), the share of the problems on which the median time to the target is at most τ times that of the soonest. Problems: \
-             {}. One that nobody solves counts for nobody.{left_out}",
-            self.problems.join("; ")
+            "ρ(τ), the share of the problems on which the median time to the target is at most τ times that of the soonest, of what took part \
+             in all of these problems: {}. One that nobody solves counts for nobody.{}{left_out}",
+            self.problems.join("; "),
+            if self.had_neighbours { NEIGHBOURS } else { "" }
         )
     }
 
@@ -224,13 +253,19 @@ impl Profiles {
     }
 }
 
-/// What a group is, apart from its problem.
-fn solver(subject: &Subject) -> String {
-    let factors = subject.config.factors.iter().filter(|(name, _)| *name != "dataset" && *name != "model");
-    let name = factors.map(|(name, value)| aspect(name, value)).collect::<Vec<_>>().join(", ");
-    match subject.name.strip_suffix(&subject.config.name) {
-        _ if name.is_empty() => subject.name.clone(),
-        Some(run) => format!("{run}{name}"),
-        None => name,
+/// What a group is, apart from its problem: by its factors, and by its run too where a problem has two groups of the same.
+fn namer(problems: &[Problem]) -> impl Fn(&Subject) -> String {
+    let factors = |subject: &Subject| {
+        let factors = subject.config.factors.iter().filter(|(name, _)| *name != "dataset" && *name != "model");
+        let name = factors.map(|(name, value)| aspect(name, value)).collect::<Vec<_>>().join(", ");
+        if name.is_empty() { subject.config.name.clone() } else { name }
+    };
+    let is_unique = problems.iter().all(|problem| {
+        let names: BTreeSet<String> = problem.subjects.iter().map(|subject| factors(subject)).collect();
+        names.len() == problem.subjects.len()
+    });
+    move |subject| {
+        let run = subject.name.strip_suffix(&subject.config.name).filter(|_| !is_unique).unwrap_or_default();
+        format!("{run}{}", factors(subject))
     }
 }

@@ -34,8 +34,9 @@ pub fn figure(problem: &Problem) -> Figure {
 pub const CAPTION: &str = "Left: the validation loss at the end of each tuning trial by its peak learning rate; trials that differ in \
     nothing else are joined (by the mean where there are several at a rate). A cross at the top edge is a trial that diverged; a \
     ring is what was picked. Right: the expected best validation loss of k trials drawn at random with replacement from those made, \
-    with a 95 % band (percentile bootstrap of 2,000 resamples); a diverged trial counts as the worst that ended. Who leads at small k is \
-    easy to tune.";
+    and as the band the middle 95 % of that over 2,000 resamples of them: how much the curve hangs on single trials. That is no confidence \
+    band, since the points of a space are spread evenly (Sobol) and not drawn independently. A diverged trial counts as the worst \
+    that ended. Who leads at small k is easy to tune, in the space that was searched.";
 
 fn learning_rate(trial: Trial) -> Option<f64> {
     option(&trial.record.config.optimizer, "lr")?.parse().ok()
@@ -84,7 +85,7 @@ fn sensitivity(facet: &Facet) -> (Panel, Vec<Key>) {
 fn best_of(facet: &Facet) -> Panel {
     let curve = |curve: &super::subject::Labelled| {
         let losses = curve.subject.tuning.iter().map(|trial| trial.final_loss().unwrap_or(f64::INFINITY));
-        let point = |best: BestOf| Point { x: best.k as f64, y: best.mean, band: Some(best.ci95) };
+        let point = |best: BestOf| Point { x: best.k as f64, y: best.mean, band: Some(best.spread) };
         let points = stats::expected_best(&losses.collect::<Vec<_>>(), true, SEED).into_iter().map(point).collect();
         Curve { style: curve.style, points, drawn: Drawn::Line }
     };
@@ -141,10 +142,16 @@ pub fn picked(problem: &Problem) -> Markup {
             None => Cell::new(number::NONE),
         };
         let diverged = subject.tuning.iter().filter(|trial| trial.diverged()).count();
+        let searched = subject.summary.searched.as_ref();
+        let at_edge = searched.filter(|searched| !searched.at_edge.is_empty());
+        let at_edge = at_edge.map(|searched| format!("{} at the edge", searched.at_edge.join(", ")));
         vec![
             Cell::new(&subject.name).to(subject.href()),
             Cell::new(&subject.config.optimizer),
-            Cell::new(if picked.is_empty() { number::NONE.to_owned() } else { picked.join(", ") }).to(subject.href()),
+            Cell::new(searched.map_or(number::NONE.to_owned(), |searched| searched.space.replace(',', ", "))),
+            Cell::new(if picked.is_empty() { number::NONE.to_owned() } else { picked.join(", ") })
+                .to(subject.href())
+                .note(at_edge),
             Cell::new(subject.tuning.len().to_string()).to(subject.href()),
             Cell::new(diverged.to_string()).to(subject.href()),
             best,
@@ -154,9 +161,10 @@ pub fn picked(problem: &Problem) -> Markup {
     let rows: Vec<_> = rows.iter().map(row).collect();
     table(
         &format!("Picked by tuning, {}", problem.title),
-        &["group", "before", "picked", ">trials", ">diverged", ">best validation loss"],
+        &["group", "before", "searched", "picked", ">trials", ">diverged", ">best validation loss"],
         &rows,
-        "What tuning varied and what the final trials were trained with. Tuning trials train on a part of the training data and are judged by \
-         the rest; the test data has no part in it.",
+        "What tuning varied and what the final trials were trained with. At the edge: within a twentieth of an end of what was searched, on a \
+         logarithmic scale, so that a better value may lie outside; --space widens it. Tuning trials train on a part of the training data and are \
+         judged by the rest; the test data has no part in it.",
     )
 }

@@ -1,4 +1,4 @@
-//! What warmup does: the largest learning rate that is stable with it and without, and what happens inside the model.
+//! What warmup does: the largest learning rates that are usable and stable with it and without, and what happens inside the model.
 
 use super::{
     curves::{self, By, Sample},
@@ -11,10 +11,13 @@ use crate::{
     record::{LayerProbe, Metric},
 };
 use maud::{Markup, html};
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
-/// A stable trial keeps at least this share of what the best group of its setting learned.
+/// A usable trial keeps at least this share of what the best group of its setting learned.
 const KEPT: f64 = 0.8;
+
+/// The training loss of a stable trial never rises by more than this share of the loss of a constant prediction.
+const RISE: f64 = 0.1;
 
 /// The inside of a model is drawn for this many updates from the start.
 const FIRST_STEPS: u64 = 200;
@@ -38,23 +41,117 @@ pub struct Setting<'s, 'a> {
 struct Tried<'s, 'a> {
     peak: f64,
     subject: &'s Subject<'a>,
-    /// By seed, whether it is stable.
-    stable: BTreeMap<u64, bool>,
+    /// By seed, whether it meets each [`Criterion`].
+    meets: BTreeMap<u64, [bool; 2]>,
 }
 
-impl Tried<'_, '_> {
-    fn is_stable(&self) -> bool {
-        !self.stable.is_empty() && self.stable.values().all(|stable| *stable)
+/// What a learning rate may be good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Criterion {
+    /// It learns nearly as much as any.
+    Usable,
+    /// Its training loss does not blow up, whatever it learns.
+    Stable,
+}
+
+impl Criterion {
+    const ALL: [Self; 2] = [Self::Usable, Self::Stable];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Usable => "usable",
+            Self::Stable => "stable",
+        }
+    }
+
+    /// What it is, for readers.
+    fn definition(self) -> &'static str {
+        match self {
+            Self::Usable => {
+                "A trial is usable here if it did not diverge and its test loss at the end keeps at least 80 % of what the best group of its \
+                 setting learned, with warmup or without: the drop from the loss of the best constant prediction (the entropy of the \
+                 classes' shares in the test data) to that group's mean. So a better learning rate among those tried can make others \
+                 unusable, and one that learns slowly is unusable, however steady."
+            }
+            Self::Stable => {
+                "A trial is stable here if it did not diverge and its training loss, averaged over 60 equal parts of the run, is in no part \
+                 above the least before it by more than 10 % of the loss of the best constant prediction. So a run that spikes and \
+                 recovers is not stable, and one that learns little may be."
+            }
+        }
     }
 }
 
-/// The largest peak of `side` that is stable as are all smaller ones, down to the first that is. What is below that learned too
-/// slowly, and what is stable above an unstable one was lucky.
-fn last_stable<'t, 's, 'a>(
+impl Tried<'_, '_> {
+    /// Whether the trial of every seed is.
+    fn is(&self, criterion: Criterion) -> bool {
+        !self.meets.is_empty() && self.count(criterion) == self.meets.len()
+    }
+
+    /// Of how many seeds the trial is.
+    fn count(&self, criterion: Criterion) -> usize {
+        self.meets.values().filter(|meets| meets[criterion as usize]).count()
+    }
+}
+
+/// The largest peak of a side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Limit {
+    peak: f64,
+    /// Whether it is the largest that was tried, so that the limit lies there or higher.
+    is_open: bool,
+}
+
+impl Limit {
+    fn in_table(self) -> String {
+        format!("{}{}", if self.is_open { "≥ " } else { "" }, number::setting(self.peak))
+    }
+
+    fn in_words(self) -> String {
+        format!("{}{}", number::setting(self.peak), if self.is_open { " or more" } else { "" })
+    }
+}
+
+/// By how much warmup raises a limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Ratio {
+    times: f64,
+    /// How the true ratio may lie: where the limit with warmup is open it is this or greater, without warmup this or less.
+    bound: Ordering,
+}
+
+impl Ratio {
+    /// None where a side has no limit, or both are open: then nothing is known.
+    fn of([without, with]: [Option<Limit>; 2]) -> Option<Self> {
+        let (without, with) = without.zip(with)?;
+        let bound = match (without.is_open, with.is_open) {
+            (false, false) => Ordering::Equal,
+            (false, true) => Ordering::Greater,
+            (true, false) => Ordering::Less,
+            (true, true) => return None,
+        };
+        Some(Self { times: with.peak / without.peak, bound })
+    }
+
+    fn text(self) -> String {
+        let sign = match self.bound {
+            Ordering::Equal => "",
+            Ordering::Greater => "≥ ",
+            Ordering::Less => "≤ ",
+        };
+        format!("{sign}{} ×", number::setting((self.times * 100.0).round() / 100.0))
+    }
+}
+
+/// The last peak of `side` that is good as are all smaller ones, down to the first that is. What is below that learned too
+/// slowly, and what is good above a bad one was lucky.
+fn last_good<'t, 's, 'a>(
     side: &'t [Tried<'s, 'a>],
-    is_stable: impl Fn(&Tried<'s, 'a>) -> bool,
-) -> Option<&'t Tried<'s, 'a>> {
-    side.iter().skip_while(|tried| !is_stable(tried)).take_while(|tried| is_stable(tried)).last()
+    is_good: impl Fn(&Tried<'s, 'a>) -> bool,
+) -> Option<(&'t Tried<'s, 'a>, Limit)> {
+    let tried = side.iter().skip_while(|tried| !is_good(tried)).take_while(|tried| is_good(tried)).last()?;
+    let is_open = side.last().is_some_and(|last| last.peak == tried.peak);
+    Some((tried, Limit { peak: tried.peak, is_open }))
 }
 
 impl<'s, 'a> Setting<'s, 'a> {
@@ -69,7 +166,7 @@ impl<'s, 'a> Setting<'s, 'a> {
         for &subject in &problem.subjects {
             let peak = subject.factor("peak").and_then(|peak| peak.parse::<f64>().ok());
             let (Some(peak), Some(warmup)) = (peak, subject.factor("warmup")) else { continue };
-            let tried = Tried { peak, subject, stable: BTreeMap::new() };
+            let tried = Tried { peak, subject, meets: BTreeMap::new() };
             let title = aspects(subject);
             let place = settings.iter().position(|setting| setting.title == title).unwrap_or_else(|| {
                 settings.push(Self { title, without: Vec::new(), with: Vec::new() });
@@ -82,7 +179,7 @@ impl<'s, 'a> Setting<'s, 'a> {
         settings
     }
 
-    /// Sorts the peaks and finds out which are stable.
+    /// Sorts the peaks and finds out what they are good for.
     fn judge(&mut self) {
         let all = || self.without.iter().chain(&self.with);
         let ended = all().filter(|tried| tried.subject.summary.diverged == 0);
@@ -91,163 +188,146 @@ impl<'s, 'a> Setting<'s, 'a> {
             side.sort_by(|a, b| a.peak.total_cmp(&b.peak));
             for tried in side {
                 let constant = tried.subject.workload.map_or(f64::NEG_INFINITY, |workload| workload.constant_loss);
-                let is_stable = |trial: &Trial| {
+                let is_usable = |trial: &Trial| {
                     trial
                         .final_loss()
                         .is_some_and(|loss| best < constant && constant - loss >= KEPT * (constant - best))
                 };
+                let steps = tried.subject.steps();
+                let is_stable = |trial: &Trial| {
+                    let losses = curves::smoothed(&curves::training(trial.metrics, curves::loss), steps, curves::PARTS);
+                    trial.final_loss().is_some() && never_rises(losses.iter().map(|part| part.value), RISE * constant)
+                };
                 let trials = tried.subject.finals.iter();
-                tried.stable = trials.map(|trial| (trial.record.config.seed, is_stable(trial))).collect();
+                tried.meets =
+                    trials.map(|trial| (trial.record.config.seed, [is_usable(trial), is_stable(trial)])).collect();
             }
         }
     }
 
-    /// The largest peaks without warmup and with it that are stable for every seed.
-    fn largest(&self) -> [Option<&Tried<'s, 'a>>; 2] {
-        [&self.without, &self.with].map(|side| last_stable(side, |tried| tried.is_stable()))
+    /// The largest peaks without warmup and with it that are good for every seed, with their groups.
+    fn largest(&self, criterion: Criterion) -> [Option<(&Tried<'s, 'a>, Limit)>; 2] {
+        [&self.without, &self.with].map(|side| last_good(side, |tried| tried.is(criterion)))
     }
 
     /// The seeds that each peak was tried with.
     fn seeds(&self) -> Vec<u64> {
         let mut all = self.without.iter().chain(&self.with);
         let Some(first) = all.next() else { return Vec::new() };
-        let is_everywhere = |seed: &u64| all.clone().all(|tried| tried.stable.contains_key(seed));
-        first.stable.keys().copied().filter(is_everywhere).collect()
+        let is_everywhere = |seed: &u64| all.clone().all(|tried| tried.meets.contains_key(seed));
+        first.meets.keys().copied().filter(is_everywhere).collect()
     }
 
-    /// The largest stable peak with each seed alone: without warmup, and with it.
-    fn by_seed(&self) -> Vec<[Option<f64>; 2]> {
+    /// The largest good peak with each seed alone: without warmup, and with it.
+    fn by_seed(&self, criterion: Criterion) -> Vec<[Option<Limit>; 2]> {
         let of = |seed: &u64| {
-            [&self.without, &self.with].map(|side| Some(last_stable(side, |tried| tried.stable[seed])?.peak))
+            let is_good = |tried: &Tried| tried.meets[seed][criterion as usize];
+            [&self.without, &self.with].map(|side| Some(last_good(side, is_good)?.1))
         };
         self.seeds().iter().map(of).collect()
     }
 
-    /// By how much warmup raised the largest stable peak: for all seeds together, and for each on its own.
-    fn ratios(&self) -> (Option<f64>, Vec<f64>) {
-        let [without, with] = self.largest();
-        let ratios = self.by_seed().into_iter().filter_map(|[without, with]| Some(with? / without?));
-        (without.zip(with).map(|(without, with)| with.peak / without.peak), ratios.collect())
+    /// By how much warmup raised the largest good peak: for all seeds together, and for each on its own in words.
+    fn ratios(&self, criterion: Criterion) -> (Option<Ratio>, Option<String>) {
+        let together = self.largest(criterion).map(|limit| limit.map(|(_, limit)| limit));
+        let by_seed: Vec<Option<Ratio>> = self.by_seed(criterion).into_iter().map(Ratio::of).collect();
+        (Ratio::of(together), counted(by_seed))
     }
 }
 
-/// What is stable, for readers.
-pub const DEFINITION: &str = "A trial is stable here if it did not diverge and its test loss at the end keeps at least 80 % of what the best \
-    group of its setting learned, with warmup or without: the drop from the loss of the best constant prediction (the entropy of the \
-    classes' shares in the test data) to that group's mean. A learning rate is stable if the trial of every seed is; the largest is the \
-    last before the first that is not.";
-
-fn times(ratio: f64) -> String {
-    format!("{} ×", number::setting((ratio * 100.0).round() / 100.0))
+/// Whether no number is above the least before it by more than `rise`.
+fn never_rises(numbers: impl Iterator<Item = f64>, rise: f64) -> bool {
+    let mut least = f64::INFINITY;
+    // A number that is not one is above all.
+    numbers.into_iter().all(|number| {
+        let is_near = number <= least + rise;
+        least = least.min(number);
+        is_near
+    })
 }
 
-/// The range of `ratios` in words; none for fewer than two.
-fn range(ratios: &[f64]) -> Option<String> {
-    let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-    let greatest = ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    match ratios.len() {
-        0 | 1 => None,
-        _ if least == greatest => Some(format!("{} with each of {} seeds", times(least), ratios.len())),
-        _ => Some(format!("{} to {} over {} seeds", times(least), times(greatest), ratios.len())),
+/// The ratios with how many seeds have each, in words; none for fewer than two.
+fn counted(mut ratios: Vec<Option<Ratio>>) -> Option<String> {
+    let n = ratios.len();
+    // What is not known comes last.
+    let key =
+        |ratio: &Option<Ratio>| ratio.map_or((f64::INFINITY, Ordering::Equal), |ratio| (ratio.times, ratio.bound));
+    ratios.sort_by(|a, b| key(a).0.total_cmp(&key(b).0).then(key(a).1.cmp(&key(b).1)));
+    let text = |ratio: &Option<Ratio>| ratio.map_or("unknown".to_owned(), Ratio::text);
+    let groups: Vec<(String, usize)> =
+        ratios.chunk_by(|a, b| a == b).map(|same| (text(&same[0]), same.len())).collect();
+    match groups.as_slice() {
+        _ if n < 2 => None,
+        [(text, _)] => Some(format!("{text} with each of {n} seeds")),
+        groups => {
+            let texts: Vec<String> = groups.iter().map(|(text, count)| format!("{text} with {count}")).collect();
+            Some(format!("{} of {n} seeds", texts.join(", ")))
+        }
     }
 }
 
-/// What warmup did to the largest stable learning rate, a sentence for each setting.
+/// What warmup did to the largest usable and the largest stable learning rate, a sentence for each setting.
 pub fn answer(problem: &Problem, name_problem: bool) -> Vec<String> {
     let settings = Setting::all(problem);
-    let compared: Vec<&Setting> =
-        settings.iter().filter(|setting| !setting.with.is_empty() && !setting.without.is_empty()).collect();
+    let compared = settings.iter().filter(|setting| !setting.with.is_empty() && !setting.without.is_empty());
     let place = if name_problem { format!("{}, ", problem.title) } else { String::new() };
-    let sentence = |setting: &&Setting| {
-        let [without, with] = setting.largest();
-        let at_end = |tried: &Tried, side: &[Tried]| side.last().is_some_and(|last| last.peak == tried.peak);
-        let peak = |tried: &Tried, side: &[Tried]| {
-            format!("{}{}", number::setting(tried.peak), if at_end(tried, side) { " or more" } else { "" })
-        };
-        let (ratio, by_seed) = setting.ratios();
-        let ratio = match (ratio, range(&by_seed)) {
-            (Some(ratio), Some(range)) => format!(" ({}; {range})", times(ratio)),
-            (Some(ratio), None) => format!(" ({})", times(ratio)),
-            (None, _) => String::new(),
-        };
-        let outcome = match (without, with) {
-            (None, None) => "no learning rate that was tried is stable, with warmup or without".to_owned(),
-            (None, Some(with)) => {
-                format!(
-                    "no learning rate that was tried is stable without warmup, and {} with it",
-                    peak(with, &setting.with)
-                )
-            }
-            (Some(without), None) => {
-                format!(
-                    "no learning rate that was tried is stable with warmup, and {} without",
-                    peak(without, &setting.without)
-                )
-            }
-            (Some(without), Some(with)) => {
-                let change = match with.peak.total_cmp(&without.peak) {
-                    std::cmp::Ordering::Greater => "raised",
-                    std::cmp::Ordering::Less => "lowered",
-                    std::cmp::Ordering::Equal => {
-                        let peak = peak(with, &setting.with);
-                        return format!(
-                            "{place}{}: warmup left the largest stable learning rate at {peak}.",
-                            setting.title
-                        );
-                    }
-                };
-                format!(
-                    "warmup {change} the largest stable learning rate from {} to {}{ratio}",
-                    peak(without, &setting.without),
-                    peak(with, &setting.with)
-                )
-            }
-        };
-        format!("{place}{}: {outcome}.", setting.title)
+    let sentence = |(setting, criterion): (&Setting, Criterion)| {
+        format!("{place}{}: {}.", setting.title, outcome(setting, criterion))
     };
-    compared.iter().map(sentence).collect()
+    compared.flat_map(|setting| Criterion::ALL.map(|criterion| sentence((setting, criterion)))).collect()
 }
 
-/// The largest stable learning rates, and below them everything that was tried.
+fn outcome(setting: &Setting, criterion: Criterion) -> String {
+    let good = criterion.name();
+    let (ratio, by_seed) = setting.ratios(criterion);
+    let limits = setting.largest(criterion).map(|limit| limit.map(|(_, limit)| limit));
+    let (without, with) = match limits {
+        [None, None] => return format!("no learning rate that was tried is {good}, with warmup or without"),
+        [None, Some(with)] => {
+            return format!(
+                "no learning rate that was tried is {good} without warmup, and {} with it",
+                with.in_words()
+            );
+        }
+        [Some(without), None] => {
+            return format!(
+                "no learning rate that was tried is {good} with warmup, and {} without",
+                without.in_words()
+            );
+        }
+        [Some(without), Some(with)] => (without, with),
+    };
+    let Some(ratio) = ratio else {
+        let peaks = if with.peak == without.peak {
+            format!("{}, the largest learning rate that was tried, is {good}", number::setting(with.peak))
+        } else {
+            let [without, with] = [without, with].map(|limit| number::setting(limit.peak));
+            format!("{with} and {without}, the largest learning rates that were tried, are {good}")
+        };
+        return format!(
+            "{peaks} with warmup and without, so that nothing is known of what warmup does to the largest that is: give larger ones by --lr"
+        );
+    };
+    let change = match ratio.times.total_cmp(&1.0) {
+        Ordering::Greater => "raised",
+        Ordering::Less => "lowered",
+        Ordering::Equal => return format!("warmup left the largest {good} learning rate at {}", with.in_words()),
+    };
+    let by_seed = by_seed.map_or(String::new(), |by_seed| format!("; {by_seed}"));
+    format!(
+        "warmup {change} the largest {good} learning rate from {} to {} ({}{by_seed})",
+        without.in_words(),
+        with.in_words(),
+        ratio.text()
+    )
+}
+
+/// The largest usable and stable learning rates, and below them everything that was tried.
 pub fn tables(problem: &Problem) -> Markup {
     let settings = Setting::all(problem);
     if settings.is_empty() {
         return html! {};
     }
-    let largest = |tried: Option<&Tried>, side: &[Tried], by_seed: Vec<Option<f64>>| {
-        let seeds: Vec<String> =
-            by_seed.iter().map(|peak| peak.map_or(number::NONE.to_owned(), number::setting)).collect();
-        let seeds = (seeds.len() > 1).then(|| format!("by seed {}", seeds.join(", ")));
-        match (tried, side.last()) {
-            (Some(tried), Some(last)) => {
-                let sign = if tried.peak == last.peak { "≥ " } else { "" };
-                Cell::new(format!("{sign}{}", number::setting(tried.peak))).to(tried.subject.href()).note(seeds)
-            }
-            (_, Some(_)) => Cell::new("none").note(seeds),
-            (_, None) => Cell::new(number::NONE),
-        }
-    };
-    let row = |setting: &Setting| {
-        let [without, with] = setting.largest();
-        let side = |index: usize| setting.by_seed().iter().map(|peaks| peaks[index]).collect();
-        let (ratio, by_seed) = setting.ratios();
-        vec![
-            Cell::new(&setting.title),
-            largest(without, &setting.without, side(0)),
-            largest(with, &setting.with, side(1)),
-            Cell::new(ratio.map_or(number::NONE.to_owned(), times)).note(range(&by_seed)),
-        ]
-    };
-    let rows: Vec<_> = settings.iter().map(row).collect();
-    let summary = table(
-        &format!("Largest stable learning rate, {}", problem.title),
-        &["setting", ">without warmup", ">with warmup", ">ratio"],
-        &rows,
-        &format!(
-            "{DEFINITION} Below it the same with each seed alone. ≥: the largest that was tried is stable, so the limit lies higher."
-        ),
-    );
-
     let sides = || {
         settings.iter().flat_map(|setting| {
             [(setting, "without warmup", &setting.without), (setting, "with warmup", &setting.with)]
@@ -260,15 +340,15 @@ pub fn tables(problem: &Problem) -> Markup {
         let cell = |peak: &f64| match side.iter().find(|tried| tried.peak == *peak) {
             None => Cell::new(""),
             Some(tried) => {
-                let summary = tried.subject.summary;
-                let stable = tried.stable.values().filter(|stable| **stable).count();
-                let note = match (stable, summary.diverged) {
-                    _ if tried.is_stable() => "stable".to_owned(),
-                    (stable, 0) => format!("{stable} of {} stable", summary.n),
-                    (stable, diverged) => format!("{stable} of {} stable, {diverged} diverged", summary.n),
-                };
+                let summary = &tried.subject.summary;
+                let counts = Criterion::ALL.map(|criterion| match tried.count(criterion) {
+                    _ if tried.is(criterion) => criterion.name().to_owned(),
+                    count => format!("{count} of {} {}", summary.n, criterion.name()),
+                });
+                let diverged = (summary.diverged > 0).then(|| format!("{} diverged", summary.diverged));
+                let note: Vec<String> = counts.into_iter().chain(diverged).collect();
                 let text = summary.loss.mean.map_or("all diverged".to_owned(), number::number);
-                Cell::new(text).to(tried.subject.href()).note(Some(note)).strong(tried.is_stable())
+                Cell::new(text).to(tried.subject.href()).note(Some(note.join(", "))).strong(tried.is(Criterion::Usable))
             }
         };
         std::iter::once(Cell::new(format!("{}, {warmup}", setting.title))).chain(peaks.iter().map(cell)).collect()
@@ -282,9 +362,48 @@ pub fn tables(problem: &Problem) -> Markup {
         &format!("Every peak that was tried, {}", problem.title),
         &head,
         &rows,
-        "The mean final test loss over the seeds that did not diverge; what is stable by the definition above is set off.",
+        "The mean final test loss over the seeds that did not diverge; what is usable by the definition above is set off.",
     );
-    html! { (summary) (all) }
+    html! {
+        @for criterion in Criterion::ALL { (limits(problem, &settings, criterion)) }
+        (all)
+    }
+}
+
+/// The table of the largest peaks that are good.
+fn limits(problem: &Problem, settings: &[Setting], criterion: Criterion) -> Markup {
+    let row = |setting: &Setting| {
+        let limits = setting.largest(criterion);
+        let side = |index: usize| {
+            let seeds: Vec<String> = setting
+                .by_seed(criterion)
+                .iter()
+                .map(|limits| limits[index].map_or(number::NONE.to_owned(), Limit::in_table))
+                .collect();
+            let seeds = (seeds.len() > 1).then(|| format!("by seed {}", seeds.join(", ")));
+            match limits[index] {
+                Some((tried, limit)) => Cell::new(limit.in_table()).to(tried.subject.href()).note(seeds),
+                None if [&setting.without, &setting.with][index].is_empty() => Cell::new(number::NONE),
+                None => Cell::new("none").note(seeds),
+            }
+        };
+        let (ratio, by_seed) = setting.ratios(criterion);
+        let ratio = ratio.map_or("unknown".to_owned(), Ratio::text);
+        vec![Cell::new(&setting.title), side(0), side(1), Cell::new(ratio).note(by_seed)]
+    };
+    let rows: Vec<_> = settings.iter().map(row).collect();
+    let good = criterion.name();
+    table(
+        &format!("Largest {good} learning rate, {}", problem.title),
+        &["setting", ">without warmup", ">with warmup", ">ratio"],
+        &rows,
+        &format!(
+            "{} A learning rate is {good} if the trial of every seed is; the largest is the last before the first that is not, and below it \
+             stands the same with each seed alone. ≥: the largest that was tried is {good}, so the limit lies there or higher, and the \
+             ratio is at least (≥) or at most (≤) what it seems. Unknown: that is so on both sides, or a side has none.",
+            criterion.definition()
+        ),
+    )
 }
 
 /// Losses and gradient norms side by side, a row per facet, with warmup and without in the same panel.
@@ -315,11 +434,11 @@ pub fn is_probed(facet: &Facet) -> bool {
     trials.any(|trial| trial.metrics.iter().any(|metric| matches!(metric, Metric::Probe { .. })))
 }
 
-/// Whether `facet` is at the largest peak that is stable with warmup, or without: where warmup matters most.
+/// Whether `facet` is at the largest peak that is usable with warmup, or without: where warmup matters most.
 pub fn is_at_the_limit(settings: &[Setting], facet: &Facet) -> bool {
     let at_limit = |curve: &Labelled| {
-        let limits = settings.iter().flat_map(Setting::largest).flatten();
-        limits.into_iter().any(|tried| tried.subject.anchor() == curve.subject.anchor())
+        let limits = settings.iter().flat_map(|setting| setting.largest(Criterion::Usable)).flatten();
+        limits.into_iter().any(|(tried, _)| tried.subject.anchor() == curve.subject.anchor())
     };
     facet.curves.iter().any(at_limit)
 }
@@ -393,12 +512,16 @@ pub fn inside_caption(facet: &Facet) -> String {
     } else {
         String::new()
     };
+    let left_out = match not_finite(facet) {
+        0 => String::new(),
+        n => format!(" {n} of the values were infinite or not numbers, and are not drawn."),
+    };
     format!(
         "The first {FIRST_STEPS} updates, averaged over {FIRST_PARTS} equal parts; means over the seeds that have the step, for the whole model \
          with the 95 % confidence interval of the mean (Student's t) as the band. The gradient norm is before clipping; the update ratio is the norm of the update \
          over that of the parameters before it; the angle is that between an update and the one before, 90 degrees for unrelated \
          directions; activation and attention logit are the largest absolute values of any layer (logits before masking). Panels of a \
-         row by layer share their vertical axis.{shown}"
+         row by layer share their vertical axis.{shown}{left_out}"
     )
 }
 
@@ -422,7 +545,24 @@ fn probes(metrics: &[Metric], value: impl Fn(&Probe) -> Option<f64>) -> Vec<Samp
 }
 
 fn largest(probe: &Probe, value: fn(&LayerProbe) -> Option<f64>) -> Option<f64> {
-    probe.layers.iter().filter_map(value).reduce(f64::max)
+    // A value that is not a number must not be hidden by the others.
+    probe.layers.iter().filter_map(value).reduce(|a, b| if a > b || a.is_nan() { a } else { b })
+}
+
+/// How many values in the first steps of the trials in `facet` were infinite or not numbers.
+fn not_finite(facet: &Facet) -> usize {
+    let trials = facet.curves.iter().flat_map(|curve| &curve.subject.finals);
+    let count = |metric: &Metric| match metric {
+        Metric::Probe { step, update_ratio, update_angle, layers } if *step <= FIRST_STEPS => {
+            let of_layers = layers.iter().flat_map(|layer| {
+                [layer.grad_norm, layer.update_ratio, layer.activation_max, layer.attention_logit_max]
+            });
+            let values = of_layers.chain([Some(*update_ratio), *update_angle]).flatten();
+            values.filter(|value| !value.is_finite()).count()
+        }
+        _ => 0,
+    };
+    trials.flat_map(|trial| trial.metrics).map(count).sum()
 }
 
 /// The layers that have parameters, in the order of the forward pass.
@@ -449,9 +589,59 @@ fn layers(facet: &Facet) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
-    fn the_definition_names_the_share_that_is_used() {
-        assert!(super::DEFINITION.contains(&format!("at least {} %", super::KEPT * 100.0)));
-        assert!(super::CAPTION.contains(&format!("averaged over {} equal parts", super::curves::PARTS)));
+    fn the_definitions_name_the_numbers_that_are_used() {
+        assert!(Criterion::Usable.definition().contains(&format!("at least {} %", KEPT * 100.0)));
+        assert!(Criterion::Stable.definition().contains(&format!("more than {} %", RISE * 100.0)));
+        for text in [CAPTION, Criterion::Stable.definition()] {
+            assert!(text.contains(&format!("averaged over {} equal parts", curves::PARTS)));
+        }
+    }
+
+    #[test]
+    fn a_ratio_says_on_which_side_a_limit_is_open() {
+        let limit = |peak: f64, is_open| Some(Limit { peak, is_open });
+        for (without, with, expected) in [
+            (limit(1e-3, false), limit(1e-2, false), "10 ×"),
+            (limit(1e-3, false), limit(1e-2, true), "≥ 10 ×"),
+            (limit(1e-2, true), limit(1e-3, false), "≤ 0.1 ×"),
+            (limit(1e-2, false), limit(1e-2, false), "1 ×"),
+            (limit(1e-2, true), limit(1e-2, true), "unknown"),
+            (None, limit(1e-2, false), "unknown"),
+            (limit(1e-2, false), None, "unknown"),
+        ] {
+            let text = Ratio::of([without, with]).map_or("unknown".to_owned(), Ratio::text);
+            assert_eq!(text, expected, "{without:?} {with:?}");
+        }
+        let ratio = |times: f64, bound| Some(Ratio { times, bound });
+        let (exact, more) = (ratio(10.0, Ordering::Equal), ratio(10.0, Ordering::Greater));
+        for (ratios, expected) in [
+            (vec![], None),
+            (vec![exact], None),
+            (vec![exact; 3], Some("10 × with each of 3 seeds")),
+            (vec![None, None], Some("unknown with each of 2 seeds")),
+            (vec![None, more, exact, more], Some("10 × with 1, ≥ 10 × with 2, unknown with 1 of 4 seeds")),
+        ] {
+            assert_eq!(counted(ratios.clone()).as_deref(), expected, "{ratios:?}");
+        }
+    }
+
+    #[test]
+    fn a_loss_that_spikes_and_recovers_has_risen() {
+        for (losses, expected) in [
+            (&[2.0, 1.5, 1.0, 0.9][..], true),
+            (&[2.0, 1.0, 1.1, 0.9], true),
+            (&[2.0, 1.0, 1.6, 0.9], false),
+            (&[2.0, 1.0, 1.0, 1.3], false),
+            // Slowly, but far from the least.
+            (&[1.0, 1.15, 1.3], false),
+            (&[1.0, f64::NAN, 1.0], false),
+            (&[1.0, f64::INFINITY, 1.0], false),
+            (&[], true),
+        ] {
+            assert_eq!(never_rises(losses.iter().copied(), 0.2), expected, "{losses:?}");
+        }
     }
 }

@@ -14,17 +14,18 @@ pub struct BestOf {
     pub k: usize,
     /// The expected best result.
     pub mean: f64,
-    /// Its 95 % percentile interval.
-    pub ci95: [f64; 2],
+    /// The middle 95 % of it over resamples of the results: how much it hangs on single ones.
+    pub spread: [f64; 2],
 }
 
 /// The expected best of k = 1..=n results, drawn with replacement from the `n` `values` of a tuning run: what the run would
 /// have found with a smaller budget (Dodge et al. 2019, arXiv:1909.03004). Drawn with replacement, it is biased towards the worse
 /// where k is near n (Tang et al. 2020, arXiv:2004.13705).
 ///
-/// With `v` in order, the best first, `E_k = sum over i from 1 of v_i (((n - i + 1) / n)^k - ((n - i) / n)^k)`. The interval is
-/// the percentile bootstrap's: the 2.5 % and 97.5 % quantiles of `E_k` over 2,000 samples of `n` values, a function of `values`
-/// and `seed`.
+/// With `v` in order, the best first, `E_k = sum over i from 1 of v_i (((n - i + 1) / n)^k - ((n - i) / n)^k)`. The spread is
+/// between the 2.5 % and 97.5 % quantiles of `E_k` over 2,000 samples of `n` values, a function of `values` and `seed`. It is a
+/// confidence interval only of values that were drawn independently, as a random search does; points of a sequence that fills
+/// the space evenly are not.
 ///
 /// A trial that diverged is given as infinity (or NaN). Its loss has no expectation, so all values that are not finite count as
 /// the worst finite value, which flatters a rule that diverges often; none are returned where no value is finite.
@@ -43,7 +44,7 @@ pub fn expected_best(values: &[f64], minimise: bool, seed: u64) -> Vec<BestOf> {
     let best_of = |k| BestOf {
         k,
         mean: expected(&losses, k),
-        ci95: percentiles(samples.iter().map(|sample| expected(sample, k)).collect()),
+        spread: percentiles(samples.iter().map(|sample| expected(sample, k)).collect()),
     };
     (1..=losses.len()).map(best_of).collect()
 }
@@ -124,7 +125,7 @@ mod tests {
             for (i, best) in found.iter().enumerate() {
                 assert_eq!(best.k, i + 1);
                 assert_near(best.mean, means[i]);
-                assert_in_bands(best.ci95, bands[i]);
+                assert_in_bands(best.spread, bands[i]);
             }
         }
     }
@@ -135,7 +136,7 @@ mod tests {
         let found = expected_best(&values, true, 3);
         assert_near(found[0].mean, mean(&values).unwrap());
         assert!(found.windows(2).all(|pair| pair[1].mean < pair[0].mean));
-        assert!(found.iter().all(|best| best.ci95[0] <= best.mean && best.mean <= best.ci95[1]));
+        assert!(found.iter().all(|best| best.spread[0] <= best.mean && best.mean <= best.spread[1]));
         assert_eq!(expected_best(&[f64::INFINITY, f64::NAN], true, 0), []);
         assert_eq!(expected_best(&[], true, 0), []);
     }

@@ -1,6 +1,6 @@
 //! Whether groups differ.
 
-use super::{Estimate, mean, standard_deviation};
+use super::{Estimate, mean, standard_deviation, t_quantile};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// Two groups compared over the seeds that they share.
@@ -15,6 +15,17 @@ pub struct Comparison {
     /// The probability that means of `n` differences are as far from 0 or farther, where the groups do not differ:
     /// two-sided, after Student's t with n - 1 degrees of freedom.
     pub p: f64,
+    /// The standard error of the mean, `s / sqrt(n)`.
+    pub standard_error: f64,
+}
+
+impl Comparison {
+    /// The least difference, either way, that these seeds could have shown: with differences by seed as far from their mean as
+    /// these, a mean nearer to 0 has p above `alpha / tests`, which is the bound that [`holm_tests`] tells. It is
+    /// `t(1 - alpha / (2 tests), n - 1) s / sqrt(n)`.
+    pub fn least_significant(&self, alpha: f64, tests: usize) -> f64 {
+        t_quantile(1.0 - alpha / (2.0 * tests.max(1) as f64), self.n - 1) * self.standard_error
+    }
 }
 
 /// The paired t-test of `a` against `b`, values by seed in the same order, none (or not finite) where a trial diverged. Seeds
@@ -31,11 +42,14 @@ pub fn paired_t(a: &[Option<f64>], b: &[Option<f64>]) -> Option<Comparison> {
     // The mean of equal numbers may be rounded, which would leave them a standard deviation.
     if differences.iter().all(|difference| *difference == first) {
         let (t, p) = if first == 0.0 { (0.0, 1.0) } else { (f64::INFINITY.copysign(first), 0.0) };
-        return Some(Comparison { difference: Estimate { mean: Some(first), ci95: Some([first; 2]) }, n, t, p });
+        let difference = Estimate { mean: Some(first), ci95: Some([first; 2]) };
+        return Some(Comparison { difference, n, t, p, standard_error: 0.0 });
     }
-    let t = mean / (s / (n as f64).sqrt());
+    let standard_error = s / (n as f64).sqrt();
+    let t = mean / standard_error;
     let distribution = StudentsT::new(0.0, 1.0, (n - 1) as f64).expect("at least one degree of freedom");
-    Some(Comparison { difference: Estimate::of(&differences), n, t, p: 2.0 * distribution.sf(t.abs()) })
+    let p = 2.0 * distribution.sf(t.abs());
+    Some(Comparison { difference: Estimate::of(&differences), n, t, p, standard_error })
 }
 
 /// The p values of several tests, adjusted after Holm-Bonferroni (Holm 1979) and in the order given: to reject where they are
@@ -52,6 +66,16 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
         adjusted[index] = greatest;
     }
     adjusted
+}
+
+/// By how many tests the level `alpha` is divided for the one at `index` of several with these `p` values, after Holm: it is
+/// rejected just where its p is at most `alpha` over that. That is their number, less the others that are rejected whatever its
+/// own p is.
+pub fn holm_tests(p: &[f64], index: usize, alpha: f64) -> usize {
+    let mut others: Vec<f64> = p.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, p)| *p).collect();
+    others.sort_unstable_by(f64::total_cmp);
+    let is_rejected = |(rank, other): &(usize, &f64)| (p.len() - rank) as f64 * **other <= alpha;
+    p.len() - others.iter().enumerate().take_while(is_rejected).count()
 }
 
 /// The 95 % interval of a share of which `k` of `n` were seen, after Wilson (1927): all shares `q` with
@@ -88,8 +112,10 @@ mod tests {
             ci95: [f64; 2],
             t: f64,
             p: f64,
+            /// By the number of tests.
+            least_significant: Vec<(usize, f64)>,
         }
-        for Case { a, b, n, mean, ci95, t, p } in cases("paired_t") {
+        for Case { a, b, n, mean, ci95, t, p, least_significant } in cases("paired_t") {
             let found = paired_t(&a, &b).unwrap();
             let (width, [low, high]) = (ci95[1] - ci95[0], found.difference.ci95.unwrap());
             assert_eq!(found.n, n);
@@ -98,7 +124,24 @@ mod tests {
             assert_within(high, ci95[1], width);
             assert_within(found.t, t, t.abs().max(1.0));
             assert_near(found.p, p);
+            for (tests, expected) in least_significant {
+                assert_near(found.least_significant(0.05, tests), expected);
+            }
         }
+    }
+
+    #[test]
+    fn the_least_significant_difference_is_where_a_difference_becomes_significant() {
+        let values = |shift: f64| [0.3, 0.1, -0.2, 0.5].map(|x| Some(x + shift));
+        let zero = [Some(0.0); 4];
+        let centre = -(0.3 + 0.1 - 0.2 + 0.5) / 4.0;
+        for tests in [1, 3, 28] {
+            let least = paired_t(&values(centre), &zero).unwrap().least_significant(0.05, tests);
+            let p = |mean: f64| paired_t(&values(centre + mean), &zero).unwrap().p * tests as f64;
+            assert!(p(least * 1.001) < 0.05 && p(least * 0.999) > 0.05, "{tests} tests");
+        }
+        let none = paired_t(&[Some(1.0); 3], &[Some(1.0); 3]).unwrap();
+        assert_eq!(none.least_significant(0.05, 1), 0.0, "without spread any difference shows");
     }
 
     #[test]
@@ -125,6 +168,24 @@ mod tests {
             let found = holm(&p);
             assert_eq!(found.len(), adjusted.len());
             found.iter().zip(adjusted).for_each(|(found, expected)| assert_near(*found, expected));
+        }
+    }
+
+    #[test]
+    fn a_test_is_significant_just_where_its_own_bound_says_so() {
+        #[derive(Deserialize)]
+        struct Case {
+            p: Vec<f64>,
+            adjusted: Vec<f64>,
+        }
+        for Case { p, adjusted } in cases("holm") {
+            for alpha in [0.01, 0.05, 0.5] {
+                for index in 0..p.len() {
+                    let tests = holm_tests(&p, index, alpha);
+                    let is_below = p[index] * tests as f64 <= alpha;
+                    assert_eq!(is_below, adjusted[index] <= alpha, "{p:?}, {index}, {alpha}: {tests} tests");
+                }
+            }
         }
     }
 
