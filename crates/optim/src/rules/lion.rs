@@ -21,6 +21,7 @@ impl Single for Lion {
     fn scalars(&self, _t: u64) -> [f64; 2] {
         [1.0 - self.beta1, 1.0 - self.beta2]
     }
+    /// The smallest momentum has a sign.
     fn smallest_state(&self) -> f64 {
         0.0
     }
