@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Parser;
 use experiments::{
-    record::{Run, write_text},
+    record::{Run, is_replaced, write_text},
     report::{self, Targets},
 };
 use std::{
@@ -19,13 +19,13 @@ struct Args {
     /// Folders of finished runs
     #[arg(value_name = "OUT")]
     runs: Vec<PathBuf>,
-    /// Where to write the page [default: OUT/report.html for one run, report.html for several]
+    /// Where to write the page, and no pictures [default: OUT/report.html for one run, report.html for several]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Measure the time to this test accuracy, a share such as 0.95
+    /// Measure the time to this test accuracy, a share such as 0.95 [default: what the runs were told]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     target_accuracy: Option<f64>,
-    /// Measure the time to this test loss
+    /// Measure the time to this test loss [default: what the runs were told, else the median of their results]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     target_loss: Option<f64>,
 }
@@ -69,17 +69,18 @@ fn make(args: &Args) -> Result<Vec<(PathBuf, String)>> {
 }
 
 fn write(files: &[(PathBuf, String)]) -> Result<()> {
-    for (path, content) in files {
-        // A bare name has the empty path for its folder, which no system finds.
-        let is_bare = path.parent() == Some(Path::new(""));
-        write_text(&if is_bare { Path::new(".").join(path) } else { path.clone() }, content)?;
-    }
-    let Some((page, _)) = files.first() else { return Ok(()) };
-    match writeln!(io::stdout(), "{}", page.display()) {
-        // A reader such as `head` may close the pipe when it has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+    // A reader such as `head` may close the pipe when it has seen enough.
+    let is_closed = |error: &anyhow::Error| {
+        let cause = error.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    };
+    let written = files.iter().try_for_each(|(path, content)| write_text(path, content));
+    let told = written.and_then(|()| match files.first() {
+        // What is written into a pipe has no name to find it by, and the pipe may be this program's output.
+        Some((page, _)) if is_replaced(page) => Ok(writeln!(io::stdout(), "{}", page.display())?),
         _ => Ok(()),
-    }
+    });
+    told.or_else(|error| if is_closed(&error) { Ok(()) } else { Err(error) })
 }
 
 fn fail(message: &str, status: u8) -> ExitCode {
