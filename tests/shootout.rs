@@ -362,7 +362,7 @@ fn the_list_names_everything_that_can_be_chosen() {
     for name in rules.into_iter().chain(schedules).chain(others) {
         assert!(list.lines().any(|line| line.split_whitespace().next() == Some(name)), "{name} is not in the list");
     }
-    assert!(list.contains("usually lr=0.0001..0.001,weight_decay=0.01..0.1; --tune searches lr=1e-5..0.01,"), "{list}");
+    assert!(list.contains("usually lr=1e-4..0.001,weight_decay=0.01..0.1; --tune searches lr=1e-5..0.01,"), "{list}");
     assert!(list.contains("beta2=0.999") && files(folder.path()).is_empty());
 }
 

@@ -17,21 +17,15 @@ pub fn list(comparison: &Comparison) -> String {
             Length::Epochs(epochs) => format!("--epochs {epochs}"),
             Length::Steps(steps) => format!("--steps {steps}"),
         };
-        text += &format!(
-            "  {:<14} {}\n  {:<14} default: --model {} {length} --batch-size {}\n",
-            dataset.to_string(),
-            dataset.spec().doc,
-            "",
-            dataset.spec().default_model,
-            defaults.batch_size
-        );
+        text += &entry(&dataset.to_string(), dataset.spec().doc);
+        let model = dataset.spec().default_model;
+        text += &entry("", &format!("default: --model {model} {length} --batch-size {}", defaults.batch_size));
     }
     text += "\nModels (--model NAME:KEY=VALUE,..)\n";
     for model in models::all() {
-        text += &format!("  {:<14} {}\n", model.name, model.doc);
-        for key in model.keys {
-            let default = format!("{}={}", key.name, key.default);
-            text += &format!("      {default:<22} {}. {}\n", key.allowed, key.doc);
+        text += &entry(model.name, model.doc);
+        for own in model.keys {
+            text += &key(&format!("{}={}", own.name, own.default), &format!("{}; {}", own.allowed, own.doc));
         }
     }
     text += &optimizer::list();
@@ -43,7 +37,8 @@ pub fn list(comparison: &Comparison) -> String {
             recipe.schedule.to_string()
         };
         let rule: &dyn optim::Rule = &recipe.rule;
-        text += &format!("  {:<14} {}\n  {:<14} {}; {schedule}\n", recipe.name, recipe.doc, "", rule.text());
+        text += &entry(recipe.name, recipe.doc);
+        text += &entry("", &format!("{}; {schedule}", rule.text()));
     }
     text += &format!("\n{} without options\n", comparison.name);
     text += &format!("  --dataset {}\n", comparison.dataset);
@@ -60,11 +55,64 @@ pub fn list(comparison: &Comparison) -> String {
         text += &format!("  --norm {norm}\n");
     }
     if !comparison.peaks.is_empty() {
-        let peaks: Vec<String> = comparison.peaks.iter().map(|peak| format!("{peak:?}")).collect();
+        let peaks: Vec<String> = comparison.peaks.iter().map(|peak| crate::names::number(*peak)).collect();
         text += &format!("  --lr {}\n", peaks.join(","));
     }
     if let Some(steps) = comparison.steps {
         text += &format!("  --steps {steps}\n");
     }
     text
+}
+
+/// A line on what an option can name; the second line on it has no name.
+pub fn entry(name: &str, text: &str) -> String {
+    format!("  {name:<15} {text}\n")
+}
+
+/// A key with its default, and what it can be: in a line of its own where the default leaves no room.
+pub fn key(default: &str, allowed: &str) -> String {
+    const WIDTH: usize = 22;
+    let between = if default.len() > WIDTH { format!("\n{}", " ".repeat(6 + WIDTH)) } else { String::new() };
+    format!("      {default:<WIDTH$}{between}  {allowed}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text() -> String {
+        list(&Comparison {
+            name: "shootout",
+            about: "",
+            dataset: "digits",
+            model: None,
+            optimizers: &["adam"],
+            schedules: &["cosine"],
+            norm: None,
+            peaks: &[1e-6, 0.1, 3.0],
+            steps: None,
+            own: &[],
+            probe: false,
+            groups: |_, _, _| Ok(Vec::new()),
+        })
+    }
+
+    #[test]
+    fn numbers_are_as_people_write_them() {
+        let text = text();
+        let long = text.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() > 6);
+        assert_eq!(long, None, "{text}");
+        assert!(text.contains("--lr 1e-6,0.1,3\n"), "{text}");
+    }
+
+    #[test]
+    fn columns_stand_apart() {
+        for line in text().lines().filter(|line| line.starts_with("      ") && line.contains('=')) {
+            let (default, allowed) = line.trim_start().split_once("  ").unwrap_or((line.trim(), ""));
+            assert!(allowed.is_empty() || default.len() <= 22, "{line}");
+        }
+        assert_eq!(key("lr=0.1", "any"), "      lr=0.1                  any\n");
+        let long = "steps=as many as there are";
+        assert_eq!(key(long, "any"), format!("      {long}\n{}any\n", " ".repeat(30)));
+    }
 }

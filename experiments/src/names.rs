@@ -1,4 +1,4 @@
-//! Names that users type.
+//! Names and numbers that users type.
 
 /// An error for a `kind` of thing called `name`, which is none of `known`; it suggests the nearest of them.
 pub fn unknown<'a>(kind: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> anyhow::Error {
@@ -15,9 +15,24 @@ pub fn unknown<'a>(kind: &str, name: &str, known: impl IntoIterator<Item = &'a s
     }
 }
 
+/// A number as people write it into an option, as short as it can be.
+pub fn number(value: f64) -> String {
+    if value != 0.0 && !(1e-3..1e4).contains(&value.abs()) { format!("{value:e}") } else { value.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::unknown;
+    use super::{number, unknown};
+
+    #[test]
+    fn numbers_are_short_and_read_back_the_same() {
+        for (value, text) in
+            [(1e-6, "1e-6"), (5e-4, "5e-4"), (0.003, "0.003"), (1.0, "1"), (0.0, "0"), (-2.5, "-2.5"), (2.5e7, "2.5e7")]
+        {
+            assert_eq!(number(value), text);
+            assert_eq!(text.parse::<f64>(), Ok(value));
+        }
+    }
 
     #[test]
     fn suggests_what_is_near_and_nothing_else() {

@@ -1,6 +1,6 @@
 //! The optimizer of a trial, from the text that users write.
 
-use crate::{record::TrialConfig, tune};
+use crate::{list, record::TrialConfig, tune};
 use anyhow::{Context, Result};
 use candle_core::Var;
 use optim::{AnyOptimizer, AnyRule, Clip, Group, Rule, Schedule, Value, rules, schedule};
@@ -60,12 +60,12 @@ pub fn hyperparameters(rule: &AnyRule) -> Map<String, serde_json::Value> {
 pub fn list() -> String {
     let mut text = String::from("\nOptimizers (--opt NAME:KEY=VALUE,..)\n");
     for spec in rules::specs() {
-        text += &format!("  {:<14} {}\n", spec.name, summary(spec.doc));
-        text += &format!("  {:<14} {}\n", "", spec.formula);
+        text += &list::entry(spec.name, &summary(spec.doc));
+        text += &list::entry("", spec.formula);
         for hyperparameter in spec.hyperparameters {
             let allowed = hyperparameter.range.map_or("true or false".to_owned(), |range| range.to_string());
             let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
-            text += &format!("      {default:<22} {allowed}. {}\n", summary(hyperparameter.doc));
+            text += &list::key(&default, &format!("{allowed}; {}", summary(hyperparameter.doc)));
         }
         text += &format!("      best for {}\n", spec.best_for);
         if let Ok(rule) = optim::by_name(spec.name) {
@@ -74,10 +74,10 @@ pub fn list() -> String {
     }
     text += "\nSchedules of the learning rate (--schedule NAME:KEY=VALUE,..)\n";
     for entry in schedule::all() {
-        text += &format!("  {:<14} {}\n  {:<14} {}\n", entry.name, entry.doc, "", entry.formula);
+        text += &list::entry(entry.name, entry.doc);
+        text += &list::entry("", entry.formula);
         for key in entry.keys {
-            let default = format!("{}={}", key.name, key.default);
-            text += &format!("      {default:<22} {}\n", key.allowed);
+            text += &list::key(&format!("{}={}", key.name, key.default), key.allowed);
         }
     }
     text

@@ -81,7 +81,7 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tune: Option<NonZeroUsize>,
-    /// The space that --tune searches for an optimizer, in place of its own: NAME:KEY=LOW..HIGH,.., repeatable
+    /// The space that --tune searches for an optimizer, in place of its own (see --list), repeatable: adamw:lr=1e-4..1e-2
     #[arg(long, value_name = "NAME:KEY=LOW..HIGH,..")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub space: Vec<String>,
@@ -93,7 +93,7 @@ pub struct Settings {
     #[arg(long, value_name = "LOSS", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_loss: Option<f64>,
-    /// Train with each of the seeds 0..N [default: 3]
+    /// Train with N seeds, from 0 to N - 1 [default: 3]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds: Option<NonZeroUsize>,
@@ -117,7 +117,7 @@ pub struct Settings {
     #[arg(long, value_name = "LOSS", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_loss: Option<f64>,
-    /// Save every trial after so many updates, for --resume [default: 200, but 5 seconds apart]
+    /// Save every trial after so many updates, for --resume [default: every 200, and at most once in 5 seconds]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<NonZeroU64>,

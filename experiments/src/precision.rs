@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// f32.
+    /// All in f32.
     #[default]
     F32,
     /// f32, whose factors NVIDIA's GPUs round to TF32, 10 bits behind the point.

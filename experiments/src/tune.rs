@@ -7,7 +7,7 @@
 //! judged by the loss on the rest, with a seed that no final trial has; the test data play no part. The least final loss wins; a
 //! trial that diverged cannot.
 
-use crate::train::Outcome;
+use crate::{names::number, train::Outcome};
 use anyhow::{Result, bail};
 use optim::{AnyRule, Rule};
 
@@ -84,7 +84,9 @@ impl Space {
     /// The default space of `rule`: its usual learning rates, a factor of ten wider to either side, and its usual weight decays.
     pub fn of(rule: &AnyRule) -> Self {
         let usual = usual_of(rule);
-        let lr = Interval { low: usual.lr.low / WIDER, high: usual.lr.high * WIDER };
+        // A tenth of 1e-5 is not 1e-6 by the last bit, which nobody would write.
+        let round = |value: f64| format!("{value:.6e}").parse().expect("a number prints as a number");
+        let lr = Interval { low: round(usual.lr.low / WIDER), high: round(usual.lr.high * WIDER) };
         Self { intervals: vec![("lr".to_owned(), lr), ("weight_decay".to_owned(), usual.weight_decay)] }
     }
 
@@ -179,7 +181,8 @@ impl std::fmt::Display for Usual {
 impl std::fmt::Display for Space {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let interval = |(key, Interval { low, high }): &(String, Interval)| {
-            if low == high { format!("{key}={low:?}") } else { format!("{key}={low:?}..{high:?}") }
+            let [low_text, high_text] = [*low, *high].map(number);
+            if low == high { format!("{key}={low_text}") } else { format!("{key}={low_text}..{high_text}") }
         };
         f.write_str(&self.intervals.iter().map(interval).collect::<Vec<_>>().join(","))
     }
@@ -272,9 +275,9 @@ mod tests {
             ("adamw:beta2=0.95, lr=1e-3", &[], "weight_decay=0.01..0.1"),
             ("AdamW:Weight-Decay=0.3", &[], "lr=1e-5..0.01"),
             ("sam:base=adamw,lr=1e-3", &[], "weight_decay=0.01..0.1"),
-            ("adam:weight_decay=0", &["Adam:lr=1e-4..1e-2"], "lr=0.0001..0.01"),
-            ("adam:weight_decay=0", &["adam:lr=1e-4..1e-2"], "lr=0.0001..0.01"),
-            ("adam:beta2=0.9", &["adam:lr=1e-4..1e-2,beta2=0.9..0.99"], "lr=0.0001..0.01"),
+            ("adam:weight_decay=0", &["Adam:lr=1e-4..1e-2"], "lr=1e-4..0.01"),
+            ("adam:weight_decay=0", &["adam:lr=1e-4..1e-2"], "lr=1e-4..0.01"),
+            ("adam:beta2=0.9", &["adam:lr=1e-4..1e-2,beta2=0.9..0.99"], "lr=1e-4..0.01"),
         ] {
             let space = space(text, given);
             assert_eq!(space.to_string(), expected, "{text} {given:?}");

@@ -18,10 +18,8 @@ pub fn optional(value: Option<f64>) -> String {
     value.map_or(NONE.to_owned(), number)
 }
 
-/// A learning rate or another number that was set, as short as it can be.
-pub fn setting(value: f64) -> String {
-    if value != 0.0 && !(1e-3..1e4).contains(&value.abs()) { format!("{value:e}") } else { value.to_string() }
-}
+/// A learning rate or another number that was set.
+pub use crate::names::number as setting;
 
 /// A share in percent, without the sign.
 pub fn percent(share: f64) -> String {
