@@ -416,7 +416,14 @@ fn table(page: &Html, title: &str) -> BTreeMap<String, Vec<String>> {
     });
     let figure = figure.unwrap_or_else(|| panic!("no table `{title}`"));
     let cells = |row: scraper::ElementRef| -> Vec<String> {
-        row.select(&select(cell)).map(|cell| cell.text().collect::<Vec<_>>().join("|")).collect()
+        let small = |cell: &scraper::ElementRef| -> String {
+            cell.select(&select("small")).map(|small| small.text().collect::<String>()).collect()
+        };
+        let text = |cell: scraper::ElementRef| {
+            let (all, small) = (cell.text().collect::<String>(), small(&cell));
+            if small.is_empty() { all } else { format!("{}|{small}", all.strip_suffix(&small).unwrap()) }
+        };
+        row.select(&select(cell)).map(text).collect()
     };
     figure.select(&select(row)).map(cells).map(|mut cells| (cells.remove(0), cells)).collect()
 }
@@ -527,8 +534,9 @@ fn schedules_stand_above_their_losses() {
     assert!(answer.contains("cosine reached the lowest median test loss, 0.2100 over 3 seeds"), "{answer}");
     assert!(!answer.contains("On mlp"), "the only problem needs no name: {answer}");
     let labels: Vec<String> = labels(&page).into_iter().filter(|label| label.contains("Schedules and")).collect();
-    assert_eq!(labels.len(), 3, "{labels:?}");
-    assert!(labels[0].starts_with("learning rate") && labels[2].starts_with("test loss"), "{labels:?}");
+    let expected = ["learning rate", "training loss", "test loss", "test accuracy"];
+    assert_eq!(labels.len(), expected.len(), "{labels:?}");
+    assert!(labels.iter().zip(expected).all(|(label, panel)| label.starts_with(panel)), "{labels:?}");
     // The curve of an end of 0.41 by trapezoids over its ten evaluations.
     let at = |step: f64, end: f64| end + (10f64.ln() - end) * ((-6.0 * step / 200.0).exp() - (-6.0f64).exp());
     let mean = |end: f64| {
@@ -884,6 +892,52 @@ fn many_groups_are_compared_with_the_best_and_drawn_in_parts() {
 }
 
 #[test]
+fn what_cannot_be_negative_has_no_band_down_to_the_edge() {
+    // The mean is 0.01 and Student's t by hand is 4.302653 * 0.005 / sqrt(3) = 0.0124, so the plain interval reaches below 0; on a
+    // logarithmic scale it is a factor of exp(1.24), less than a quarter of the way from ln(10).
+    let groups = vec![Group::new("adamw", &[Loss(0.005), Loss(0.01), Loss(0.015)])];
+    let page = page("band", &[run("shootout", "runs/band", json!({}), groups)], Targets::default());
+    let panel = Selector::parse("svg[aria-label^='test loss: Learning curves by step']").unwrap();
+    let svg = page.select(&panel).next().unwrap();
+    let ys = |selector: &str| -> Vec<f64> {
+        let selector = Selector::parse(selector).unwrap();
+        let points = svg.select(&selector).map(|element| element.attr("points").unwrap());
+        points.flat_map(str::split_whitespace).map(|pair| pair.split_once(',').unwrap().1.parse().unwrap()).collect()
+    };
+    let lowest = |ys: Vec<f64>| ys.into_iter().fold(f64::NEG_INFINITY, f64::max);
+    let (band, axis) = (lowest(ys("polygon[opacity='0.18']")), lowest(ys("polyline[stroke='#282828']")));
+    assert!(band.is_finite() && band + 5.0 < axis, "{band} of {axis}");
+}
+
+#[test]
+fn no_curve_is_on_a_page_twice_and_a_page_of_many_groups_is_small() {
+    let peaks = ["0.0001", "0.001", "0.01", "0.1"];
+    let optimizers = ["sgd", "adam", "adamw", "lion"];
+    let mut groups = Vec::new();
+    let names: Vec<&'static str> = (0..64).map(|i| &*format!("group {i}").leak()).collect();
+    for (norm, model) in [("pre", "gpt:norm=pre"), ("post", "gpt:norm=post")] {
+        for (optimizer, peak) in optimizers.iter().flat_map(|optimizer| peaks.map(|peak| (*optimizer, peak))) {
+            for warmup in ["yes", "no"] {
+                groups.push(Group {
+                    model,
+                    factors: vec![("norm", norm), ("warmup", warmup), ("peak", peak), ("optimizer", optimizer)],
+                    lr: peak.parse().unwrap(),
+                    probed: true,
+                    ..Group::new(names[groups.len()], &[Loss(0.3), Loss(0.31)])
+                });
+            }
+        }
+    }
+    let html = report::html(&[run("warmup", "runs/large", json!({}), groups)], &Targets::default()).unwrap();
+    let labels = labels(&check(&html));
+    let (losses, unique): (Vec<_>, BTreeSet<_>) =
+        (labels.iter().filter(|label| label.starts_with("training loss")).collect(), labels.iter().collect());
+    // One for each optimizer, peak and norm.
+    assert_eq!((losses.len(), unique.len()), (4 * 4 * 2, labels.len()));
+    assert!(html.len() < 1 << 20, "{} bytes", html.len());
+}
+
+#[test]
 fn several_runs_are_one_comparison() {
     let page = page("several", &[shootout(), schedules()], Targets::default());
     assert!(text(&page, "h1").contains("Comparison of 2 runs"));
@@ -967,6 +1021,42 @@ fn the_program_makes_the_report_again() {
     let output = report(folder.path(), &["two", "--out", "page.html"]);
     assert!(output.status.success() && folder.path().join("page.html").exists(), "{output:?}");
     assert!(!folder.path().join("two/report.html").exists());
+}
+
+/// `/dev/fd/1` is what `/dev/stdout` leads to, where nothing can be replaced by mistake.
+#[cfg(unix)]
+#[test]
+fn a_page_goes_into_what_is_no_file_and_through_links() {
+    use std::process::Stdio;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write(&schedules(), &at("run"));
+    assert!(report(folder.path(), &["run", "--out", "page.html"]).status.success());
+    let page = fs::read_to_string(at("page.html")).unwrap();
+
+    let output = report(folder.path(), &["run", "--out", "/dev/fd/1"]);
+    assert!(output.status.success() && String::from_utf8(output.stdout).unwrap() == page, "the page and nothing else");
+
+    fs::write(at("log"), "before\n").unwrap();
+    let log = fs::File::options().append(true).open(at("log")).unwrap();
+    let program = || Command::new(env!("CARGO_BIN_EXE_report"));
+    let status = program().args(["run", "--out", "/dev/fd/1"]).current_dir(folder.path()).stdout(log).status();
+    assert!(status.unwrap().success());
+    assert!(fs::read_to_string(at("log")).unwrap() == format!("before\n{page}"));
+
+    std::os::unix::fs::symlink("page.html", at("link")).unwrap();
+    fs::write(at("page.html"), "old").unwrap();
+    let output = report(folder.path(), &["run", "--out", "link"]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout) == "link\n", "{output:?}");
+    assert!(fs::read_to_string(at("page.html")).unwrap() == page && at("link").is_symlink());
+
+    // A reader that has seen enough is no error.
+    let mut child = program();
+    child.args(["run", "--out", "/dev/fd/1"]).current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]

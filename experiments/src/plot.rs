@@ -51,6 +51,8 @@ pub struct Key {
 pub struct Panel {
     /// What it shows.
     pub title: String,
+    /// Whether it is drawn for a row of its own, less high against its width.
+    pub is_wide: bool,
     /// The horizontal axis.
     pub x: Axis,
     /// The vertical axis.
@@ -74,6 +76,8 @@ pub struct Axis {
     pub range: Option<[f64; 2]>,
     /// Its upper end is not above this where it follows from the values.
     pub cap: Option<f64>,
+    /// The least and the greatest value that there can be: no end that follows from the values lies beyond.
+    pub within: Option<[f64; 2]>,
 }
 
 impl Axis {
@@ -102,9 +106,9 @@ pub struct Curve {
 /// How the points of a curve are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drawn {
-    /// Joined by straight lines, with markers where they are few.
+    /// Joined by straight lines, with markers.
     Line,
-    /// As a function that keeps its value until the next point.
+    /// As a function that keeps its value until the next point, with markers.
     Steps,
     /// As markers.
     Markers,
@@ -172,7 +176,7 @@ const DASHES: [&str; STYLES] = ["", "18 7", "4 6", "18 6 4 6", "10 5", "26 7", "
 
 /// Turns the colours of a picture for a light page into those for a dark one.
 pub const DARK: &str = r##"svg [fill="#FFFFFF"]{fill:#151515}
-svg [fill="#282828"]{fill:#e2e2e2}svg [stroke="#282828"]{stroke:#b8b8b8}
+svg[fill="#282828"]{fill:#e2e2e2}svg [stroke="#282828"]{stroke:#b8b8b8}
 svg [stroke="#E1E1E1"]{stroke:#383838}
 svg [fill="#000000"]{fill:#f2f2f2}svg [stroke="#000000"]{stroke:#f2f2f2}
 svg [fill="#0072B2"]{fill:#3f9fe0}svg [stroke="#0072B2"]{stroke:#3f9fe0}
@@ -181,14 +185,20 @@ svg [fill="#7F7F7F"]{fill:#a2a2a2}svg [stroke="#7F7F7F"]{stroke:#a2a2a2}
 
 /// Lengths are in units of the drawing, which a page shows at about half the size.
 const PANEL: (u32, u32) = (960, 620);
+const WIDE_PANEL: (u32, u32) = (1300, 500);
 const TITLE_HEIGHT: u32 = 72;
 const ROW_TITLE_HEIGHT: u32 = 60;
 const LEGEND_HEIGHT: u32 = 50;
+const LEGEND_LEFT: u32 = 60;
 const SWATCH: (u32, u32) = (84, 32);
 const CURVE_WIDTH: u32 = 4;
 const MARKER: f64 = 9.0;
-/// A curve of fewer points has markers.
+/// A curve of fewer points has a marker at each.
 const FEW_POINTS: usize = 20;
+/// One of more has about so many over the width of the panel.
+const MARKERS: usize = 6;
+/// What is nearer to a line than this is not seen beside it.
+const UNSEEN: f64 = 0.7;
 /// A logarithmic axis shows at most this ratio of its ends.
 const LONGEST_RATIO: f64 = 1e10;
 const FONT: &str = "sans-serif";
@@ -205,9 +215,10 @@ impl Figure {
     /// # Errors
     /// When the drawing fails.
     pub fn svg(&self) -> Result<String> {
-        let columns = self.rows.iter().map(|row| row.panels.len()).max().unwrap_or(0).max(1) as u32;
-        let width = columns * PANEL.0;
-        let height = |row: &Row| row.title_height() + PANEL.1 + legend_rows(&row.legend, width) * LEGEND_HEIGHT + 16;
+        let rows = self.rows.iter().map(Row::width);
+        let width = rows.chain([PANEL.0, 28 + text_width(&self.title, 42)]).fold(0, u32::max);
+        let height =
+            |row: &Row| row.title_height() + row.panel_height() + legend_rows(&row.legend, width) * LEGEND_HEIGHT + 16;
         let size = (width, TITLE_HEIGHT + self.rows.iter().map(height).sum::<u32>());
         let svg = draw(size, |root| {
             root.fill(&WHITE)?;
@@ -229,7 +240,7 @@ impl Figure {
         );
         let svg = svg.replacen(&open, &shown, 1);
         let style = format!("\n<style>@media (prefers-color-scheme: dark) {{\n{DARK}}}</style>\n");
-        Ok(svg.replacen(">\n", &format!(">{style}"), 1))
+        Ok(svg.replacen('>', &format!(">{style}"), 1))
     }
 }
 
@@ -238,15 +249,32 @@ impl Row {
         if self.title.is_empty() { 0 } else { ROW_TITLE_HEIGHT }
     }
 
+    fn panel_sizes(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.panels.iter().map(Panel::size)
+    }
+
+    /// What its panels, its title and every entry of its legend have room in.
+    fn width(&self) -> u32 {
+        let panels = self.panel_sizes().map(|size| size.0).sum();
+        let entries = self.legend.iter().map(|key| LEGEND_LEFT + legend_width(key));
+        entries.chain([28 + text_width(&self.title, 36)]).fold(panels, u32::max)
+    }
+
+    fn panel_height(&self) -> u32 {
+        self.panel_sizes().map(|size| size.1).max().unwrap_or(0)
+    }
+
     fn draw(&self, area: &Area, width: u32) -> Drawing {
         if !self.title.is_empty() {
             area.draw(&Text::new(self.title.clone(), (28, 14), (FONT, 36).into_font().color(&TEXT)))?;
         }
         let top = self.title_height();
-        for (i, panel) in self.panels.iter().enumerate() {
-            panel.draw(&area.clone().shrink((i as u32 * PANEL.0, top), PANEL))?;
+        let mut left = 0;
+        for panel in &self.panels {
+            panel.draw(&area.clone().shrink((left, top), panel.size()))?;
+            left += panel.size().0;
         }
-        let top = (top + PANEL.1) as i32;
+        let top = (top + self.panel_height()) as i32;
         for (key, (x, row)) in self.legend.iter().zip(legend_places(&self.legend, width)) {
             let (x, y) = (x as i32, top + (row * LEGEND_HEIGHT + LEGEND_HEIGHT / 2) as i32);
             key.draw(area, (x, y))?;
@@ -259,17 +287,26 @@ impl Row {
 
 /// Where each entry of a legend stands: its left end, and the row.
 fn legend_places(legend: &[Key], width: u32) -> Vec<(u32, u32)> {
-    let (mut x, mut row) = (60, 0);
+    let (mut x, mut row) = (LEGEND_LEFT, 0);
     let mut places = Vec::with_capacity(legend.len());
     for key in legend {
-        let length = SWATCH.0 + 60 + 15 * key.name.chars().count() as u32;
-        if x > 60 && x + length > width {
-            (x, row) = (60, row + 1);
+        let length = legend_width(key);
+        if x > LEGEND_LEFT && x + length > width {
+            (x, row) = (LEGEND_LEFT, row + 1);
         }
         places.push((x, row));
         x += length;
     }
     places
+}
+
+fn legend_width(key: &Key) -> u32 {
+    SWATCH.0 + 60 + text_width(&key.name, 32)
+}
+
+/// About how wide a text is; few are wider.
+fn text_width(text: &str, size: u32) -> u32 {
+    text.chars().count() as u32 * size / 2
 }
 
 fn legend_rows(legend: &[Key], width: u32) -> u32 {
@@ -292,11 +329,8 @@ impl Key {
         if self.drawn != Drawn::Markers {
             area.draw(&PathElement::new([(x, y), (x + SWATCH.0 as i32, y)], colour.stroke_width(CURVE_WIDTH)))?;
         }
-        if self.drawn != Drawn::Steps {
-            let middle = (x + SWATCH.0 as i32 / 2, y);
-            area.draw(&(EmptyElement::at(middle) + Polygon::new(marker(self.style), colour.filled())))?;
-        }
-        Ok(())
+        let middle = (x + SWATCH.0 as i32 / 2, y);
+        Ok(area.draw(&(EmptyElement::at(middle) + Polygon::new(marker(self.style), colour.filled())))?)
     }
 }
 
@@ -307,9 +341,19 @@ impl Panel {
     /// # Errors
     /// When the drawing fails.
     pub fn svg(&self, context: &str) -> Result<String> {
-        let svg = draw(PANEL, |root| self.draw(root))?;
+        let svg = draw(self.size(), |root| self.draw(root))?;
         let label = if context.is_empty() { self.title.clone() } else { format!("{}: {context}", self.title) };
-        Ok(sized_by_page(&svg, PANEL, &format!("role=\"img\" aria-label=\"{}\"", escaped(&label))))
+        Ok(sized_by_page(&svg, self.size(), &format!("role=\"img\" aria-label=\"{}\"", escaped(&label))))
+    }
+
+    fn size(&self) -> (u32, u32) {
+        if self.is_wide { WIDE_PANEL } else { PANEL }
+    }
+
+    /// How far to the right it has anything; 0 where it has nothing.
+    pub fn greatest_x(&self) -> f64 {
+        let xs = self.points().map(|point| point.x).chain(self.marks.iter().map(|mark| mark.x));
+        xs.fold(0.0, f64::max)
     }
 
     fn points(&self) -> impl Iterator<Item = &Point> {
@@ -333,10 +377,12 @@ impl Panel {
         let (left, right) = (x.low, x.high);
         let top = y.high;
         let text = |size: u32| (FONT, size).into_font().color(&TEXT);
+        // A long title is written smaller.
+        let title_size = (38 * self.size().0 / text_width(&self.title, 38).max(1)).min(38);
         let mut chart = ChartBuilder::on(area)
             .margin(14)
             .margin_right(34)
-            .caption(&self.title, text(38))
+            .caption(&self.title, text(title_size))
             .x_label_area_size(92)
             .y_label_area_size(142)
             .build_cartesian_2d(x, y)?;
@@ -349,6 +395,9 @@ impl Panel {
             .axis_style(TEXT.stroke_width(2))
             .label_style(text(31))
             .axis_desc_style(text(33))
+            // The grid shows where they are; the space keeps them off the axis.
+            .set_tick_mark_size(LabelAreaPosition::Left, 0)
+            .y_label_formatter(&|y| format!("{}\u{a0}", short(*y)))
             .draw()?;
         if self.points().next().is_none() && self.marks.is_empty() {
             let style = text(34).pos(Pos::new(HPos::Center, VPos::Center));
@@ -405,8 +454,11 @@ impl Curve {
     fn draw_band(&self, chart: &mut Chart) -> Drawing {
         let points = self.finite();
         for part in points.chunk_by(|a, b| a.band.is_some() == b.band.is_some()).filter(|part| part.len() > 1) {
-            let ends = |i: usize| part.iter().filter_map(move |point| point.band.map(|band| (point.x, band[i])));
-            let outline: Vec<_> = ends(1).chain(ends(0).collect::<Vec<_>>().into_iter().rev()).collect();
+            let ends = |i: usize| -> Vec<(f64, f64)> {
+                let ends = part.iter().filter_map(|point| point.band.map(|band| (point.x, band[i])));
+                seen(&ends.collect::<Vec<_>>(), chart)
+            };
+            let outline: Vec<_> = ends(1).into_iter().chain(ends(0).into_iter().rev()).collect();
             if !outline.is_empty() {
                 chart.draw_series([Polygon::new(outline, colour(self.style).mix(0.18))])?;
             }
@@ -424,16 +476,69 @@ impl Curve {
             line.push((point.x, point.y));
         }
         if self.drawn != Drawn::Markers && line.len() > 1 {
-            chart.draw_series([PathElement::new(line, colour.stroke_width(CURVE_WIDTH))])?;
+            chart.draw_series([PathElement::new(seen(&line, chart), colour.stroke_width(CURVE_WIDTH))])?;
         }
-        if self.drawn == Drawn::Markers || (self.drawn == Drawn::Line && points.len() < FEW_POINTS) {
-            let marker = |point: &Point| {
-                EmptyElement::at((point.x, point.y)) + Polygon::new(marker(self.style), colour.filled())
-            };
-            chart.draw_series(points.iter().map(marker))?;
-        }
+        let marked = if self.drawn == Drawn::Markers || points.len() < FEW_POINTS {
+            points
+        } else {
+            spread(&points, self.style, chart)
+        };
+        let marker =
+            |point: Point| EmptyElement::at((point.x, point.y)) + Polygon::new(marker(self.style), colour.filled());
+        chart.draw_series(marked.into_iter().map(marker))?;
         Ok(())
     }
+}
+
+/// Some of `points`, about equally far from each other; those of another style elsewhere, so that markers of curves that lie
+/// upon each other do not.
+fn spread(points: &[Point], style: usize, chart: &Chart) -> Vec<Point> {
+    let (width, _) = chart.plotting_area().dim_in_pixel();
+    let left = chart.plotting_area().get_pixel_range().0.start;
+    let apart = f64::from(width) / MARKERS as f64;
+    let shift = (style % STYLES) as f64 + 0.5;
+    // The interval between two places of markers that a point is in.
+    let interval = |point: &Point| {
+        let (x, _) = chart.as_coord_spec().translate(&(point.x, point.y));
+        (f64::from(x - left) / apart - shift / STYLES as f64).floor()
+    };
+    let pairs = points.windows(2).filter(|pair| interval(&pair[0]) < interval(&pair[1]));
+    let marked: Vec<Point> = pairs.map(|pair| pair[1]).collect();
+    // A curve that ends early may lie between two places.
+    if marked.is_empty() { points.get(points.len() / 2).copied().into_iter().collect() } else { marked }
+}
+
+/// `line` without the points that make no visible difference (Douglas & Peucker 1973): a picture of a long run is then as small as
+/// that of a short one, and jumps stay where they are.
+fn seen(line: &[(f64, f64)], chart: &Chart) -> Vec<(f64, f64)> {
+    let (width, height) = chart.plotting_area().dim_in_pixel();
+    let (x_span, y_span) = (chart.as_coord_spec().x_spec(), chart.as_coord_spec().y_spec());
+    let place = |(x, y): &(f64, f64)| (x_span.share(*x) * f64::from(width), y_span.share(*y) * f64::from(height));
+    let mut placed: Vec<(usize, (f64, f64))> = line.iter().map(place).enumerate().collect();
+    placed.dedup_by_key(|(_, place)| *place);
+    let mut kept = vec![false; placed.len()];
+    let mut parts = vec![(0, placed.len().saturating_sub(1))];
+    while let Some((first, last)) = parts.pop() {
+        let Some(&[(_, from), .., (_, to)]) = placed.get(first..=last) else {
+            kept.iter_mut().for_each(|kept| *kept = true);
+            break;
+        };
+        (kept[first], kept[last]) = (true, true);
+        let distances = placed[first..=last].iter().enumerate().map(|(i, (_, point))| (distance(*point, from, to), i));
+        let (farthest, i) = distances.max_by(|(a, _), (b, _)| a.total_cmp(b)).unwrap_or_default();
+        if farthest > UNSEEN {
+            parts.extend([(first, first + i), (first + i, last)]);
+        }
+    }
+    placed.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|((i, _), _)| line[i]).collect()
+}
+
+/// How far `point` is from the line between `from` and `to`.
+fn distance((x, y): (f64, f64), from: (f64, f64), to: (f64, f64)) -> f64 {
+    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
+    let length = dx * dx + dy * dy;
+    let share = if length == 0.0 { 0.0 } else { (((x - from.0) * dx + (y - from.1) * dy) / length).clamp(0.0, 1.0) };
+    (x - from.0 - share * dx).hypot(y - from.1 - share * dy)
 }
 
 /// The range of an axis, and where its ticks are.
@@ -492,7 +597,18 @@ impl Span {
             }
             (_, length) => length * 0.05,
         };
-        Self::between(back(low - pad), back(high + pad), logarithmic)
+        let [least, greatest] = axis.within.unwrap_or([f64::NEG_INFINITY, f64::INFINITY]);
+        Self::between(back(low - pad).max(least), back(high + pad).min(greatest), logarithmic)
+    }
+
+    /// How far along the axis a value stands, from 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        let value = value.clamp(self.low, self.high);
+        if self.logarithmic {
+            (value / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        }
     }
 
     fn between(low: f64, high: f64, logarithmic: bool) -> Self {
@@ -506,13 +622,7 @@ impl Ranged for Span {
     type ValueType = f64;
 
     fn map(&self, value: &f64, (start, end): (i32, i32)) -> i32 {
-        let value = value.clamp(self.low, self.high);
-        let share = if self.logarithmic {
-            (value / self.low).ln() / (self.high / self.low).ln()
-        } else {
-            (value - self.low) / (self.high - self.low)
-        };
-        start + (f64::from(end - start) * share).round() as i32
+        start + (f64::from(end - start) * self.share(*value)).round() as i32
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
@@ -580,7 +690,7 @@ fn marker(style: usize) -> Vec<(i32, i32)> {
         (0..corners).map(corner).collect()
     };
     match style % STYLES {
-        0 => polygon(16, 0.0, MARKER),
+        0 => polygon(12, 0.0, MARKER),
         1 => polygon(4, 0.125, MARKER * 1.25),
         2 => polygon(3, 0.0, MARKER * 1.4),
         3 => polygon(4, 0.0, MARKER * 1.35),
@@ -598,6 +708,14 @@ fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Drawing) -> Result<String> {
     let drawn = on(&root).and_then(|()| Ok(root.present()?));
     drop(root);
     drawn.map_err(|error| anyhow!("cannot draw a picture: {error}"))?;
+    // What every element repeats is said once, or is the default: a page with many pictures is half as large.
+    let shared = format!(" font-family=\"{FONT}\"");
+    let RGBColor(r, g, b) = TEXT;
+    let fill = format!(" fill=\"#{r:02X}{g:02X}{b:02X}\"");
+    for repeated in [" opacity=\"1\"", &shared, &fill] {
+        svg = svg.replace(repeated, "");
+    }
+    svg = svg.replace(">\n", ">").replace("\n<", "<").replacen(" xmlns=", &format!("{shared}{fill} xmlns="), 1);
     for (RGBColor(r, g, b), dashes) in COLOURS.into_iter().zip(DASHES).filter(|(_, dashes)| !dashes.is_empty()) {
         let stroke = format!("stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"{CURVE_WIDTH}\"");
         svg = svg.replace(&stroke, &format!("{stroke} stroke-dasharray=\"{dashes}\""));
@@ -664,11 +782,62 @@ mod tests {
         let at = |x, y| Point { x, y, band: None };
         panel.curves =
             vec![Curve { style: 0, points: vec![at(0.0, 0.0), at(1.0, 1.0), at(2.0, 1.0)], drawn: Drawn::Steps }];
-        let svg = panel.svg("").unwrap();
+        let corners = corners(&panel.svg("").unwrap());
+        let [(_, low), (before, level), (after, high), (_, end)] = corners[..] else { panic!("{corners:?}") };
+        assert!(low == level && before == after && high == end && high < low, "{corners:?}");
+    }
+
+    /// The corners of the first line of style 0.
+    fn corners(svg: &str) -> Vec<(i32, i32)> {
         let line = svg.split("<polyline").find(|part| part.contains("#0072B2")).unwrap();
         let line = line.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
-        let ys: Vec<&str> = line.split_whitespace().map(|pair| pair.split(',').nth(1).unwrap()).collect();
-        assert!(ys.len() == 5 && ys[0] == ys[1] && ys[1] != ys[2] && ys[2] == ys[4], "{ys:?}");
+        let number = |text: &str| text.parse::<i32>().unwrap();
+        line.split_whitespace().map(|pair| pair.split_once(',').unwrap()).map(|(x, y)| (number(x), number(y))).collect()
+    }
+
+    #[test]
+    fn a_long_curve_is_small_and_jumps_where_it_jumps() {
+        let steps = 100_000;
+        let jump = 12_345;
+        let y = |t: i32| if t < jump { 1.0 } else { 0.5 * (1.0 - f64::from(t) / f64::from(steps)) };
+        let at = |t: i32| Point { x: f64::from(t), y: y(t), band: None };
+        let mut panel = panel(vec![]);
+        panel.x = Axis { range: Some([0.0, f64::from(steps)]), ..Axis::linear("step") };
+        panel.y = Axis { range: Some([0.0, 1.0]), ..Axis::linear("rate") };
+        panel.curves = vec![Curve { style: 0, points: (0..=steps).map(at).collect(), drawn: Drawn::Steps }];
+        let corners = corners(&panel.svg("").unwrap());
+        let (first, last) = (corners[0], corners[corners.len() - 1]);
+        assert!(corners.len() < 12, "{corners:?}");
+        let expected = first.0 + (f64::from((last.0 - first.0) * jump) / f64::from(steps)).round() as i32;
+        let jumps = corners.windows(2).filter(|pair| pair[0].0 == pair[1].0 && pair[1].1 - pair[0].1 > 100);
+        assert_eq!(jumps.map(|pair| pair[0].0).collect::<Vec<_>>(), [expected], "{corners:?}");
+    }
+
+    #[test]
+    fn every_line_has_markers_as_its_legend_says() {
+        let line = |style: usize, count: i32, drawn| {
+            let at = |t: i32| Point { x: f64::from(t), y: 1.0 + f64::from(t), band: None };
+            Curve { style, points: (0..count).map(at).collect(), drawn }
+        };
+        for (count, drawn, fewest) in
+            [(5, Drawn::Line, 5), (1000, Drawn::Line, 5), (1000, Drawn::Steps, 5), (1000, Drawn::Markers, 1000)]
+        {
+            for style in 0..STYLES {
+                let mut panel = panel(vec![]);
+                panel.curves = vec![line(style, count, drawn)];
+                let markers = panel.svg("").unwrap().matches("<polygon").count();
+                assert!((fewest..=fewest.max(MARKERS)).contains(&markers), "{markers} of {count} {drawn:?}");
+            }
+        }
+        // One that ends at a twentieth of the axis.
+        let mut panel = panel(vec![]);
+        panel.x.range = Some([0.0, 1000.0]);
+        panel.curves = vec![line(0, 50, Drawn::Line)];
+        assert_eq!(panel.svg("").unwrap().matches("<polygon").count(), 1);
+        for drawn in [Drawn::Line, Drawn::Steps, Drawn::Markers] {
+            let svg = Key { name: String::new(), style: 3, drawn }.svg().unwrap();
+            assert_eq!(svg.matches("<polygon").count(), 1, "{svg}");
+        }
     }
 
     #[test]
@@ -685,6 +854,27 @@ mod tests {
         assert_eq!(svg.matches("one &amp; &lt;two&gt;").count(), 4);
         assert_eq!(svg.matches("sgd &quot;nesterov&quot;").count(), 2);
         assert!(svg.contains("mlp") && svg.contains("cnn") && svg.contains("prefers-color-scheme: dark"));
+    }
+
+    #[test]
+    fn long_names_have_room() {
+        let name = "adamw:lr=0.002,beta1=0.95,beta2=0.999,eps=1e-8,weight_decay=0.05,".repeat(2);
+        let key = Key { name: name.clone(), style: 0, drawn: Drawn::Line };
+        let long = Panel { title: name.clone(), ..panel(points(&[(1.0, 1.0)])) };
+        let row = Row { title: String::new(), panels: vec![long], legend: vec![key.clone(), key] };
+        let figure = Figure { title: "losses".to_owned(), rows: vec![row] };
+        let svg = figure.svg().unwrap();
+        let field = |text: &str, name: &str| -> f64 {
+            text.split(&format!(" {name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+        };
+        let width = 2.0 * field(&svg, "width");
+        let texts: Vec<&str> = svg.split("<text").filter(|text| text.contains("weight_decay")).collect();
+        assert_eq!(texts.len(), 3);
+        for text in texts {
+            let length = name.len() as f64 * field(text, "font-size") / 2.0;
+            let start = field(text, "x") - if text.contains("middle") { length / 2.0 } else { 0.0 };
+            assert!(start >= 0.0 && start + length <= width, "{start} + {length} of {width}");
+        }
     }
 
     #[test]

@@ -49,9 +49,12 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// How the mean over seeds is estimated: for any numbers, for those that cannot be negative, or for shares.
+pub type Estimator = fn(&[f64]) -> Estimate;
+
 /// The mean of the samples of one key over the trials that have it, where it is finite, with its 95 % confidence interval as the band.
 /// Its place is the mean of theirs.
-pub fn over_seeds(trials: impl Iterator<Item = Vec<Sample>>, by: By) -> Vec<Point> {
+pub fn over_seeds(trials: impl Iterator<Item = Vec<Sample>>, by: By, estimate: Estimator) -> Vec<Point> {
     let mut by_key: BTreeMap<u64, Vec<Sample>> = BTreeMap::new();
     for sample in trials.flatten().filter(|sample| sample.value.is_finite()) {
         by_key.entry(sample.key).or_default().push(sample);
@@ -60,7 +63,7 @@ pub fn over_seeds(trials: impl Iterator<Item = Vec<Sample>>, by: By) -> Vec<Poin
         let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
         let places: Vec<f64> =
             samples.iter().map(|sample| if by == By::Step { sample.step } else { sample.seconds }).collect();
-        let Estimate { mean: y, ci95 } = Estimate::of(&values);
+        let Estimate { mean: y, ci95 } = estimate(&values);
         Some(Point { x: mean(&places)?, y: y?, band: ci95 })
     };
     by_key.into_values().filter_map(point).collect()
@@ -112,7 +115,8 @@ pub fn grad_norm(metric: &Metric) -> Option<f64> {
     if let Metric::Train { grad_norm, .. } = metric { *grad_norm } else { None }
 }
 
-/// A panel of what `samples` takes from each trial of each group in `facet`, with a cross where a trial diverged.
+/// A panel of what `samples` takes from each trial of each group in `facet`, with a cross where a trial diverged. What a logarithmic
+/// axis shows cannot be negative.
 pub fn panel(
     title: &str,
     y: Axis,
@@ -120,16 +124,34 @@ pub fn panel(
     facet: &Facet,
     samples: impl Fn(&Labelled, &[Metric]) -> Vec<Sample>,
 ) -> Panel {
+    let estimate = if y.logarithmic { Estimate::positive } else { Estimate::of };
+    panel_of(title, y, by, facet, samples, estimate)
+}
+
+fn panel_of(
+    title: &str,
+    y: Axis,
+    by: By,
+    facet: &Facet,
+    samples: impl Fn(&Labelled, &[Metric]) -> Vec<Sample>,
+    estimate: Estimator,
+) -> Panel {
     let mut panel = Panel { title: title.to_owned(), x: by.axis(), y, ..Panel::default() };
     for curve in &facet.curves {
         let finals = &curve.subject.finals;
-        let points = over_seeds(finals.iter().map(|trial| samples(curve, trial.metrics)), by);
+        let points = over_seeds(finals.iter().map(|trial| samples(curve, trial.metrics)), by, estimate);
         for outcome in finals.iter().filter_map(|trial| trial.outcome()).filter(|outcome| outcome.diverged) {
             let x = if by == By::Step { outcome.steps as f64 } else { outcome.seconds };
             panel.marks.push(Mark { x, y: None, style: curve.style, shape: Shape::Cross });
         }
         panel.curves.push(Curve { style: curve.style, points, drawn: Drawn::Line });
     }
+    // All panels of a facet have the same horizontal axis, from the start to the end of its runs.
+    let end = match by {
+        By::Step => facet.curves.iter().map(|curve| curve.subject.steps() as f64).fold(0.0, f64::max),
+        By::Seconds => panel.greatest_x(),
+    };
+    panel.x.range = (end > 0.0).then_some([0.0, end]);
     panel
 }
 
@@ -172,8 +194,13 @@ pub fn test_loss(facet: &Facet, by: By) -> Panel {
 
 /// The test accuracy in percent.
 pub fn test_accuracy(facet: &Facet, by: By) -> Panel {
-    let samples = |_: &Labelled, metrics: &[Metric]| evaluations(metrics, |_, accuracy| accuracy * 100.0);
-    panel("test accuracy", Axis::linear("%"), by, facet, samples)
+    let samples = |_: &Labelled, metrics: &[Metric]| evaluations(metrics, |_, accuracy| accuracy);
+    let axis = Axis { within: Some([0.0, 100.0]), ..Axis::linear("%") };
+    let mut panel = panel_of("test accuracy", axis, by, facet, samples, Estimate::share);
+    for point in panel.curves.iter_mut().flat_map(|curve| &mut curve.points) {
+        *point = Point { y: point.y * 100.0, band: point.band.map(|band| band.map(|share| share * 100.0)), ..*point };
+    }
+    panel
 }
 
 /// The norm of the gradient, averaged over parts of the run.
@@ -198,6 +225,10 @@ pub fn figure(title: &str, facets: &[Facet], by: By) -> Figure {
     Figure { title: title.to_owned(), rows: facets.iter().map(row).collect() }
 }
 
+/// What bands are.
+pub const BANDS: &str = "the 95 % confidence interval of the mean (Student's t, of losses and norms on a logarithmic scale and of accuracies \
+    on that of the logit; none for one seed)";
+
 /// What the curves of [`figure`] are.
 pub fn caption(by: By) -> String {
     let place = match by {
@@ -207,8 +238,7 @@ pub fn caption(by: By) -> String {
         }
     };
     format!(
-        "{place} Lines are means over the seeds that have the step, bands the 95 % confidence interval of the mean (Student's t; none \
-         for one seed). The training loss is averaged over {PARTS} equal parts of the run, the test loss is not smoothed. A cross at \
+        "{place} Lines are means over the seeds that have the step, bands {BANDS}. The training loss is averaged over {PARTS} equal parts of the run, the test loss is not smoothed. A cross at \
          the top edge marks where a trial diverged, whose curve is in the mean until then; what lies beyond an axis is drawn at \
          its end. Losses have logarithmic axes."
     )
@@ -230,11 +260,15 @@ mod tests {
     fn a_curve_is_the_mean_over_the_trials_that_have_the_step() {
         let trials = [vec![eval(5, 1.0, 1.0), eval(10, 0.5, 2.0)], vec![eval(5, 3.0, 2.0), eval(10, f64::NAN, 4.0)]];
         let samples = || trials.iter().map(|trial| evaluations(trial, |loss, _| loss));
-        let ci95 = Estimate::of(&[1.0, 3.0]).ci95;
-        assert!(ci95.is_some());
         let point = |x, y, band| Point { x, y, band };
-        assert_eq!(over_seeds(samples(), By::Step), [point(5.0, 2.0, ci95), point(10.0, 0.5, None)]);
-        assert_eq!(over_seeds(samples(), By::Seconds), [point(1.5, 2.0, ci95), point(2.0, 0.5, None)]);
+        for estimate in [Estimate::of as Estimator, Estimate::positive] {
+            let ci95 = estimate(&[1.0, 3.0]).ci95;
+            assert!(ci95.is_some());
+            let by_step = [point(5.0, 2.0, ci95), point(10.0, 0.5, None)];
+            assert_eq!(over_seeds(samples(), By::Step, estimate), by_step);
+            let by_time = [point(1.5, 2.0, ci95), point(2.0, 0.5, None)];
+            assert_eq!(over_seeds(samples(), By::Seconds, estimate), by_time);
+        }
     }
 
     #[test]

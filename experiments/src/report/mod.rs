@@ -23,7 +23,7 @@ use crate::{
 };
 use anyhow::{Result, bail, ensure};
 use curves::By;
-use html::Cell;
+use html::{Cell, text};
 use maud::{Markup, html};
 use results::Pairs;
 use subject::{Problem, Subject, facets, problems};
@@ -60,6 +60,9 @@ impl Targets {
 /// More facets than this are folded away where they repeat what is seen before.
 const MANY_FACETS: usize = 3;
 
+/// So many pairs of groups have the inside of their model drawn: a picture of each layer takes room.
+const MANY_INSIDES: usize = 4;
+
 /// The report on `runs`, a page of its own: on one run, or comparing the groups of several.
 ///
 /// # Errors
@@ -81,23 +84,23 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
     let pairs: Vec<Pairs> = problems.iter().map(Pairs::of).collect();
     let sections = problems.iter().zip(&pairs).enumerate().map(|(i, (problem, pairs))| {
         anyhow::Ok(html! {
-            h2 id=(format!("problem-{i}")) { (problem.title) }
+            h2 id=(format!("problem-{i}")) { (text(&problem.title)) }
             (section(problem, pairs, options, runs, several)?)
         })
     });
     let sections = sections.collect::<Result<Vec<_>>>()?;
     let body = html! {
-        h1 { (title) }
+        h1 { (text(&title)) }
         div.answer {
             @for (problem, pairs) in problems.iter().zip(&pairs) {
-                @for answer in warmup::answer(problem, several) { p { (answer) } }
-                p { (results::answer(problem, pairs, several)) }
+                @for answer in warmup::answer(problem, several) { p { (text(&answer)) } }
+                p { (text(&results::answer(problem, pairs, several))) }
             }
-            @if let Some(answer) = profiles.as_ref().and_then(Profiles::answer) { p { (answer) } }
-            @for note in &apart { p { (note) } }
+            @if let Some(answer) = profiles.as_ref().and_then(Profiles::answer) { p { (text(&answer)) } }
+            @for note in &apart { p { (text(note)) } }
         }
         nav aria-label="Contents" { ul {
-            @for (i, problem) in problems.iter().enumerate() { li { a href=(format!("#problem-{i}")) { (problem.title) } } }
+            @for (i, problem) in problems.iter().enumerate() { li { a href=(format!("#problem-{i}")) { (text(&problem.title)) } } }
             @if profiles.is_some() { li { a href="#profiles" { "Over all problems" } } }
             li { a href="#settings" { "Settings" } }
             li { a href="#runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } } }
@@ -113,7 +116,7 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
         (settings(&problems))
         h2 id="runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } }
         @for (i, run) in runs.iter().enumerate() {
-            @if runs.len() > 1 { h3 { (subject::run_name(runs, i)) } }
+            @if runs.len() > 1 { h3 { (text(&subject::run_name(runs, i))) } }
             (facts(run)?)
         }
         h2 id="trials" { "All trials" }
@@ -192,11 +195,11 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
         };
         let figure = html::figure(&curves::figure(&title, &facets, by), &curves::caption(by))?;
         // Where there are many, the first thing that a reader sees of each is enough.
-        let is_folded = facets.len() > MANY_FACETS && (by == By::Seconds || is_warmup);
+        let is_folded = facets.len() > MANY_FACETS && by == By::Seconds;
         anyhow::Ok(if is_folded { folded(&title, false, &figure) } else { figure })
     };
     let schedules = if is_schedules {
-        let figures = facets.iter().map(|facet| html::figure(&schedules::figure(facet), schedules::CAPTION));
+        let figures = facets.iter().map(|facet| html::figure(&schedules::figure(facet), &schedules::caption()));
         figures.collect::<Result<Vec<_>>>()?
     } else {
         Vec::new()
@@ -206,7 +209,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
     if is_warmup {
         let settings = warmup::Setting::all(problem);
         let is_drawn = |facet: &&&subject::Facet| probed.len() == 1 || warmup::is_at_the_limit(&settings, facet);
-        for facet in probed.iter().filter(is_drawn) {
+        for facet in probed.iter().filter(is_drawn).take(MANY_INSIDES) {
             let figure = warmup::inside(facet);
             insides.push(folded(&figure.title, true, &html::figure(&figure, &warmup::inside_caption(facet))?));
         }
@@ -227,8 +230,13 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
             }
             @for inside in &insides { (inside) }
         }
-        (curves(By::Step)?)
-        (curves(By::Seconds)?)
+        // These two have the losses by step in figures of their own.
+        @if !is_schedules && !is_warmup { (curves(By::Step)?) }
+        @if is_warmup && facets.len() > MANY_FACETS {
+            p { "Losses and accuracies by training time are in " code { "learning_curves_by_time.svg" } ", beside the report on a run." }
+        } @else {
+            (curves(By::Seconds)?)
+        }
         @if tuning::is_tuned(problem) {
             (html::figure(&tuning::figure(problem), tuning::CAPTION)?)
             (tuning::picked(problem))
@@ -237,7 +245,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
 }
 
 fn folded(title: &str, is_open: bool, content: &Markup) -> Markup {
-    html! { details.drawn open[is_open] { summary { (title) } div { (content) } } }
+    html! { details.drawn open[is_open] { summary { (text(title)) } div { (content) } } }
 }
 
 /// What each problem is in full.
@@ -292,7 +300,7 @@ fn facts(run: &Run) -> Result<Markup> {
     let commit = experiment.commit.as_deref();
     Ok(html! {
         dl.facts {
-            dt { "began" } dd { (experiment.started) }
+            dt { "began" } dd { (to_seconds(&experiment.started)) }
             dt { "command" } dd { code { (command_line(&experiment.command_line)) } }
             dt { "commit" } dd {
                 @match commit {
@@ -326,6 +334,14 @@ fn facts(run: &Run) -> Result<Markup> {
     })
 }
 
+/// A time such as `2026-01-02T03:04:05.123456789+00:00[UTC]` without the fractions of its second.
+fn to_seconds(time: &str) -> String {
+    match time.split_once('.') {
+        Some((start, rest)) => start.to_owned() + rest.trim_start_matches(|c: char| c.is_ascii_digit()),
+        None => time.to_owned(),
+    }
+}
+
 /// The options as they are in `config.toml`. What is null was not set, for which TOML has no word.
 fn config(options: &serde_json::Value) -> Result<String> {
     fn without_null(value: &serde_json::Value) -> serde_json::Value {
@@ -344,8 +360,8 @@ fn config(options: &serde_json::Value) -> Result<String> {
     }
 }
 
-/// The words of a command as a shell reads them.
-fn command_line(words: &[String]) -> String {
+/// The words of a command as a shell reads them; no line breaks within one.
+fn command_line(words: &[String]) -> Markup {
     let quoted = |word: &String| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
         if !word.is_empty() && word.chars().all(is_plain) {
@@ -354,7 +370,12 @@ fn command_line(words: &[String]) -> String {
             format!("'{}'", word.replace('\'', r"'\''"))
         }
     };
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    html! {
+        @for (i, word) in words.iter().enumerate() {
+            @if i > 0 { " " }
+            span { (quoted(word)) }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -364,7 +385,15 @@ mod tests {
     #[test]
     fn a_command_line_can_be_pasted() {
         let words = ["shootout", "--opt", "sgd:lr=0.1", "--out", "my run", "it's", ""].map(str::to_owned);
-        assert_eq!(command_line(&words), r"shootout --opt sgd:lr=0.1 --out 'my run' 'it'\''s' ''");
+        let line = command_line(&words).into_string().replace("<span>", "").replace("</span>", "");
+        assert_eq!(line, r"shootout --opt sgd:lr=0.1 --out 'my run' 'it'\''s' ''");
+    }
+
+    #[test]
+    fn a_time_is_told_to_the_second() {
+        for time in ["2026-01-02T03:04:05+00:00[UTC]", "2026-01-02T03:04:05.186824949+00:00[UTC]"] {
+            assert_eq!(to_seconds(time), "2026-01-02T03:04:05+00:00[UTC]");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! All trials with their configs: what every number leads to.
 
 use super::{
+    html::text,
     number,
     subject::{Subject, Trial},
 };
@@ -10,10 +11,10 @@ use maud::{Markup, html};
 pub fn section(subject: &Subject) -> Markup {
     html! {
         section id=(subject.anchor()) {
-            h3 { (subject.name) }
+            h3 { (text(&subject.name)) }
             p {
-                code { (subject.config.optimizer) } ", schedule " code { (subject.config.schedule) }
-                " on " (subject.model) ", " (subject.summary.dataset)
+                code { (text(&subject.config.optimizer)) } ", schedule " code { (text(&subject.config.schedule)) }
+                " on " (text(&subject.model)) ", " (subject.summary.dataset)
             }
             @for trial in &subject.finals { (details(*trial)) }
             @if !subject.tuning.is_empty() {

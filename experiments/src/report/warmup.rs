@@ -6,6 +6,7 @@ use super::{
     number,
     subject::{Facet, Labelled, Problem, Subject, Trial, aspect},
 };
+use crate::stats::Estimate;
 use crate::{
     plot::{Axis, Curve, Drawn, Figure, Panel, Row, STYLES, share_y},
     record::{LayerProbe, Metric},
@@ -424,7 +425,7 @@ pub fn figure(facets: &[Facet]) -> Figure {
 }
 
 /// What [`figure`] shows.
-pub const CAPTION: &str = "Means over the seeds that have the step, with the 95 % confidence interval of the mean (Student's t) as the band. The \
+pub const CAPTION: &str = "Means over the seeds that have the step, with the 95 % confidence interval of the mean (Student's t, on a logarithmic scale) as the band. The \
     training loss and the gradient norm (L2, of all parameters, before clipping) are averaged over 60 equal parts of the run. A \
     cross at the top edge marks where a trial diverged.";
 
@@ -453,7 +454,7 @@ pub fn inside(facet: &Facet) -> Figure {
             let of_layer = |(style, layer): (usize, &String)| {
                 let value = |probe: &Probe| probe.layers.iter().find(|probe| probe.layer == *layer).and_then(value);
                 let trials = curve.subject.finals.iter().map(|trial| probes(trial.metrics, value));
-                let mut points = curves::over_seeds(trials, By::Step);
+                let mut points = curves::over_seeds(trials, By::Step, Estimate::of);
                 // Bands of so many curves would hide each other.
                 points.iter_mut().for_each(|point| point.band = None);
                 Curve { style, points, drawn: Drawn::Line }
@@ -474,6 +475,7 @@ pub fn inside(facet: &Facet) -> Figure {
     let of_all = |title: &str, y: Axis, value: fn(&Probe) -> Option<f64>| {
         let mut panel = curves::panel(title, y, By::Step, facet, |_, metrics| probes(metrics, value));
         panel.marks.retain(|mark| mark.x <= FIRST_STEPS as f64);
+        panel.x = By::Step.axis();
         panel
     };
     let whole = vec![
