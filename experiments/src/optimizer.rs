@@ -65,7 +65,7 @@ pub fn list() -> String {
         for hyperparameter in spec.hyperparameters {
             let allowed = hyperparameter.range.map_or("true or false".to_owned(), |range| range.to_string());
             let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
-            text += &list::key(&default, &format!("{allowed}; {}", summary(hyperparameter.doc)));
+            text += &list::key(&default, &format!("{allowed}. {}", summary(hyperparameter.doc)));
         }
         text += &format!("      best for {}\n", spec.best_for);
         if let Ok(rule) = optim::by_name(spec.name) {
