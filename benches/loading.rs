@@ -57,6 +57,7 @@ fn data() -> Data {
         test: split(1),
         mean: vec![0.5; 3],
         std: vec![0.25; 3],
+        files: Vec::new(),
     })
 }
 

@@ -7,7 +7,7 @@
 //! has a fifth of its images there, rounded to the nearest: 1,438 images for training and 359 for testing. Both parts
 //! keep the file's order, and hold digits by the same writers.
 
-use super::{ImageData, ImageSpec, Spec, Split};
+use super::{ImageData, ImageSpec, Published, Spec, Split};
 use flate2::read::GzDecoder;
 
 /// What it is.
@@ -16,11 +16,17 @@ pub const SPEC: Spec = Spec {
     doc: "handwritten digits, 8 x 8 grey (embedded)",
     default_model: "mlp",
     images: Some(IMAGES),
+    published: &PUBLISHED,
 };
 
 /// 1,438 and 359 images of 1 x 8 x 8.
 pub const IMAGES: ImageSpec =
     ImageSpec { channels: 1, height: 8, width: 8, classes: 10, max_value: 16, train: 1438, test: 359 };
+
+const PUBLISHED: [Published; 2] = [
+    Published { name: "train", sha256: "16895b6a7666c045bdcaab92c902c472635e8969ccbbb52be633370a5142e317" },
+    Published { name: "test", sha256: "d74b2de3eccc81b1fc2fb917c1123e01fd5cdcb5536f707a9f877e689a426158" },
+];
 
 const CSV: &[u8] = include_bytes!("../../data/digits.csv.gz");
 
@@ -39,5 +45,5 @@ pub fn load() -> ImageData {
         split.images.extend(pixels);
         split.labels.push(label);
     }
-    ImageData::new(SPEC.name, &IMAGES, (train, test))
+    ImageData::new(SPEC.name, &IMAGES, &PUBLISHED, (train, test)).expect("the splits differ")
 }

@@ -18,6 +18,14 @@ pub enum DataError {
         /// What this one holds.
         found: String,
     },
+    /// Two files of a data set hold the same.
+    #[error("{first} and {second} hold the same images: one is a copy of the other")]
+    Same {
+        /// The one file.
+        first: String,
+        /// The other.
+        second: String,
+    },
     /// A file of the Hub could not be downloaded whole.
     #[error(
         "cannot download {file} of the Hub's data set {repo}: {reason}; \

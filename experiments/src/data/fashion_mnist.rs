@@ -4,7 +4,7 @@
 //! The four files are in MNIST's idx format: a magic number (2051 for images, 2049 for labels), the number of images
 //! and, for images, of rows and of columns, all as big-endian 32-bit integers; then one byte per pixel or label.
 
-use super::{DataError, Hub, ImageData, ImageSpec, Spec, Split, file, hub};
+use super::{DataError, Hub, ImageData, ImageSpec, Published, Spec, Split, file, hub};
 use std::path::Path;
 
 /// What it is.
@@ -13,6 +13,7 @@ pub const SPEC: Spec = Spec {
     doc: "pictures of 10 kinds of clothes, 28 x 28 grey",
     default_model: "cnn",
     images: Some(IMAGES),
+    published: &PUBLISHED,
 };
 
 /// 60,000 and 10,000 images of 1 x 28 x 28.
@@ -24,7 +25,20 @@ const HUB: hub::Source<2> = hub::Source {
     files: ["fashion_mnist/train/0000.parquet", "fashion_mnist/test/0000.parquet"],
 };
 
-const SUBFOLDER: &str = "fashion-mnist";
+/// The files of each split together.
+const PUBLISHED: [Published; 2] = [
+    Published {
+        name: "train-{images-idx3,labels-idx1}-ubyte",
+        sha256: "6d226526ff970f03ea8725a39e125b1ab590f498a25f501e69a46359e7478773",
+    },
+    Published {
+        name: "t10k-{images-idx3,labels-idx1}-ubyte",
+        sha256: "c1f40a40017890ce0b14203aa6b8340d8bead8df69f0a9baba26c47b226338ba",
+    },
+];
+
+/// The second and the third are where torchvision keeps it.
+const SUBFOLDERS: [&str; 3] = ["fashion-mnist", "FashionMNIST/raw", "raw"];
 
 /// The magic numbers: unsigned bytes, in three dimensions or in one.
 const MAGIC_IMAGES: usize = 0x0803;
@@ -39,11 +53,11 @@ pub fn load(spec: &ImageSpec, dir: Option<&Path>, hub: &Hub) -> Result<ImageData
         Some(dir) => read_dir(spec, dir)?,
         None => hub.images(&HUB, spec)?,
     };
-    Ok(ImageData::new(SPEC.name, spec, splits))
+    ImageData::new(SPEC.name, spec, &PUBLISHED, splits)
 }
 
 /// The training and the test split from `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`, or the same names without
-/// `.gz` for files that are unpacked, in `dir` or its subfolder `fashion-mnist`.
+/// `.gz` for files that are unpacked, in `dir` or one of its [`SUBFOLDERS`].
 fn read_dir(spec: &ImageSpec, dir: &Path) -> Result<(Split, Split), DataError> {
     Ok((read_split(spec, dir, "train", spec.train)?, read_split(spec, dir, "t10k", spec.test)?))
 }
@@ -51,7 +65,7 @@ fn read_dir(spec: &ImageSpec, dir: &Path) -> Result<(Split, Split), DataError> {
 fn read_split(spec: &ImageSpec, dir: &Path, part: &str, images: usize) -> Result<Split, DataError> {
     let open = |kind: &str| {
         let name = format!("{part}-{kind}-ubyte");
-        file::find(dir, SUBFOLDER, &[&format!("{name}.gz"), &name])
+        file::find(dir, &SUBFOLDERS, &[&format!("{name}.gz"), &name])
     };
     let path = open("images-idx3")?;
     let pixels = read_idx(&path, &[MAGIC_IMAGES, images, spec.height, spec.width])?;

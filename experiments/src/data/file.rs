@@ -3,22 +3,31 @@
 use super::DataError;
 use flate2::read::MultiGzDecoder;
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 
-/// The path of the first of `names` that is in `dir/subfolder`, where that folder exists, or else in `dir`.
-pub(super) fn find(dir: &Path, subfolder: &str, names: &[&str]) -> Result<PathBuf, DataError> {
+/// What the names of archives end with.
+const ARCHIVES: [&str; 6] = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip"];
+
+/// The path of the first of `names` that is in the first of `subfolders` of `dir` that is there, or else in `dir`.
+pub(super) fn find(dir: &Path, subfolders: &[&str], names: &[&str]) -> Result<PathBuf, DataError> {
     if !dir.is_dir() {
-        let found = if dir.exists() { "something else" } else { "nothing" };
+        let found = match (dir.exists(), is_archive(dir)) {
+            (false, _) => "nothing",
+            (true, true) => "an archive: unpack it, and give its folder",
+            (true, false) => "something else",
+        };
         return Err(DataError::file(dir, "a folder", found));
     }
-    let below = dir.join(subfolder);
-    let (folder, tried) = if below.is_dir() {
-        (below.as_path(), String::new())
-    } else {
-        (dir, format!(" here or in {}", below.display()))
+    let mut below = subfolders.iter().map(|subfolder| dir.join(subfolder));
+    let (folder, tried) = match below.clone().find(|below| below.is_dir()) {
+        Some(below) => (below, String::new()),
+        None => {
+            let tried: Vec<String> = below.by_ref().map(|below| below.display().to_string()).collect();
+            (dir.to_owned(), format!(" here or in {}", tried.join(" or ")))
+        }
     };
     let mut paths = names.iter().map(|name| folder.join(name));
     paths.find(|path| path.exists()).ok_or_else(|| {
@@ -26,8 +35,23 @@ pub(super) fn find(dir: &Path, subfolder: &str, names: &[&str]) -> Result<PathBu
             [_, others @ ..] if !others.is_empty() => format!(" (or {})", others.join(", ")),
             _ => String::new(),
         };
-        DataError::file(&folder.join(names[0]), format!("a file{also}{tried}"), "none")
+        let found = match archive_in(&folder) {
+            Some(archive) => format!("only the archive {archive}: unpack it there, with `tar -xf` or `unzip`"),
+            None => "none".to_owned(),
+        };
+        DataError::file(&folder.join(names[0]), format!("a file{also}{tried}"), found)
     })
+}
+
+fn is_archive(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    ARCHIVES.iter().any(|end| name.ends_with(end))
+}
+
+/// The name of the first archive in a folder.
+fn archive_in(folder: &Path) -> Option<String> {
+    let archives = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(|path| is_archive(path));
+    archives.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).min()
 }
 
 /// The bytes of `path`, unpacked if it ends in `.gz`. Reads at most `len + 1` bytes: a file that is too long shows, and

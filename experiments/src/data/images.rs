@@ -1,5 +1,6 @@
 //! Images with integer labels, held as bytes and normalised batch by batch.
 
+use super::{DataError, Published, published::sha256};
 use crate::random::{Purpose, stream};
 use multiversion::multiversion;
 use rand::seq::SliceRandom;
@@ -54,6 +55,9 @@ pub struct ImageData {
     /// Per channel, the standard deviation of the training split's pixels about that mean (divided by their number,
     /// not by one less), in the same unit; 1 for a channel that never changes, so that it can divide.
     pub std: Vec<f32>,
+    /// By the name of each file, in order: the SHA-256 of the records that it holds, which are a label and its image. The last file
+    /// is the test split; the others have equal shares of the training split.
+    pub files: Vec<(&'static str, String)>,
 }
 
 /// Images and their labels.
@@ -98,9 +102,30 @@ pub struct Augment {
 }
 
 impl ImageData {
-    pub(super) fn new(name: &'static str, spec: &ImageSpec, (train, test): (Split, Split)) -> Self {
+    /// # Errors
+    /// When two files hold the same: one was copied over the other.
+    pub(super) fn new(
+        name: &'static str,
+        spec: &ImageSpec,
+        published: &[Published],
+        (train, test): (Split, Split),
+    ) -> Result<Self, DataError> {
         let (mean, std) = mean_and_std(spec, &train);
-        Self {
+        let (last, others) = published.split_last().expect("a data set has a test split");
+        let share = train.len().div_ceil(others.len().max(1)).max(1);
+        let shares = train.images.chunks(share * spec.image_len()).zip(train.labels.chunks(share));
+        let records = others.iter().zip(shares).chain([(last, (&test.images[..], &test.labels[..]))]);
+        let mut files: Vec<(&str, String)> = Vec::new();
+        for (file, (images, labels)) in records {
+            let images = images.chunks_exact(spec.image_len());
+            let sha256 = sha256(labels.chunks(1).zip(images).flat_map(|(label, image)| [label, image]));
+            if let Some((other, _)) = files.iter().find(|(_, known)| *known == sha256) {
+                return Err(DataError::Same { first: other.to_string(), second: file.name.to_owned() });
+            }
+            files.push((file.name, sha256));
+        }
+        Ok(Self {
+            files,
             name,
             channels: spec.channels,
             height: spec.height,
@@ -111,7 +136,7 @@ impl ImageData {
             test,
             mean,
             std,
-        }
+        })
     }
 
     /// The same kind of data for choosing hyperparameters: a fixed tenth of the training images is for testing, the others
@@ -129,7 +154,14 @@ impl ImageData {
             }
             part
         };
-        Self { train: part(train), test: part(test), mean: self.mean.clone(), std: self.std.clone(), ..*self }
+        Self {
+            train: part(train),
+            test: part(test),
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+            files: self.files.clone(),
+            ..*self
+        }
     }
 
     /// The pixels of `split`'s images at `indices`, `(byte / max_value - mean) / std` in the order (image, channel, row,

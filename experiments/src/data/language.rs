@@ -12,7 +12,7 @@
 //!
 //! Weights are whole numbers and the sampling uses whole numbers only, so the text is the same on every machine.
 
-use super::{DataError, Spec, TextData};
+use super::{DataError, Published, Spec, TextData};
 use crate::random::{Purpose, stream};
 use rand::Rng;
 
@@ -22,6 +22,10 @@ pub const SPEC: Spec = Spec {
     doc: "an artificial language whose least possible loss is known (generated)",
     default_model: "gpt",
     images: None,
+    published: &[Published {
+        name: "language",
+        sha256: "a1d012e0de85d110f95316b609d0183aee633b989613dd231d6d466abe81df1c",
+    }],
 };
 
 const CHARACTERS: usize = 1_000_000;

@@ -12,12 +12,14 @@ mod file;
 pub mod hub;
 mod images;
 pub mod language;
+mod published;
 pub mod text;
 pub mod tinyshakespeare;
 
 pub use error::DataError;
 pub use hub::Hub;
 pub use images::{Augment, ImageData, ImageSpec, Split};
+pub use published::{Fingerprint, Published};
 pub use text::TextData;
 
 use indicatif::MultiProgress;
@@ -62,6 +64,8 @@ pub struct Spec {
     pub default_model: &'static str,
     /// Its images; none for text.
     pub images: Option<ImageSpec>,
+    /// The files that it is published as; none for any text.
+    pub published: &'static [Published],
 }
 
 /// A data set in memory.
@@ -92,11 +96,11 @@ impl Dataset {
 
     /// Reads the data set from the folder `data_dir`, or from the Hub where there is none. From neither come
     /// [`Dataset::Digits`] and [`Dataset::Language`], which need no files, and [`Dataset::Text`], which is the file `text`. A
-    /// download shows a bar in `progress`.
+    /// download shows a bar in `progress`. Data that is not as it was published is warned of.
     ///
     /// # Errors
-    /// A file that is missing, damaged or of the wrong size, or a failed download: one line that names the file, what
-    /// was expected and what was found.
+    /// A file that is missing, damaged, of the wrong size or a copy of another one, or a failed download: one line that names the
+    /// file, what was expected and what was found.
     pub fn load(
         self,
         data_dir: Option<&Path>,
@@ -104,14 +108,27 @@ impl Dataset {
         progress: &MultiProgress,
     ) -> Result<Data, DataError> {
         let hub = Hub::new(progress);
-        Ok(match self {
+        let data = match self {
             Self::Digits => Data::Images(digits::load()),
             Self::FashionMnist => Data::Images(fashion_mnist::load(&fashion_mnist::IMAGES, data_dir, &hub)?),
             Self::Cifar10 => Data::Images(cifar10::load(&cifar10::IMAGES, data_dir, &hub)?),
             Self::Language => Data::Text(language::load()?),
             Self::Tinyshakespeare => Data::Text(tinyshakespeare::load(data_dir, &hub)?),
             Self::Text => Data::Text(text::load(text)?),
-        })
+        };
+        let differs = self.fingerprint(&data).differs;
+        if !differs.is_empty() {
+            tracing::warn!("{self}: {} not what was published: results are of other data", differ(&differs));
+        }
+        Ok(data)
+    }
+}
+
+/// Names as the subject of a sentence, with its verb.
+fn differ(names: &[String]) -> String {
+    match names {
+        [name] => format!("`{name}` is"),
+        names => format!("`{}` are", names.join("`, `")),
     }
 }
 
@@ -181,6 +198,19 @@ impl Data {
         }
         let shares = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / self.test_len() as f64);
         shares.map(|share| -share * share.ln()).sum()
+    }
+
+    /// A hash over all that it holds: of text, that of its UTF-8 bytes.
+    pub fn sha256(&self) -> String {
+        match self {
+            Self::Images(data) => {
+                let sizes = [data.channels, data.height, data.width, data.classes, data.max_value.into()];
+                let sizes = format!("{sizes:?}");
+                let files = data.files.iter().map(|(_, sha256)| sha256.as_bytes());
+                published::sha256(std::iter::once(sizes.as_bytes()).chain(files))
+            }
+            Self::Text(data) => data.sha256.clone(),
+        }
     }
 
     /// The same kind of data for choosing hyperparameters, made of nine tenths of the training part for training and the

@@ -3,16 +3,20 @@
 //! The vocabulary is the text's own: its different characters, sorted, numbered from 0. The first nine tenths of the
 //! characters are for training and the rest for testing, as in nanoGPT's `data/shakespeare_char/prepare.py`.
 
-use super::{DataError, Spec};
-use sha2::{Digest, Sha256};
+use super::{DataError, Spec, published::sha256};
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
 /// Any UTF-8 file.
-pub const SPEC: Spec =
-    Spec { name: "text", doc: "the characters of any UTF-8 file (--text FILE)", default_model: "gpt", images: None };
+pub const SPEC: Spec = Spec {
+    name: "text",
+    doc: "the characters of any UTF-8 file (--text FILE)",
+    default_model: "gpt",
+    images: None,
+    published: &[],
+};
 
 /// The fewest characters of a text: both parts then have a character and one that follows it.
 const MIN_CHARACTERS: usize = 20;
@@ -53,7 +57,7 @@ impl TextData {
         let token = |character| vocabulary.partition_point(|&other| other < character) as u32;
         let mut train: Vec<u32> = text.chars().map(token).collect();
         let test = train.split_off(nine_tenths(len));
-        let sha256 = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = sha256([text.as_bytes()]);
         Ok(Self { name: name.into(), vocabulary, train, test, floor: None, sha256 })
     }
 
@@ -86,7 +90,7 @@ pub fn windows(tokens: &[u32], starts: &[usize], context: usize) -> (Vec<u32>, V
     (cut(0), cut(1))
 }
 
-/// Reads a UTF-8 file.
+/// Reads a UTF-8 file. Its marks of another system, a byte order mark and `\r\n` for a newline, are left out.
 ///
 /// # Errors
 /// When there is no file or it cannot be read, a byte is not UTF-8, or the text is too short.
@@ -99,13 +103,31 @@ pub fn load(path: Option<&Path>) -> Result<TextData, DataError> {
     Ok(TextData { name: name.display().to_string(), ..data })
 }
 
-/// The text of these bytes of `path`.
+/// The text of these bytes of `path`. A byte order mark at its beginning is no character, and `\r\n` is one newline.
 pub(super) fn decode(path: &Path, bytes: Vec<u8>) -> Result<String, DataError> {
-    String::from_utf8(bytes).map_err(|error| {
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        let found = "UTF-16, by its byte order mark: `iconv -f UTF-16 -t UTF-8` converts it";
+        return Err(DataError::file(path, "UTF-8 text", found));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
         let position = error.utf8_error().valid_up_to();
         let found = format!("the byte {:#04x} at position {position}", error.as_bytes()[position]);
         DataError::file(path, "UTF-8 text", found)
-    })
+    })?;
+    let path = path.display();
+    let text = match text.strip_prefix('\u{feff}') {
+        Some(rest) => {
+            tracing::warn!("{path}: the byte order mark at its beginning is not taken for a character");
+            rest.to_owned()
+        }
+        None => text,
+    };
+    let newlines = text.matches("\r\n").count();
+    if newlines == 0 {
+        return Ok(text);
+    }
+    tracing::warn!("{path}: {newlines} times CR and LF are taken for one newline each");
+    Ok(text.replace("\r\n", "\n"))
 }
 
 #[cfg(test)]

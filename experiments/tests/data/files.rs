@@ -29,8 +29,11 @@ fn write(dataset: Dataset, dir: &Path) -> ImageSpec {
 
 #[test]
 fn files_are_read_from_the_folder_or_its_subfolder() {
-    for (dataset, subfolder) in [(Dataset::FashionMnist, "fashion-mnist"), (Dataset::Cifar10, "cifar-10-batches-bin")] {
-        for place in ["", subfolder] {
+    for (dataset, subfolders) in [
+        (Dataset::FashionMnist, &["", "fashion-mnist", "FashionMNIST/raw", "raw"][..]),
+        (Dataset::Cifar10, &["", "cifar-10-batches-bin"]),
+    ] {
+        for place in subfolders {
             let dir = tempfile::tempdir().unwrap();
             let folder = dir.path().join(place);
             fs::create_dir_all(&folder).unwrap();
@@ -153,4 +156,44 @@ fn wrong_folders_are_errors() {
     let error = load(Dataset::Cifar10, &spec, dir.path()).unwrap_err();
     let start = format!("{}: expected 6146 readable bytes, found an error", path.display());
     assert!(error.starts_with(&start), "{error}");
+}
+
+/// By hand: `cp test_batch.bin data_batch_1.bin`.
+#[test]
+fn a_file_that_is_a_copy_of_another_is_an_error_that_names_both() {
+    let spec = ImageSpec { train: 10, test: 2, ..CIFAR };
+    let dir = tempfile::tempdir().unwrap();
+    let (train, test) = splits(&spec);
+    for (from, to) in [("test_batch.bin", "data_batch_1.bin"), ("data_batch_2.bin", "data_batch_5.bin")] {
+        write_cifar10(dir.path(), &spec, &train, &test);
+        fs::copy(dir.path().join(from), dir.path().join(to)).unwrap();
+        let error = load(Dataset::Cifar10, &spec, dir.path()).unwrap_err();
+        let [first, second] = if to < from { [to, from] } else { [from, to] };
+        assert_eq!(error, format!("{first} and {second} hold the same images: one is a copy of the other"));
+    }
+}
+
+#[test]
+fn a_form_that_is_not_read_is_named_with_what_to_do() {
+    for (dataset, spec, there, expected) in [
+        (
+            Dataset::Cifar10,
+            CIFAR,
+            "cifar-10-binary.tar.gz",
+            "only the archive cifar-10-binary.tar.gz: unpack it there, with `tar -xf` or `unzip`",
+        ),
+        (Dataset::FashionMnist, FASHION, "clothes.zip", "only the archive clothes.zip: unpack it there"),
+        (Dataset::Cifar10, CIFAR, "cifar-10-python.tar.gz", "`cifar-10-python.tar.gz`, the Python version, whose"),
+        (Dataset::Cifar10, CIFAR, "data_batch_1", "`data_batch_1`, the Python version, whose pickled objects are not"),
+        (Dataset::Cifar10, CIFAR, "cifar-10-batches-py", "unpack it there"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(there), "").unwrap();
+        let error = load(dataset, &spec, dir.path()).unwrap_err();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        if there.contains(".tar") {
+            let error = load(dataset, &spec, &dir.path().join(there)).unwrap_err();
+            assert!(error.ends_with("expected a folder, found an archive: unpack it, and give its folder"), "{error}");
+        }
+    }
 }

@@ -2,7 +2,10 @@
 
 use experiments::data::{Data, Dataset, ImageData};
 use indicatif::MultiProgress;
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// The folder, or a line that says what is skipped.
 pub fn folder(test: &str) -> Option<PathBuf> {
@@ -53,5 +56,58 @@ fn official_files_have_their_published_statistics() {
                 assert!((found - expected).abs() < 1e-4, "{dataset}: {found} {expected}");
             }
         }
+    }
+}
+
+/// The data as it was published has no file that differs, one changed byte is told by its file's name, and the hash over all
+/// changes with it.
+#[test]
+fn published_files_are_known_by_their_checksums() {
+    let none = MultiProgress::new();
+    for dataset in [Dataset::Digits, Dataset::Language] {
+        let data = dataset.load(None, None, &none).unwrap();
+        assert_eq!(dataset.fingerprint(&data).differs, [""; 0], "{dataset}");
+    }
+    let Some(dir) = folder("checksums of the official files") else {
+        return;
+    };
+    for (dataset, file, at, name) in [
+        (Dataset::Cifar10, "cifar-10-batches-bin/data_batch_2.bin", 1_000, "data_batch_2.bin"),
+        (Dataset::Cifar10, "cifar-10-batches-bin/test_batch.bin", 30_000_000, "test_batch.bin"),
+        (Dataset::FashionMnist, "fashion-mnist/t10k-labels-idx1-ubyte.gz", 20, "t10k-{images-idx3,labels-idx1}-ubyte"),
+        (Dataset::Tinyshakespeare, "tinyshakespeare.txt", 99, "tinyshakespeare.txt"),
+    ] {
+        let right = dataset.load(Some(&dir), None, &none).unwrap();
+        let right = dataset.fingerprint(&right);
+        assert_eq!(right.differs, [""; 0], "{dataset}");
+
+        // The same folder, with one file that differs in a byte.
+        let changed = tempfile::tempdir().unwrap();
+        let below = changed.path().join(Path::new(file).parent().unwrap());
+        fs::create_dir_all(&below).unwrap();
+        for other in fs::read_dir(dir.join(file).parent().unwrap()).unwrap() {
+            let other = other.unwrap();
+            if other.path().is_file() && !other.path().ends_with(Path::new(file).file_name().unwrap()) {
+                fs::hard_link(other.path(), below.join(other.file_name()))
+                    .or_else(|_| fs::copy(other.path(), below.join(other.file_name())).map(|_| ()))
+                    .unwrap();
+            }
+        }
+        let bytes = fs::read(dir.join(file)).unwrap();
+        let (mut bytes, to) = match file.strip_suffix(".gz") {
+            Some(plain) => {
+                let mut unpacked = Vec::new();
+                io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut unpacked).unwrap();
+                (unpacked, plain)
+            }
+            None => (bytes, file),
+        };
+        // A letter stays one, and a label one of ten.
+        bytes[at] = if bytes[at] == 0 { 1 } else { bytes[at] - 1 };
+        fs::write(changed.path().join(to), bytes).unwrap();
+        let other = dataset.load(Some(changed.path()), None, &none).unwrap();
+        let other = dataset.fingerprint(&other);
+        assert_eq!(other.differs, [name], "{dataset}");
+        assert_ne!(other.sha256, right.sha256);
     }
 }

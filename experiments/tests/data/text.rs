@@ -16,13 +16,32 @@ fn load(dataset: Dataset, dir: Option<&Path>, text: Option<&Path>) -> Result<Tex
 fn any_file_is_a_text() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notes.txt");
-    let text = "Grüße aus der Stadt, 5 €.\r\n";
+    let text = "Grüße aus der Stadt, 5 €.\n";
     fs::write(&path, text).unwrap();
     let data = load(Dataset::Text, None, Some(&path)).unwrap();
     assert_eq!(data.name, "notes.txt");
     let characters: String = data.train.iter().chain(&data.test).map(|&i| data.vocabulary[i as usize]).collect();
     assert_eq!(characters, text);
     assert_eq!(data, TextData { name: data.name.clone(), ..TextData::from_text("", text).unwrap() });
+}
+
+/// The same text by editors of several systems. What only looks like their marks stays.
+#[test]
+fn a_byte_order_mark_is_no_character_and_cr_lf_is_one_newline() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notes.txt");
+    let plain = "one line\nand another\n\nand the end\n";
+    let expected = TextData::from_text("notes.txt", plain).unwrap();
+    let crlf = plain.replace('\n', "\r\n");
+    for text in [plain.to_owned(), format!("\u{feff}{plain}"), crlf.clone(), format!("\u{feff}{crlf}")] {
+        fs::write(&path, &text).unwrap();
+        assert_eq!(load(Dataset::Text, None, Some(&path)).unwrap(), expected, "{text:?}");
+    }
+    for text in ["one line\rand another\n\r and the end", "one line, \u{feff} and \u{feff} another"] {
+        fs::write(&path, text).unwrap();
+        let expected = TextData::from_text("notes.txt", text).unwrap();
+        assert_eq!(load(Dataset::Text, None, Some(&path)).unwrap(), expected, "{text:?}");
+    }
 }
 
 #[test]
@@ -33,6 +52,11 @@ fn wrong_files_are_errors_of_one_line() {
         (b"0123456789abcdefghi\xff and more".to_vec(), "expected UTF-8 text, found the byte 0xff at position 19"),
         // The first byte of a character of three, at the end.
         ("0123456789abcdefghi€".as_bytes()[..20].to_vec(), "expected UTF-8 text, found the byte 0xe2 at position 19"),
+        (
+            b"\xff\xfe0\x001\x00".to_vec(),
+            "expected UTF-8 text, found UTF-16, by its byte order mark: `iconv -f UTF-16 -t UTF-8` converts it",
+        ),
+        ("\u{feff}0123456789abcdef\r\n\r\n".into(), "expected a text of at least 20 characters, found 18"),
         (b"0123456789abcdefghi".to_vec(), "expected a text of at least 20 characters, found 19"),
         (vec![], "expected a text of at least 20 characters, found 0"),
     ] {
@@ -80,4 +104,9 @@ fn official_text_has_its_published_statistics() {
     let start: String = data.train[..14].iter().map(|&token| data.vocabulary[token as usize]).collect();
     assert_eq!(start, "First Citizen:");
     assert_eq!((data.name.as_str(), data.floor), ("tinyshakespeare", None));
+
+    let text = fs::read_to_string(dir.join("tinyshakespeare.txt")).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join("input.txt"), text.replace('\n', "\r\n")).unwrap();
+    assert_eq!(load(Dataset::Tinyshakespeare, Some(other.path()), None).unwrap(), data);
 }
