@@ -15,8 +15,8 @@ use experiments::{
     experiment::{CHECKPOINT_EVERY, CHECKPOINTS_APART},
     models::{self, Operations},
     optimizer,
-    record::{MetricsWriter, Phase, TrialConfig, TrialRecord, read_metrics, write_json},
-    tensorboard,
+    record::{MetricsWriter, Phase, TrialConfig, TrialRecord, write_json},
+    tensorboard::Events,
     train::{Saving, Training},
 };
 use std::{fs, sync::atomic::AtomicBool, time::Instant};
@@ -75,14 +75,20 @@ fn main() -> Result<()> {
             for trial in 0..trials {
                 let id = format!("{}-{trial}", config.id());
                 let file = |name: &str| folder.path().join("trials").join(&id).join(name);
-                let record =
-                    TrialRecord { id: id.clone(), group: "bench".to_owned(), config: config.clone(), outcome: None };
+                let record = TrialRecord {
+                    id: id.clone(),
+                    group: "bench".to_owned(),
+                    config: config.clone(),
+                    outcome: None,
+                    metrics_sha256: None,
+                };
                 let mut metrics = MetricsWriter::nowhere();
                 if with_records {
                     fs::create_dir_all(file(""))?;
+                    let events = Events::new(folder.path().join("tensorboard").join(&id), &record)?;
                     let (path, record) = (file("trial.json"), record.clone());
                     background.later(move || write_json(&path, &record))?;
-                    metrics = MetricsWriter::open(file("metrics.jsonl"))?;
+                    metrics = MetricsWriter::open(file("metrics.jsonl"))?.with_events(events);
                 }
                 let (every, apart) = (CHECKPOINT_EVERY, CHECKPOINTS_APART);
                 let saving = Saving { path: file("checkpoint.safetensors"), every, apart };
@@ -91,11 +97,10 @@ fn main() -> Result<()> {
                 let outcome =
                     training.run(&Device::Cpu, &mut metrics, saving, &console.trial("bench", steps), &stop)?;
                 if with_records {
-                    let record = TrialRecord { outcome, ..record };
-                    let (events, path) = (folder.path().join("tensorboard").join(&id), file("trial.json"));
+                    let (metrics_sha256, path) = (Some(metrics.sha256()), file("trial.json"));
+                    let record = TrialRecord { outcome: outcome.clone(), metrics_sha256, ..record };
                     background.later(move || {
-                        metrics.sync()?;
-                        tensorboard::write(&events, &record, &read_metrics(metrics.path())?)?;
+                        metrics.end(&outcome.unwrap_or_default())?;
                         write_json(&path, &record)
                     })?;
                 }

@@ -99,7 +99,13 @@ impl Group {
             seed,
         };
         let (metrics, outcome) = measurements(self, seed, lr, end);
-        let record = TrialRecord { id: config.id(), group: self.name.to_owned(), config, outcome: Some(outcome) };
+        let record = TrialRecord {
+            id: config.id(),
+            group: self.name.to_owned(),
+            config,
+            outcome: Some(outcome),
+            metrics_sha256: None,
+        };
         (record, metrics)
     }
 }
@@ -190,6 +196,7 @@ fn run(experiment: &str, out: &str, config: Value, groups: Vec<Group>) -> Run {
                 evaluate_every: 20,
                 constant_loss: (CLASSES as f64).ln(),
                 floor: (group.dataset == "language").then_some(0.25),
+                data_differs: Vec::new(),
             });
         }
     }
@@ -201,7 +208,7 @@ fn run(experiment: &str, out: &str, config: Value, groups: Vec<Group>) -> Run {
     let (finals, tuning): (Vec<_>, Vec<_>) = (final_trials.collect(), tuning_trials.collect());
     let summaries = |trials: &[(TrialRecord, Vec<Metric>)]| -> Vec<TrialSummary> {
         let summary = |(record, _): &(TrialRecord, Vec<Metric>)| {
-            let TrialRecord { id, group, config, outcome } = record.clone();
+            let TrialRecord { id, group, config, outcome, .. } = record.clone();
             TrialSummary::new(id, group, config.seed, &outcome.unwrap())
         };
         trials.iter().map(summary).collect()

@@ -1,10 +1,17 @@
 //! A run that is killed, interrupted or resumed ends with the same bits as one that was left alone.
 
+use experiments::{
+    record::Run,
+    report::{self, Targets},
+};
+use flate2::{Compression, write::GzEncoder};
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     fs,
-    path::Path,
+    io::Write,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -60,8 +67,10 @@ fn results(out: &Path) -> Vec<Value> {
     fn without_measured(mut value: Value) -> Value {
         match &mut value {
             Value::Object(map) => {
-                map.remove("seconds");
-                map.remove("peak_memory_bytes");
+                // The checksums are over times too.
+                for key in ["seconds", "peak_memory_bytes", "checksum", "metrics_sha256"] {
+                    map.remove(key);
+                }
                 map.values_mut().for_each(|v| *v = without_measured(v.take()));
             }
             Value::Array(all) => all.iter_mut().for_each(|v| *v = without_measured(v.take())),
@@ -192,5 +201,320 @@ fn what_cannot_be_resumed_is_said() {
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(text(&output.stderr).contains(part), "{args:?}: {}", text(&output.stderr));
         assert!(!folder.path().join("none").exists());
+    }
+}
+
+/// The files below `folder` whose names are in `names`, by their path from there.
+fn files(folder: &Path, names: &[&str]) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if names.is_empty() || names.contains(&path.file_name().unwrap().to_str().unwrap()) {
+                found.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// What may become of a file: it is emptied, cut anywhere, a bit, a byte or a digit changes anywhere.
+fn damages(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
+    const REGIONS: usize = 60;
+    let mut damages = vec![("emptied".to_owned(), Vec::new())];
+    for region in 0..REGIONS {
+        let at = whole.len() * region / REGIONS;
+        let mut flipped = whole.to_vec();
+        flipped[at] ^= 1 << (at % 8);
+        damages.push((format!("bit {} of byte {at} flipped", at % 8), flipped));
+        damages.push((format!("byte {at} dropped"), [&whole[..at], &whole[at + 1..]].concat()));
+        if region > 0 {
+            damages.push((format!("cut to {at} bytes"), whole[..at].to_vec()));
+        }
+        if let Some(digit) = whole[at..].iter().position(u8::is_ascii_digit) {
+            let mut changed = whole.to_vec();
+            changed[at + digit] = b'0' + (changed[at + digit] - b'0' + 1) % 10;
+            damages.push((format!("digit {} changed", at + digit), changed));
+        }
+    }
+    damages
+}
+
+/// What a report is made from, as text, in which NaN equals NaN and numbers are the same only if their bits are.
+fn read(out: &Path) -> Result<String, String> {
+    let run = Run::read(out).map_err(|error| format!("{error:#}"))?;
+    report::html(std::slice::from_ref(&run), &Targets::default()).map_err(|error| format!("{error:#}"))?;
+    Ok(format!("{run:?}"))
+}
+
+#[test]
+fn a_record_that_was_damaged_anywhere_is_refused_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let args = "--opt adamw --opt sgd --space sgd:lr=1e20..1e30 --steps 60 --seeds 2 --tune 2 --out out";
+    ended(command(folder.path(), &args.split(' ').collect::<Vec<_>>()).spawn().unwrap());
+    let expected = read(&out).unwrap();
+    let records = files(&out, &["experiment.json", "summary.json", "trial.json", "metrics.jsonl"]);
+    assert!(records.len() >= 2 + 2 * 8, "{} records", records.len());
+    let mut refused = 0;
+    let mut check = |path: &Path, how: &str, bytes: &[u8]| {
+        fs::write(out.join(path), bytes).unwrap();
+        match read(&out) {
+            // As where a space or the checksum's own name changed: it says the same.
+            Ok(found) => assert!(found == expected, "{}: {how}", path.display()),
+            Err(error) => {
+                refused += 1;
+                let name = path.file_name().unwrap().to_str().unwrap();
+                assert!(error.contains(name) && !error.contains('\n'), "{}, {how}: {error}", path.display());
+            }
+        }
+        fs::write(out.join(path), &records[path]).unwrap();
+    };
+    let mut tried = 0;
+    for (path, whole) in &records {
+        for (how, bytes) in damages(whole) {
+            tried += 1;
+            check(path, &how, &bytes);
+        }
+        let twins = records.iter().filter(|(other, bytes)| other.file_name() == path.file_name() && *bytes != whole);
+        for (other, bytes) in twins {
+            tried += 1;
+            check(path, &format!("that of {}", other.display()), bytes);
+        }
+    }
+    println!("{tried} damages, {refused} of them refused");
+    assert!(refused * 100 >= tried * 95, "{refused} of {tried}");
+    assert!(read(&out).unwrap() == expected);
+}
+
+/// As programs wrote records before there were checksums, and as kept runs have them.
+#[test]
+fn records_without_checksums_and_packed_measurements_are_held_against_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    ended(
+        command(folder.path(), &["--steps", "60", "--seeds", "2", "--opt", "adamw", "--out", "out"]).spawn().unwrap(),
+    );
+    let expected = read(&out).unwrap();
+    for (path, bytes) in files(&out, &["experiment.json", "summary.json", "trial.json", "metrics.jsonl"]) {
+        let path = out.join(path);
+        if path.ends_with("metrics.jsonl") {
+            let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+            packed.write_all(&bytes).unwrap();
+            fs::write(path.with_extension("jsonl.gz"), packed.finish().unwrap()).unwrap();
+            fs::remove_file(path).unwrap();
+        } else {
+            let mut record: Value = serde_json::from_slice(&bytes).unwrap();
+            for key in ["checksum", "metrics_sha256"] {
+                record.as_object_mut().unwrap().remove(key);
+            }
+            fs::write(path, record.to_string()).unwrap();
+        }
+    }
+    let without_sha256 = |run: &str| {
+        let parts =
+            run.split("metrics_sha256: ").map(|part| part.split_once(')').map_or(part, |(_, rest)| rest).to_owned());
+        parts.collect::<Vec<_>>().concat()
+    };
+    let old = read(&out).unwrap();
+    assert!(
+        without_sha256(&old.replace("metrics_sha256: None", "metrics_sha256: Some()")) == without_sha256(&expected)
+    );
+
+    let trials: Vec<PathBuf> =
+        files(&out, &["trial.json"]).into_keys().map(|path| path.parent().unwrap().to_owned()).collect();
+    let [one, other] = [0, 1].map(|i| trials[i].display().to_string());
+    let set = |path: &str, pointer: &str, value: Value| {
+        let mut record: Value = serde_json::from_slice(&fs::read(out.join(path)).unwrap()).unwrap();
+        *record.pointer_mut(pointer).unwrap_or_else(|| panic!("{path} has {pointer}")) = value;
+        (path.to_owned(), record.to_string().into_bytes())
+    };
+    let packed = |path: &str, text: &str| {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(text.as_bytes()).unwrap();
+        (path.to_owned(), packed.finish().unwrap())
+    };
+    let (trial, metrics) = (format!("{one}/trial.json"), format!("{one}/metrics.jsonl.gz"));
+    let taken = |path: &str, from: &str| (path.to_owned(), fs::read(out.join(from)).unwrap());
+    let rows: Vec<((String, Vec<u8>), &str)> = vec![
+        (taken(&trial, &format!("{other}/trial.json")), "trial.json`: it is of the trial `adamw-seed"),
+        (taken(&metrics, &format!("{other}/metrics.jsonl.gz")), "metrics.jsonl` and `"),
+        (set(&trial, "/config/batch_size", 16.into()), "trial.json`: its config is not that of `adamw-seed"),
+        (set(&trial, "/config/optimizer", "sgd:lr=1".into()), "trial.json`: its config is not that of"),
+        (set(&trial, "/outcome/final_loss", 0.001.into()), "disagree: final_loss is"),
+        (set(&trial, "/outcome/best_accuracy", 1.0.into()), "disagree: best_accuracy is"),
+        (set(&trial, "/outcome/steps", 59.into()), "disagree: steps is 60 and 59"),
+        (set(&trial, "/outcome/seconds", 1e-3.into()), "disagree: seconds is"),
+        (set(&trial, "/outcome/diverged", true.into()), "disagree: final_loss is"),
+        (set(&trial, "/outcome", Value::Null), "trial.json`: it has no outcome"),
+        (set(&trial, "/group", "sgd".into()), "disagree: group is \"adamw\" and \"sgd\""),
+        (packed(&metrics, ""), "metrics.jsonl`: it is empty, and `trial.json` knows of 60 updates"),
+        (
+            packed(
+                &metrics,
+                "{\"kind\":\"eval\",\"step\":9,\"loss\":1,\"accuracy\":1,\"seconds\":0}\n".repeat(2).as_str(),
+            ),
+            "metrics.jsonl`: step 9 comes after step 9",
+        ),
+        ((metrics.clone(), fs::read(out.join(&metrics)).unwrap()[..99].to_vec()), "metrics.jsonl.gz`: "),
+        (set("summary.json", "/trials/0/final_loss", 0.001.into()), "summary.json` and `"),
+        (set("summary.json", "/trials/1/seed", 7.into()), "disagree: seed is 7 and 1"),
+        (set("summary.json", "/trials/1/id", trials[0].file_name().unwrap().to_str().into()), "twice"),
+        (
+            set("summary.json", "/trials", Value::Array(vec![])),
+            "has 2 trials, 0 of them diverged, and its trials are 0, 0",
+        ),
+        (set("summary.json", "/groups/0/n", 3.into()), "group `adamw` has 3 trials"),
+        (
+            set("summary.json", "/groups/0/loss/mean", 0.001.into()),
+            "group `adamw` has the mean loss 0.001, and its trials",
+        ),
+        (set("summary.json", "/groups/0/hyperparameters/lr", 0.5.into()), "disagree: lr is 0.5 and 0.001"),
+        (set("summary.json", "/groups/0/schedule", "constant".into()), "disagree: schedule is `constant` and"),
+        (set("summary.json", "/experiment", "warmup".into()), "disagree: experiment is \"warmup\" and \"shootout\""),
+        (set("experiment.json", "/seeds", vec![0].into()), "experiment.json`: it has no seed 1 of trial"),
+        (set("experiment.json", "/groups/0/name", "sgd".into()), "experiment.json`: it has no group `adamw`"),
+        (set("experiment.json", "/workloads/0/steps", 90.into()), "disagree: steps is 90 and 60"),
+    ];
+    for ((path, bytes), part) in rows {
+        let kept = fs::read(out.join(&path)).unwrap();
+        fs::write(out.join(&path), bytes).unwrap();
+        let error = read(&out).expect_err(part);
+        assert!(error.contains(part) && !error.contains('\n'), "{path}: {error}\nshould have: {part}");
+        fs::write(out.join(&path), kept).unwrap();
+    }
+    // An interval is not believed, but computed.
+    let (path, bytes) = set("summary.json", "/groups/0/loss/ci95", vec![0.0, 9.0].into());
+    fs::write(out.join(path), bytes).unwrap();
+    assert!(read(&out).unwrap() == old);
+}
+
+/// The runs that are kept in the repository.
+#[test]
+fn kept_runs_can_be_reported_on() {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    let mut runs = 0;
+    for entry in fs::read_dir(results).unwrap() {
+        let out = entry.unwrap().path();
+        if out.is_dir() {
+            read(&out).unwrap();
+            runs += 1;
+        }
+    }
+    assert!(runs >= 4);
+}
+
+/// How many records an event file of TensorBoard has.
+fn events(bytes: &[u8]) -> usize {
+    let (mut rest, mut count) = (bytes, 0);
+    while let Some((length, _)) = rest.split_first_chunk::<8>() {
+        rest = &rest[12 + u64::from_le_bytes(*length) as usize + 4..];
+        count += 1;
+    }
+    count
+}
+
+/// Every file of a run that was interrupted, in every way in which it may be left.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_half_written_is_no_panic_and_never_another_result() {
+    const ARGS: [&str; 11] =
+        ["--model", "mlp", "--opt", "adamw", "--steps", "3000", "--seeds", "2", "--jobs", "1", "--checkpoint-every=50"];
+    let folder = tempfile::tempdir().unwrap();
+    ended(command(folder.path(), &[&ARGS[..], &["--out", "whole"]].concat()).spawn().unwrap());
+    let expected = results(&folder.path().join("whole"));
+    // Stopped in the midst of the second trial, so that there is one that ended.
+    let out = folder.path().join("out");
+    let mut child = command(folder.path(), &[&ARGS[..], &["--out", "out"]].concat()).spawn().unwrap();
+    let is_begun = || {
+        let checkpoints = files(&out, &["checkpoint.safetensors"]);
+        files(&out, &["trial.json"]).len() == 2 && checkpoints.len() == 1
+    };
+    while !(out.join("trials").exists() && is_begun()) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be stopped");
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    let left = files(&out, &[]);
+    let names: Vec<&str> = left.keys().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    for name in
+        ["experiment.json", "config.toml", "trial.json", "metrics.jsonl", "checkpoint.safetensors", "log.txt", "lock"]
+    {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    // TensorBoard's files are there, and have all that was measured.
+    let shown: Vec<&PathBuf> = left.keys().filter(|path| path.starts_with("tensorboard")).collect();
+    assert_eq!(shown.len(), 2, "{shown:?}");
+    for path in shown {
+        let id = path.parent().unwrap().file_name().unwrap();
+        let lines =
+            left[&Path::new("trials").join(id).join("metrics.jsonl")].iter().filter(|byte| **byte == b'\n').count();
+        let has_ended = !left.contains_key(&Path::new("trials").join(id).join("checkpoint.safetensors"));
+        assert_eq!(events(&left[path]), 2 + lines + usize::from(has_ended), "{}", path.display());
+    }
+
+    let restore = || {
+        let _ = fs::remove_dir_all(&out);
+        for (path, bytes) in &left {
+            fs::create_dir_all(out.join(path).parent().unwrap()).unwrap();
+            fs::write(out.join(path), bytes).unwrap();
+        }
+    };
+    let (mut refused, mut went_on) = (0, 0);
+    for (path, bytes) in &left {
+        let mut digit = bytes.clone();
+        if let Some(at) = bytes.iter().skip(bytes.len() / 2).position(u8::is_ascii_digit) {
+            let at = bytes.len() / 2 + at;
+            digit[at] = b'0' + (digit[at] - b'0' + 1) % 10;
+        }
+        for (how, content) in [
+            ("another digit", Some(digit)),
+            ("emptied", Some(vec![])),
+            ("half", Some(bytes[..bytes.len() / 2].to_vec())),
+            ("without its last byte", Some(bytes[..bytes.len().saturating_sub(1)].to_vec())),
+            ("other bytes", Some(vec![0xff; 300])),
+            ("a folder", None),
+        ] {
+            restore();
+            let place = out.join(path);
+            fs::remove_file(&place).unwrap();
+            match content {
+                Some(content) => fs::write(&place, content).unwrap(),
+                None => fs::create_dir(&place).unwrap(),
+            }
+            let output = resume(folder.path(), "out").wait_with_output().unwrap();
+            let (what, stderr) = (format!("{}, {how}", path.display()), text(&output.stderr));
+            assert!(!stderr.contains("panicked"), "{what}: {stderr}");
+            if output.status.success() {
+                assert!(results(&out) == expected, "{what}");
+                went_on += 1;
+            } else {
+                assert!(matches!(output.status.code(), Some(1 | 2)), "{what}: {:?}", output.status);
+                let line = stderr.lines().last().unwrap_or_default();
+                let name = path.file_name().unwrap().to_str().unwrap();
+                assert!(line.starts_with("error: ") && line.contains(name), "{what}: {stderr}");
+                refused += 1;
+            }
+        }
+    }
+    println!("{refused} refused, {went_on} went on to the same bits");
+    assert!(refused >= 20 && went_on >= 10, "{refused}, {went_on}");
+
+    // What went on has each line once: three records more in a first file, and two in that of a trial that was resumed.
+    restore();
+    ended(resume(folder.path(), "out"));
+    let ended = files(&out, &[]);
+    for id in fs::read_dir(out.join("trials")).unwrap().map(|trial| trial.unwrap().file_name()) {
+        let own = ended.iter().filter(|(path, _)| path.starts_with(Path::new("tensorboard").join(&id)));
+        let (count, files) = own.fold((0, 0), |(count, files), (_, bytes)| (count + events(bytes), files + 1));
+        let lines =
+            ended[&Path::new("trials").join(&id).join("metrics.jsonl")].iter().filter(|byte| **byte == b'\n').count();
+        let is_resumed = left.contains_key(&Path::new("trials").join(&id).join("checkpoint.safetensors"));
+        assert_eq!(files, 1 + usize::from(is_resumed));
+        assert_eq!(count, 3 + lines + 2 * usize::from(is_resumed));
     }
 }

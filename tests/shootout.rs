@@ -105,7 +105,10 @@ fn a_run_writes_every_record_and_prints_the_table() {
     assert_eq!(steps, 2 * workload["steps_per_epoch"].as_u64().unwrap());
     assert_eq!(workload["parameters"], 17_226);
 
-    assert_eq!(keys(&summary), ["experiment", "dataset", "model", "groups", "trials", "tuning", "peak_memory_bytes"]);
+    assert_eq!(
+        keys(&summary),
+        ["experiment", "dataset", "model", "groups", "trials", "tuning", "peak_memory_bytes", "checksum"]
+    );
     // More than the program and less than a machine has.
     #[cfg(unix)]
     assert!((10 << 20..10 << 30).contains(&summary["peak_memory_bytes"].as_u64().unwrap()));
@@ -396,4 +399,36 @@ fn real_photographs_train() {
     let (out, _) = run(folder.path(), "out", &[&args[..], &["--opt", "sgd:lr=0.01,momentum=0.9"]].concat());
     let summary = json(&out.join("summary.json"));
     assert_eq!((&summary["model"], &summary["trials"][0]["diverged"]), (&"mlp".into(), &false.into()));
+}
+
+#[test]
+fn data_of_another_form_or_content_is_said_once_and_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = ["--model", "gpt:layers=1,width=16,heads=1,context=8", "--steps", "2", "--seeds", "1", "--opt", "sgd"];
+    fs::write(folder.path().join("notes.txt"), format!("\u{feff}{}", "a line\r\n".repeat(200))).unwrap();
+    let (_, output) = run(folder.path(), "notes", &[&small[..], &["--text", "notes.txt", "--tune", "2"]].concat());
+    let stderr = text(&output.stderr);
+    for part in ["byte order mark", "200 times CR and LF"] {
+        assert_eq!(stderr.lines().filter(|line| line.contains(part)).count(), 1, "{stderr}");
+    }
+
+    let Some(dir) = std::env::var_os("DESCENT_DATA") else {
+        println!("skipped: a data set that is not as published (DESCENT_DATA names no folder)");
+        return;
+    };
+    let published = fs::read_to_string(Path::new(&dir).join("tinyshakespeare.txt")).unwrap();
+    for (out, content, differs) in
+        [("as-published", published.clone(), false), ("other", published.replacen("Before", "before", 1), true)]
+    {
+        fs::write(folder.path().join("input.txt"), content).unwrap();
+        let (out, output) =
+            run(folder.path(), out, &[&small[..], &["--dataset", "tinyshakespeare", "--data-dir", "."]].concat());
+        let stderr = text(&output.stderr);
+        assert_eq!(stderr.contains("`tinyshakespeare.txt` is not what was published"), differs, "{stderr}");
+        let workload = &json(&out.join("experiment.json"))["workloads"][0];
+        let recorded = differs.then(|| Value::from(vec!["tinyshakespeare.txt"]));
+        assert_eq!(workload.get("data_differs"), recorded.as_ref());
+        let page = fs::read_to_string(out.join("report.html")).unwrap();
+        assert_eq!(page.contains("not what was published"), differs);
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     report,
     stats::Estimate,
     summary::{GroupSummary, Searched, Summary, TrialSummary},
-    tensorboard,
+    tensorboard::Events,
     train::{Outcome, Saving, Training},
     tune::{self, Space},
 };
@@ -339,7 +339,8 @@ impl Experiment {
             precision: self.settings.precision.unwrap_or_default(),
             seed,
         };
-        let record = TrialRecord { id: config.id(), group: group_config.name.clone(), config, outcome: None };
+        let (id, group_name) = (config.id(), group_config.name.clone());
+        let record = TrialRecord { id, group: group_name, config, outcome: None, metrics_sha256: None };
         Ok(Trial { group, rule: rule.clone(), schedule, record })
     }
 
@@ -446,11 +447,13 @@ impl Experiment {
         let file = |name: &str| self.out.trial_file(id, name);
         let is_new = !file("trial.json").exists();
         if !is_new {
-            let record: TrialRecord = record::read_json(&file("trial.json"))?;
+            let again = || format!("without `{}` it begins anew", self.out.trial_file(id, "").display());
+            let record: TrialRecord = record::read_json(&file("trial.json")).with_context(again)?;
             if record.config != *config {
                 bail!("`{}` is of another config", file("trial.json").display());
             }
             if let Some(outcome) = record.outcome {
+                TrialRecord::read(&self.out.trial_file(id, "")).with_context(again)?;
                 // The process may have been killed between the outcome and this.
                 let _ = fs::remove_file(file(CHECKPOINT));
                 return Ok(Some(outcome));
@@ -462,7 +465,8 @@ impl Experiment {
         fs::create_dir_all(self.out.trial_file(id, ""))?;
         let (path, record) = (file("trial.json"), trial.record.clone());
         background.later(move || record::write_json(&path, &record))?;
-        let mut metrics = MetricsWriter::open(file("metrics.jsonl"))?;
+        let events = Events::new(self.out.path().join("tensorboard").join(id), &trial.record)?;
+        let mut metrics = MetricsWriter::open(file("metrics.jsonl"))?.with_events(events);
         let ground = &self.grounds[self.groups[trial.group].ground];
         let training = Training {
             data,
@@ -486,11 +490,11 @@ impl Experiment {
         let outcome = training.run(&self.device.open()?, &mut metrics, Some(&saving), &bar, stop)?;
         drop(bar);
         let Some(outcome) = outcome else { return Ok(None) };
-        let record = TrialRecord { outcome: Some(outcome.clone()), ..trial.record.clone() };
-        let (events, path) = (self.out.path().join("tensorboard").join(id), file("trial.json"));
+        let metrics_sha256 = Some(metrics.sha256());
+        let record = TrialRecord { outcome: Some(outcome.clone()), metrics_sha256, ..trial.record.clone() };
+        let (path, ended) = (file("trial.json"), outcome.clone());
         background.later(move || {
-            metrics.sync()?;
-            tensorboard::write(&events, &record, &record::read_metrics(metrics.path())?)?;
+            metrics.end(&ended)?;
             // The trial has ended once its outcome is there, with all else.
             record::write_json(&path, &record)?;
             // What ended needs no checkpoint.
@@ -787,6 +791,7 @@ fn ground(dataset: Dataset, model: &str, data: &Data, settings: &Settings) -> Re
         evaluate_every,
         constant_loss: data.constant_loss(),
         floor: data.floor(),
+        data_differs: dataset.fingerprint(data).differs,
     };
     Ok(Ground { record, model, shape, dataset })
 }

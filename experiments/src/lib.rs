@@ -7,10 +7,12 @@
 //! A binary is a short table of what it compares, a [`Comparison`], and a call of [`main`]. All binaries have the same
 //! [`Options`] and write the same records ([`record`]).
 
+pub mod agreement;
 pub mod ahead;
 pub mod background;
 pub mod batches;
 pub mod checkpoint;
+pub mod checksum;
 pub mod console;
 pub mod data;
 pub mod device;

@@ -15,15 +15,22 @@
 //!
 //! Files other than logs and measurements appear whole or not at all. Measurements that are not finite, for which JSON has no
 //! numbers, are written as `"inf"`, `"-inf"` and `"nan"`; `null` is what was not measured.
+//! Each JSON file ends with a checksum of its own, and `trial.json` has that of `metrics.jsonl` once the trial has ended. What is
+//! read back is also held against each other ([`agreement`]), so that records without checksums, of programs before this one, agree.
+//! `metrics.jsonl` may be packed by gzip, as `metrics.jsonl.gz`.
 
-use crate::{models::Operations, precision::Precision, summary::Summary, train::Outcome};
+use crate::{
+    agreement, checksum, models::Operations, precision::Precision, summary::Summary, tensorboard::Events,
+    train::Outcome,
+};
 use anyhow::{Context, Result, bail};
+use flate2::read::MultiGzDecoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write},
+    io::{ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
@@ -133,6 +140,24 @@ pub struct TrialRecord {
     pub config: TrialConfig,
     /// How it ended; none while it runs.
     pub outcome: Option<Outcome>,
+    /// The SHA-256 of `metrics.jsonl` once it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_sha256: Option<String>,
+}
+
+impl TrialRecord {
+    /// Reads `trial.json` and `metrics.jsonl` in the folder of a trial that has ended.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, they contradict each other, or they are of another trial than the folder.
+    pub fn read(folder: &Path) -> Result<(Self, Vec<Metric>)> {
+        let record: Self = read_json(&folder.join("trial.json"))?;
+        let path = folder.join("metrics.jsonl");
+        let bytes = read_packed(&path)?;
+        let metrics = parse_metrics(&path, &bytes)?;
+        agreement::check_trial(folder, &record, &metrics, &checksum::hex(Sha256::new_with_prefix(&bytes)))?;
+        Ok((record, metrics))
+    }
 }
 
 /// Everything that a trial's results depend on, but for the program itself.
@@ -221,6 +246,9 @@ pub struct Workload {
     pub constant_loss: f64,
     /// The least expected loss that any model can reach, where that is known.
     pub floor: Option<f64>,
+    /// The files of the data set that are not as they were published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_differs: Vec<String>,
 }
 
 /// What `experiment.json` holds.
@@ -277,35 +305,37 @@ pub struct Run {
 }
 
 impl Run {
-    /// Reads the records in `out`.
+    /// Reads the records in `out`. The statistics of the groups are those of the trials, computed anew.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the run has not finished.
+    /// When a file is missing or damaged, the run has not finished, or files contradict each other.
     pub fn read(out: &Path) -> Result<Self> {
         let summary = out.join("summary.json");
         if !summary.exists() {
             bail!("`{}` has no summary.json: no run finished there", out.display());
         }
         let summary: Summary = read_json(&summary)?;
-        let trials = summary.trials.iter().chain(&summary.tuning).map(|trial| {
-            let folder = out.join("trials").join(&trial.id);
-            Ok((read_json(&folder.join("trial.json"))?, read_metrics(&folder.join("metrics.jsonl"))?))
-        });
-        Ok(Self {
+        let trials = summary.trials.iter().chain(&summary.tuning);
+        let trials = trials.map(|trial| TrialRecord::read(&out.join("trials").join(&trial.id)));
+        let mut run = Self {
             out: out.to_owned(),
             experiment: read_json(&out.join("experiment.json"))?,
             trials: trials.collect::<Result<_>>()?,
             summary,
-        })
+        };
+        agreement::check_run(&run)?;
+        let Summary { groups, trials, .. } = &mut run.summary;
+        *groups = groups.iter().map(|group| group.clone().measure(trials)).collect();
+        Ok(run)
     }
 }
 
 /// Reads a JSON file.
 ///
 /// # Errors
-/// When the file is missing or is not what is expected there.
+/// When the file is missing, is not what is expected there, or its checksum is of something else.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let read = || anyhow::Ok(serde_json::from_slice(&fs::read(path)?)?);
+    let read = || anyhow::Ok(serde_json::from_value(checksum::unseal(serde_json::from_slice(&fs::read(path)?)?)?)?);
     read().with_context(|| format!("cannot read `{}`", path.display()))
 }
 
@@ -480,7 +510,9 @@ fn remove_empty(folders: &[PathBuf]) {
 }
 
 fn lock(folder: &Path) -> Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+    let path = folder.join(LOCK);
+    let open = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = open.with_context(|| format!("cannot write `{}`", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => bail!("another process is at work there"),
@@ -491,12 +523,13 @@ fn lock(folder: &Path) -> Result<File> {
 /// What the name of a file that is being written begins with.
 const PART: &str = ".part-";
 
-/// Writes `value` as JSON to `path`, whole or not at all.
+/// Writes `value` as JSON with a checksum to `path`, whole or not at all.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    write_text(path, &(serde_json::to_string_pretty(value)? + "\n"))
+    let value = checksum::seal(serde_json::to_value(value)?);
+    write_text(path, &(serde_json::to_string_pretty(&value)? + "\n"))
 }
 
 /// Writes `text` to `path`, whole or not at all.
@@ -568,13 +601,15 @@ fn place(path: &Path) -> std::io::Result<Place> {
     Ok(Place::Of(path))
 }
 
-/// `metrics.jsonl` of a running trial.
+/// `metrics.jsonl` of a running trial, and the same as TensorBoard reads it.
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
     /// None where the lines go nowhere.
     file: Option<File>,
+    events: Option<Events>,
     len: u64,
+    hash: Sha256,
 }
 
 impl MetricsWriter {
@@ -583,21 +618,26 @@ impl MetricsWriter {
     /// # Errors
     /// When it cannot be opened.
     pub fn open(path: PathBuf) -> Result<Self> {
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path);
         let file = file.with_context(|| format!("cannot write `{}`", path.display()))?;
-        Ok(Self { path, file: Some(file), len: 0 })
+        Ok(Self { path, file: Some(file), ..Self::nowhere() })
     }
 
     /// A writer whose lines go nowhere.
     pub fn nowhere() -> Self {
-        Self { path: PathBuf::new(), file: None, len: 0 }
+        Self { path: PathBuf::new(), file: None, events: None, len: 0, hash: Sha256::new() }
     }
 
-    /// Drops what follows the first `len` bytes, and appends there.
+    /// The same writer, which also writes `events`.
+    pub fn with_events(self, events: Events) -> Self {
+        Self { events: Some(events), ..self }
+    }
+
+    /// Drops what follows the first `len` bytes, and appends there. Where `sha256` is given, it is that of these bytes.
     ///
     /// # Errors
-    /// When the file is shorter, or cannot be cut.
-    pub fn go_on_from(&mut self, len: u64) -> Result<()> {
+    /// When the file is shorter, begins with something else, or cannot be cut.
+    pub fn go_on_from(&mut self, len: u64, sha256: Option<&str>) -> Result<()> {
         self.len = len;
         let Some(file) = &mut self.file else { return Ok(()) };
         let mut cut = || {
@@ -605,11 +645,22 @@ impl MetricsWriter {
             if found < len {
                 bail!("it has {found} bytes, and a checkpoint knows of {len}");
             }
+            let mut bytes = Vec::new();
+            file.rewind()?;
+            file.take(len).read_to_end(&mut bytes)?;
+            self.hash = Sha256::new_with_prefix(&bytes);
+            if sha256.is_some_and(|sha256| sha256 != checksum::hex(self.hash.clone())) {
+                bail!("its first {len} bytes are not those that a checkpoint knows of");
+            }
             file.set_len(len)?;
             file.seek(SeekFrom::Start(len))?;
-            anyhow::Ok(())
+            anyhow::Ok(bytes)
         };
-        cut().with_context(|| format!("cannot go on with `{}`", self.path.display()))
+        let bytes = cut().with_context(|| format!("cannot go on with `{}`", self.path.display()))?;
+        match &mut self.events {
+            Some(events) => events.go_on_from(&parse_metrics(&self.path, &bytes)?),
+            None => Ok(()),
+        }
     }
 
     /// Appends a line, in one write, so that a reader sees whole lines.
@@ -621,18 +672,33 @@ impl MetricsWriter {
         if let Some(file) = &mut self.file {
             file.write_all(line.as_bytes()).with_context(|| format!("cannot write `{}`", self.path.display()))?;
         }
+        if let Some(events) = &mut self.events {
+            events.write(metric)?;
+        }
         self.len += line.len() as u64;
+        self.hash.update(&line);
         Ok(())
     }
 
-    /// The file.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The trial has ended: nothing follows, and what was written becomes durable.
+    ///
+    /// # Errors
+    /// When the system cannot.
+    pub fn end(&mut self, outcome: &Outcome) -> Result<()> {
+        if let Some(events) = &mut self.events {
+            events.end(outcome)?;
+        }
+        self.sync()
     }
 
     /// Bytes written.
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// The SHA-256 of what was written.
+    pub fn sha256(&self) -> String {
+        checksum::hex(self.hash.clone())
     }
 
     /// Whether nothing was written.
@@ -650,18 +716,37 @@ impl MetricsWriter {
     }
 }
 
-/// Reads a `metrics.jsonl`.
+/// Reads a `metrics.jsonl`, or the same packed as `metrics.jsonl.gz`.
 ///
 /// # Errors
 /// When the file is missing or a line is damaged; the message names both.
 pub fn read_metrics(path: &Path) -> Result<Vec<Metric>> {
-    let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let lines = BufReader::new(file).lines().enumerate();
+    parse_metrics(path, &read_packed(path)?)
+}
+
+/// The bytes of `path`, or what is packed in the file of that name with `.gz`.
+fn read_packed(path: &Path) -> Result<Vec<u8>> {
+    let mut packed = path.as_os_str().to_owned();
+    packed.push(".gz");
+    let packed = Path::new(&packed);
+    let unpack = || {
+        let mut bytes = Vec::new();
+        MultiGzDecoder::new(File::open(packed)?).read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound && packed.exists() => {
+            unpack().with_context(|| format!("cannot read `{}`", packed.display()))
+        }
+        read => read.with_context(|| format!("cannot read `{}`", path.display())),
+    }
+}
+
+fn parse_metrics(path: &Path, bytes: &[u8]) -> Result<Vec<Metric>> {
+    let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|byte| *byte == b'\n').enumerate();
     lines
-        .map(|(i, line)| {
-            let parse = || anyhow::Ok(serde_json::from_str(&line?)?);
-            parse().with_context(|| format!("`{}`, line {}", path.display(), i + 1))
-        })
+        .filter(|_| !bytes.is_empty())
+        .map(|(i, line)| serde_json::from_slice(line).with_context(|| format!("`{}`, line {}", path.display(), i + 1)))
         .collect()
 }
 

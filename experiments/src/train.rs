@@ -113,13 +113,13 @@ impl Training<'_> {
         let mut prober = config.probe.then(|| Prober::new(parameters.trainable()));
         let mut progress = Progress::default();
         if let Some(Saving { path, .. }) = saving.filter(|saving| saving.path.exists()) {
-            let checkpoint = Checkpoint::load(path, &parameters, &mut optimizer, device)?;
+            let checkpoint = Checkpoint::load(path, &config.id(), &parameters, &mut optimizer, device)?;
             progress = checkpoint.progress;
             if let Some(prober) = &mut prober {
                 prober.set_update(checkpoint.update);
             }
         }
-        metrics.go_on_from(progress.metrics_len)?;
+        metrics.go_on_from(progress.metrics_len, progress.metrics_sha256.as_deref())?;
         let placer = Placer::new(self.data, &self.shape, device);
         let batches = || Batches::new(self.data, &self.shape, config, device);
         let (tests, mut trained) = (batches(), batches());
@@ -134,9 +134,9 @@ impl Training<'_> {
             |progress: &mut Progress, metrics: &MetricsWriter, prober: &Option<Prober>, optimizer: &AnyOptimizer| {
                 let Some(Saving { path, .. }) = saving else { return Ok(()) };
                 metrics.sync()?;
-                progress.metrics_len = metrics.len();
+                (progress.metrics_len, progress.metrics_sha256) = (metrics.len(), Some(metrics.sha256()));
                 let update = prober.as_ref().and_then(|prober| prober.update().map(<[Tensor]>::to_vec));
-                Checkpoint { progress: progress.clone(), update }.save(path, &parameters, optimizer)
+                Checkpoint { progress: progress.clone(), update }.save(path, &config.id(), &parameters, optimizer)
             };
         loop {
             let step = progress.step;
@@ -246,7 +246,8 @@ impl Training<'_> {
 }
 
 impl Outcome {
-    fn measure(&mut self, loss: f64, accuracy: f64) {
+    /// Counts an evaluation in.
+    pub(crate) fn measure(&mut self, loss: f64, accuracy: f64) {
         self.final_loss = Some(loss);
         self.final_accuracy = Some(accuracy);
         self.best_loss = Some(self.best_loss.map_or(loss, |best| best.min(loss)));

@@ -298,6 +298,13 @@ fn facts(run: &Run) -> Result<Markup> {
     let processor = versions.processor.as_ref().map(|processor| format!(", {processor}"));
     let config = config(&experiment.config)?;
     let commit = experiment.commit.as_deref();
+    let differing = experiment.workloads.iter().filter(|workload| !workload.data_differs.is_empty());
+    let mut other_data: Vec<String> = differing
+        .map(|Workload { dataset, data_differs, .. }| {
+            format!("not what was published: {} of {dataset}", data_differs.join(", "))
+        })
+        .collect();
+    other_data.dedup();
     Ok(html! {
         dl.facts {
             dt { "began" } dd { (to_seconds(&experiment.started)) }
@@ -320,6 +327,7 @@ fn facts(run: &Run) -> Result<Markup> {
                     None => { "unknown" }
                 }
             }
+            @if !other_data.is_empty() { dt { "other data" } dd { (other_data.join("; ")) } }
             dt { "versions" } dd { "experiments " (versions.experiments) ", candle " (versions.candle) }
         }
         p {
