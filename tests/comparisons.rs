@@ -174,7 +174,7 @@ fn what_tuning_picks_at_an_edge_is_told_everywhere() {
     let out = folder.path().join("out");
     let searched = &json(&out.join("summary.json"))["groups"][0]["searched"];
     assert_eq!(searched["at_edge"], serde_json::json!(["lr"]), "{searched}");
-    let warning = "lr is at the edge of what was searched (lr=1e-6..0.0001)";
+    let warning = "lr is at the edge of what was searched (lr=1e-6..1e-4)";
     for (place, text) in [
         ("progress", text(&output.stderr).to_owned()),
         ("table", text(&output.stdout).to_owned()),
