@@ -11,7 +11,7 @@ use clap::Parser;
 use experiments::{
     background::Background,
     console::Console,
-    data::Dataset,
+    data::{Dataset, Hub},
     experiment::{CHECKPOINT_EVERY, CHECKPOINTS_APART},
     models::{self, Operations},
     optimizer,
@@ -19,7 +19,11 @@ use experiments::{
     tensorboard::Events,
     train::{Saving, Training},
 };
-use std::{fs, sync::atomic::AtomicBool, time::Instant};
+use std::{
+    fs,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 #[derive(Parser)]
 struct Options {
@@ -42,7 +46,7 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let console = Console::start(0)?;
     for (dataset, model, batch_size, steps, trials, probe) in WORKLOADS {
-        let data = dataset.load(None, None, console.bars())?;
+        let data = dataset.load(None, None, &Hub::new(console.bars()))?;
         let model = models::parse(model)?;
         let shape = model.shape(&data)?;
         let rule = optimizer::parse("adamw")?;
@@ -71,7 +75,7 @@ fn main() -> Result<()> {
         let run = |with_records: bool| -> Result<f64> {
             let folder = tempfile::tempdir()?;
             let start = Instant::now();
-            let background = Background::start();
+            let background = Background::start(Arc::default());
             for trial in 0..trials {
                 let id = format!("{}-{trial}", config.id());
                 let file = |name: &str| folder.path().join("trials").join(&id).join(name);

@@ -219,9 +219,37 @@ fn a_recipe_is_an_optimizer_a_schedule_and_a_length() {
         (&["--recipe", "vision", "--steps", "3"], "cosine:lr=0.0001,min_lr=0,steps=13200"),
     ] {
         let name = schedule.split(':').next().unwrap().to_owned() + &args.len().to_string();
-        let out = run(SHOOTOUT, folder.path(), &name, &[args, &["--seeds", "1"]].concat());
+        let args = [args, &["--seeds", "1", "--out", &name]].concat();
+        let output = program(SHOOTOUT, folder.path(), &args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        // A part of a recipe is not what it is known for.
+        assert_eq!(text(&output.stderr).contains("is meant for"), !args.contains(&"--scale-recipe"), "{args:?}");
+        let out = folder.path().join(&name);
         let group = &json(&out.join("summary.json"))["groups"][0];
         assert_eq!((&group["schedule"], &group["optimizer"]), (&schedule.into(), &"adamw".into()));
+    }
+}
+
+#[test]
+fn what_is_told_and_not_used_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    for (out, args, part) in [
+        (
+            "a",
+            &["--opt", "sgd:lr=0.5", "--schedule", "cosine:lr=0.1"][..],
+            "`cosine:lr=0.1` fixes the learning rate: that of `sgd:lr=0.5` is not used",
+        ),
+        ("b", &["--opt", "sgd", "--data-dir", "somewhere"], "--data-dir is not read"),
+        ("c", &["--opt", "sgd", "--schedule", "cosine:lr=0.1"], ""),
+    ] {
+        let args = [args, &["--steps", "1", "--seeds", "1", "--out", out]].concat();
+        let output = program(SHOOTOUT, folder.path(), &args);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let warnings: Vec<&str> = text(&output.stderr).lines().filter(|line| line.contains("WARN")).collect();
+        assert_eq!(warnings.len(), usize::from(!part.is_empty()), "{warnings:?}");
+        assert!(warnings.iter().all(|line| line.contains(part)), "{warnings:?}");
+        let log = fs::read_to_string(folder.path().join(out).join("log.txt")).unwrap();
+        assert_eq!(log.contains("WARN"), !part.is_empty());
     }
 }
 
@@ -242,6 +270,8 @@ fn wrong_input_is_one_line_and_status_2() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("bad.toml"), "optimizer = [\"adam\"]\n").unwrap();
     fs::write(folder.path().join("latin.txt"), [b'a', 0xff]).unwrap();
+    fs::write(folder.path().join("scale.toml"), "scale_recipe = true\n").unwrap();
+    fs::write(folder.path().join("inf.toml"), "max_loss = inf\n").unwrap();
     // A tenth of it has room for a window of 16, and a tenth of the rest has not.
     fs::write(folder.path().join("short.txt"), "abcdefghij".repeat(17)).unwrap();
     for (name, args, parts) in [
@@ -250,6 +280,11 @@ fn wrong_input_is_one_line_and_status_2() {
         (WARMUP, &["--lr", "0"], &["--lr 0"]),
         (WARMUP, &["--norm", "middle"], &["middle", "pre, post, both"]),
         (WARMUP, &["--opt", "sam"], &["sam"]),
+        (WARMUP, &["--opt", "adamw:lr=1e-3"], &["adamw:lr=1e-3", "--lr"]),
+        (WARMUP, &["--schedule", "warmup_cosine:lr=1e-3"], &["warmup_cosine:lr=1e-3", "--lr", "leave `lr` out"]),
+        (WARMUP, &["--model", "gpt:norm=post", "--norm", "pre"], &["--norm pre", "gpt:norm=post"]),
+        (WARMUP, &["--model", "gpt:context=16384", "--batch-size", "1"], &["context=16384", "GB"]),
+        (WARMUP, &["--model", "gpt:width=16384,layers=96"], &["width=16384", "GB"]),
         (WARMUP, &["--schedule", "cosine"], &["cosine", "warmup"]),
         (WARMUP, &["--model", "gpt:width=65"], &["width", "65"]),
         (WARMUP, &["--model", "gpt:layer=2"], &["`layer`", "did you mean `layers`?"]),
@@ -265,6 +300,17 @@ fn wrong_input_is_one_line_and_status_2() {
         (SHOOTOUT, &["--tune", "2", "--opt", "sgd", "--space", "sgd:lr=1"], &["`sgd`", "nothing to search"]),
         (SHOOTOUT, &["--tune", "2", "--space", "adamm:lr=1..2"], &["`adamm`", "did you mean `adam`?"]),
         (SHOOTOUT, &["--tune", "70000"], &["--tune 70000", "65536"]),
+        (SHOOTOUT, &["--tune", "60000"], &["--seeds 3 and --tune 60000", "3 groups", "100000"]),
+        (SHOOTOUT, &["--tune", "2", "--space", "lion:lr=1e-4..1e-3"], &["--space lion", "`lion`", "sgd, adam, adamw"]),
+        (
+            SHOOTOUT,
+            &["--tune", "2", "--space", "adam:lr=1..2", "--space", "adam:lr=1..3"],
+            &["`adam` has a space already"],
+        ),
+        (SHOOTOUT, &["--tune", "2", "--space", "adam:lr=1..2,lr=1..3"], &["`lr` is given twice"]),
+        (SHOOTOUT, &["--text", "short.txt", "--dataset", "digits"], &["--text ", "short.txt: ", "--dataset digits"]),
+        (SHOOTOUT, &["--config", "scale.toml"], &["--scale-recipe", "--recipe"]),
+        (SHOOTOUT, &["--config", "inf.toml"], &["inf.toml", "--max-loss inf", "finite"]),
         (
             SHOOTOUT,
             &[
@@ -280,7 +326,7 @@ fn wrong_input_is_one_line_and_status_2() {
             &["context = 16", "too large"],
         ),
         (SHOOTOUT, &["--clip", "-1"], &["--clip -1"]),
-        (SHOOTOUT, &["--target-accuracy", "90"], &["--target-accuracy 90", "[0, 1]"]),
+        (SHOOTOUT, &["--target-accuracy", "90"], &["--target-accuracy 90", "at most 1"]),
         (SHOOTOUT, &["--dataset", "digits", "--dataset", "digits"], &["`digits`", "twice"]),
         (SHOOTOUT, &["--config", "bad.toml"], &["bad.toml", "`optimizer`"]),
         (SHOOTOUT, &["--text", "latin.txt"], &["latin.txt", "1"]),

@@ -267,6 +267,7 @@ fn run(experiment: &str, out: &str, config: Value, groups: Vec<Group>) -> Run {
             processor: Some("A & B \"fast\" processor".to_owned()),
         },
         commit: Some("0123456789abcdef-dirty".to_owned()),
+        continued: Vec::new(),
     };
     Run { out: PathBuf::from(out), experiment, summary, trials: finals.into_iter().chain(tuning).collect() }
 }
@@ -1074,9 +1075,9 @@ fn wrong_input_is_one_line_and_status_2() {
     for (args, named) in [
         (&[][..], "no run given"),
         (&["nowhere"], "`nowhere` has no summary.json"),
-        (&["run", "--target-accuracy", "95"], "target accuracy 95"),
+        (&["run", "--target-accuracy", "95"], "--target-accuracy 95"),
         (&["run", "--target-loss", "low"], "'low'"),
-        (&["run", "--target-loss", "-1"], "target loss -1"),
+        (&["run", "--target-loss", "-1"], "--target-loss -1"),
         (&["run", "--colour"], "--colour"),
     ] {
         let output = report(folder.path(), args);

@@ -40,7 +40,9 @@ const ARGS: [&str; 17] = [
 
 fn command(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shootout"));
-    command.args(args).current_dir(folder).env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args).current_dir(folder).env_remove("RUST_LOG");
+    command.env_remove("CANDLE_BARRIER_POOL_SPIN_LIMIT");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -50,6 +52,20 @@ fn start(folder: &Path, out: &str) -> Child {
 
 fn resume(folder: &Path, out: &str) -> Child {
     command(folder, &["--out", out, "--resume"]).spawn().unwrap()
+}
+
+#[cfg(unix)]
+fn kill(signal: &str, child: &Child) {
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits until `is_so`, for a minute at most.
+fn wait_for(is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -114,8 +130,8 @@ fn killed_at_any_moment_and_resumed_is_the_same_bits() {
             child.kill().unwrap();
             child.wait().unwrap();
             if !folder.path().join(&out).join("experiment.json").exists() {
+                // The same command takes the folder, whatever the kill left there.
                 early += 1;
-                let _ = fs::remove_dir_all(folder.path().join(&out));
                 child = start(folder.path(), &out);
             } else {
                 child = resume(folder.path(), &out);
@@ -134,7 +150,7 @@ fn interrupted_saves_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     ended(start(folder.path(), "whole"));
-    for signal in ["-INT", "-TERM"] {
+    for signal in ["-INT", "-TERM", "-HUP"] {
         let _ = fs::remove_dir_all(&out);
         let child = start(folder.path(), "out");
         // Until a first trial has something to save.
@@ -149,12 +165,21 @@ fn interrupted_saves_and_goes_on() {
         assert_eq!(second.status.code(), Some(2), "{}", text(&second.stderr));
         assert!(text(&second.stderr).contains("another process is at work there"), "{}", text(&second.stderr));
 
-        let kill = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        // Set for speed, though this test's own environment may not be.
+        #[cfg(target_os = "linux")]
+        {
+            let environment = fs::read(format!("/proc/{}/environ", child.id())).unwrap();
+            let environment = String::from_utf8_lossy(&environment).into_owned();
+            for variable in ["CANDLE_BARRIER_POOL_SPIN_LIMIT=50\0", "_RJEM_MALLOC_CONF=thp:always,"] {
+                assert!(environment.contains(variable), "{environment}");
+            }
+        }
+        kill(signal, &child);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains("interrupted; go on with `shootout --out out --resume`"));
         assert!(!out.join("summary.json").exists());
+        assert!(fs::read_to_string(out.join("log.txt")).unwrap().contains("interrupted"));
         ended(resume(folder.path(), "out"));
         assert!(results(&out) == results(&folder.path().join("whole")), "{signal}");
     }
@@ -189,12 +214,24 @@ fn what_cannot_be_resumed_is_said() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("empty")).unwrap();
     ended(command(folder.path(), &["--steps", "1", "--seeds", "1", "--opt", "sgd", "--out", "done"]).spawn().unwrap());
+    // What a program wrote that took an infinite number.
+    fs::create_dir(folder.path().join("lost")).unwrap();
+    let record = without_checksum(&folder.path().join("done/experiment.json"));
+    let lost = record.replace("\"max_loss\":1000.0", "\"max_loss\":null");
+    assert_ne!(lost, record);
+    fs::write(folder.path().join("lost/experiment.json"), lost).unwrap();
+    fs::create_dir(folder.path().join("blocked")).unwrap();
+    fs::write(folder.path().join("blocked/experiment.json"), record).unwrap();
+    fs::write(folder.path().join("blocked/trials"), "").unwrap();
     for (args, part) in [
         (&["--out", "empty", "--resume"][..], "no experiment.json"),
         (&["--out", "none", "--resume"], "no experiment.json"),
         (&["--resume"], "--out"),
         (&["--out", "done", "--resume", "--steps", "9"], "`--steps`: a resumed run has the config in OUT"),
         (&["--out", "done"], "`--resume` goes on"),
+        (&["--out", "lost", "--resume"], "`max_loss` was a number that JSON does not have"),
+        (&["--out", "blocked", "--resume"], "blocked/trials` is a file"),
+        (&["--out", "done", "--resume", "--text", "x"], "--text"),
         (&["--config", "nowhere.toml"], "nowhere.toml"),
     ] {
         let output = command(folder.path(), args).spawn().unwrap().wait_with_output().unwrap();
@@ -517,4 +554,208 @@ fn a_file_that_is_half_written_is_no_panic_and_never_another_result() {
         assert_eq!(files, 1 + usize::from(is_resumed));
         assert_eq!(count, 3 + lines + 2 * usize::from(is_resumed));
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_that_ends_before_it_began_can_be_started_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, text_file) = (folder.path().join("out"), folder.path().join("text"));
+    let args =
+        ["--text", "text", "--model", "gpt:layers=1,width=8,context=8", "--steps", "2", "--seeds", "1", "--opt", "sgd"];
+    let begin = || command(folder.path(), &[&args[..], &["--out", "out"]].concat()).spawn().unwrap();
+    // A pipe that nobody writes to yet is a file that takes long to read.
+    assert!(Command::new("mkfifo").arg(&text_file).status().unwrap().success());
+    let child = begin();
+    wait_for(|| out.join("lock").exists());
+    // The pipe is opened after the lock is taken.
+    thread::sleep(Duration::from_millis(200));
+    kill("-INT", &child);
+    thread::sleep(Duration::from_millis(100));
+    fs::write(&text_file, "abcdefgh".repeat(400)).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(text(&output.stderr), "interrupted before the run began\n");
+    assert!(!out.exists());
+
+    let mut child = begin();
+    wait_for(|| out.join("lock").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(out.join("lock").exists() && !out.join("experiment.json").exists());
+    let output = command(folder.path(), &["--out", "out", "--resume"]).output().unwrap();
+    assert!(text(&output.stderr).contains("the same command without `--resume` begins it"), "{}", text(&output.stderr));
+    fs::remove_file(&text_file).unwrap();
+    fs::write(&text_file, "abcdefgh".repeat(400)).unwrap();
+    ended(begin());
+    assert!(out.join("report.html").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_download_is_given_up_when_it_is_interrupted() {
+    let folder = tempfile::tempdir().unwrap();
+    // A server that takes every request and answers none.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let mut connections = Vec::new();
+        for connection in server.incoming() {
+            connections.push(connection);
+            let _ = asked.send(());
+        }
+    });
+    let child = command(folder.path(), &["--dataset", "fashion-mnist", "--out", "out"])
+        .env("HF_ENDPOINT", format!("http://{address}"))
+        .env("HF_HOME", folder.path().join("cache"))
+        .spawn()
+        .unwrap();
+    was_asked.recv_timeout(Duration::from_secs(60)).unwrap();
+    let began = Instant::now();
+    kill("-INT", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(!folder.path().join("out").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let program = env!("CARGO_BIN_EXE_shootout");
+    let child = Command::new("sh")
+        .args(["-c", &format!("trap '' HUP; exec {program} {} --out out", ARGS.join(" "))])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(|| out.join("trials").exists());
+    kill("-HUP", &child);
+    ended(child);
+    assert!(out.join("summary.json").exists());
+}
+
+#[test]
+fn a_trial_that_fails_stops_the_others_which_save_themselves() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    // Hours, if nobody stops it.
+    let args = [
+        "--steps",
+        "100000000",
+        "--seeds",
+        "2",
+        "--jobs",
+        "2",
+        "--opt",
+        "sgd",
+        "--checkpoint-every=10",
+        "--out",
+        "out",
+    ];
+    let checkpoints = || -> Vec<std::path::PathBuf> {
+        let trials = fs::read_dir(out.join("trials")).into_iter().flatten().flatten();
+        trials.map(|trial| trial.path().join("checkpoint.safetensors")).filter(|path| path.exists()).collect()
+    };
+    let mut child = command(folder.path(), &args).spawn().unwrap();
+    wait_for(|| checkpoints().len() == 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let [damaged, other] = checkpoints().try_into().unwrap();
+    fs::write(&damaged, "damaged").unwrap();
+    let before = fs::read(&other).unwrap();
+    let began = Instant::now();
+    let output = resume(folder.path(), "out").wait_with_output().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let stderr = text(&output.stderr);
+    let id = damaged.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.starts_with(&format!("error: trial {id}: ")), "{stderr}");
+    assert!(fs::read(&other).unwrap() != before, "the other trial has saved itself");
+    let log = fs::read_to_string(out.join("log.txt")).unwrap();
+    assert!(log.lines().any(|line| line.contains("ERROR") && line.contains(id)), "{log}");
+}
+
+#[test]
+fn a_finished_run_takes_more_seeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let begin = |out: &str, seeds: &str| {
+        let args = ["--steps", "60", "--opt", "adam", "--opt", "sgd", "--tune", "2", "--seeds", seeds, "--out", out];
+        ended(command(folder.path(), &args).spawn().unwrap())
+    };
+    begin("whole", "4");
+    begin("grown", "2");
+    ended(command(folder.path(), &["--out", "grown", "--resume", "--seeds", "4"]).spawn().unwrap());
+    let out = folder.path().join("grown");
+    assert!(results(&out) == results(&folder.path().join("whole")));
+    let json = |name: &str| -> Value { serde_json::from_str(&fs::read_to_string(out.join(name)).unwrap()).unwrap() };
+    let experiment = json("experiment.json");
+    assert_eq!((&experiment["config"]["seeds"], experiment["seeds"].as_array().unwrap().len()), (&4.into(), 4));
+    assert_eq!(experiment["continued"].as_array().unwrap().len(), 1);
+    assert!(fs::read_to_string(out.join("config.toml")).unwrap().contains("seeds = 4"));
+    assert!(fs::read_to_string(out.join("report.html")).unwrap().contains("went on"));
+
+    let output = command(folder.path(), &["--out", "grown", "--resume", "--seeds", "3"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--seeds 3: the run has 4"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_run_goes_on_with_data_that_moved_and_not_with_data_that_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text.repeat(400)).unwrap();
+    write("here", "abcdefgh");
+    let args =
+        ["--text", "here", "--model", "gpt:layers=1,width=8,context=8", "--steps", "2", "--seeds", "1", "--opt", "sgd"];
+    ended(command(folder.path(), &[&args[..], &["--out", "out"]].concat()).spawn().unwrap());
+    fs::rename(folder.path().join("here"), folder.path().join("there")).unwrap();
+    let go_on =
+        |args: &[&str]| command(folder.path(), &[&["--out", "out", "--resume"], args].concat()).output().unwrap();
+    assert!(text(&go_on(&["--seeds", "2"]).stderr).contains("here"));
+    let output = go_on(&["--seeds", "2", "--text", "there"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    write("there", "abcdefgi");
+    let trials = || fs::read_dir(folder.path().join("out/trials")).unwrap().count();
+    let output = go_on(&["--seeds", "3"]);
+    assert_eq!((output.status.code(), trials()), (Some(2), 2));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("data set `text`") && stderr.contains("sha256"), "{stderr}");
+}
+
+/// A record as programs wrote it before there were checksums.
+fn without_checksum(path: &Path) -> String {
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    record.as_object_mut().unwrap().remove("checksum").unwrap();
+    record.to_string()
+}
+
+/// Records of another program tell of it.
+#[test]
+fn a_run_that_another_program_goes_on_with_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    ended(command(folder.path(), &["--steps", "1", "--seeds", "1", "--opt", "sgd", "--out", "out"]).spawn().unwrap());
+    let out = folder.path().join("out");
+    let path = out.join("experiment.json");
+    let mut experiment: Value = serde_json::from_str(&without_checksum(&path)).unwrap();
+    experiment["versions"]["candle"] = "0.10.0".into();
+    fs::write(&path, experiment.to_string()).unwrap();
+    fs::remove_file(out.join("summary.json")).unwrap();
+    let output = resume(folder.path(), "out").wait_with_output().unwrap();
+    let stderr = text(&output.stderr);
+    assert!(output.status.success() && stderr.contains("candle 0.10.0 began the run"), "{stderr}");
+    let experiment: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(experiment["versions"]["candle"], "0.10.0");
+    assert_ne!(experiment["continued"][0]["versions"]["candle"], "0.10.0");
+    // Once is enough.
+    fs::remove_file(out.join("summary.json")).unwrap();
+    let output = resume(folder.path(), "out").wait_with_output().unwrap();
+    let experiment: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(experiment["continued"].as_array().unwrap().len(), 1, "{}", text(&output.stderr));
+    // And nothing is said where there is nothing to go on with.
+    let output = resume(folder.path(), "out").wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
 }

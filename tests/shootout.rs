@@ -302,6 +302,20 @@ fn wrong_input_is_one_line_and_status_2_and_leaves_nothing() {
         #[cfg(not(feature = "metal"))]
         (&["--device", "metal"], &["`metal`", "--features metal"]),
         (&["--batch-size", "100000"], &["100000", "digits"]),
+        (&["--max-loss", "inf"], &["--max-loss inf", "finite"]),
+        (&["--max-loss", "1e400"], &["--max-loss inf", "finite"]),
+        (&["--clip", "inf"], &["--clip inf", "finite"]),
+        (&["--target-accuracy", "0"], &["--target-accuracy 0", "above 0"]),
+        (&["--target-loss", "-1"], &["--target-loss -1", "above 0"]),
+        (&["--target-loss", "inf"], &["--target-loss inf", "finite"]),
+        (&["--steps", "9223372036854775808"], &["--steps 9223372036854775808", "9223372036854775807"]),
+        (&["--seeds", "9000000000000000000"], &["--seeds 9000000000000000000", "100000"]),
+        (&["--seeds", "4294967296"], &["--seeds 4294967296", "100000"]),
+        (&["--seeds", "100000"], &["--seeds 100000", "3 groups", "300000 trials"]),
+        (&["--threads", "100000"], &["--threads 100000", "core"]),
+        (&["--jobs", "100000"], &["--jobs 100000", "core"]),
+        (&["--text", "file", "--dataset", "digits"], &["--text ", "file: ", "--dataset digits"]),
+        (&["--epochs", "1", "--schedule", "cosine_restarts:period=0"], &["period", "0"]),
         (&["--dataset", "cifar10", "--data-dir", "nowhere"], &["nowhere"]),
         (&["--dataset", "fashion-mnist", "--data-dir", "empty"], &["empty"]),
         (&["--out", "full"], &["`full`", "not empty"]),
@@ -316,6 +330,134 @@ fn wrong_input_is_one_line_and_status_2_and_leaves_nothing() {
         assert!(parts.iter().all(|part| stderr.contains(part)), "{args:?}: {stderr} lacks one of {parts:?}");
         assert!(output.stdout.is_empty(), "{args:?}");
         assert!(!at("new").exists() && files(folder.path()) == before, "{args:?} left something");
+    }
+}
+
+/// The length of a run may be known from its data alone.
+#[test]
+fn a_schedule_may_fit_the_length_of_the_run_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--epochs", "1", "--seeds", "1", "--opt", "sgd", "--schedule", "cosine_restarts:period=5"];
+    run(folder.path(), "out", &args);
+    let args = ["--steps", "5001", "--seeds", "1", "--opt", "sgd", "--schedule", "cosine_restarts:period=5"];
+    let output = shootout(folder.path(), &args);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("steps=5001"), "{}", text(&output.stderr));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_records_cannot_hold_is_named_with_its_option() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    for option in ["--text", "--data-dir"] {
+        let path = std::ffi::OsStr::from_bytes(b"a\xff");
+        let output = Command::new(env!("CARGO_BIN_EXE_shootout"))
+            .arg(option)
+            .arg(path)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
+        assert!(stderr.contains(option) && stderr.contains("UTF-8"), "{stderr}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_printed_is_an_error_that_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_shootout"))
+        .arg("--list")
+        .current_dir(folder.path())
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("error: cannot write to the standard output: No space left"), "{stderr}");
+    assert_eq!(stderr.matches("os error").count(), 1, "{stderr}");
+}
+
+/// A model of 48 MB an update and one of 270 MB, which is far more than the program itself.
+#[cfg(target_os = "linux")]
+#[test]
+fn training_takes_what_it_is_said_to_take_at_least_and_not_much_more() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("text"), "abcdefghijklmnop".repeat(2000)).unwrap();
+    for (model, batch_size, args) in [
+        ("gpt:context=512,layers=2", 8, &["--text", "text"][..]),
+        ("gpt:context=64,layers=6,width=256", 64, &["--text", "text"]),
+        ("resnet20", 1000, &[]),
+    ] {
+        let out = format!("{model}-{batch_size}");
+        let batch = batch_size.to_string();
+        let args = [args, &["--model", model, "--batch-size", &batch, "--steps", "1", "--seeds", "1", "--opt", "sgd"]];
+        let (out, _) = run(folder.path(), &out, &args.concat());
+        let peak = json(&out.join("summary.json"))["peak_memory_bytes"].as_u64().unwrap();
+        let model = experiments::models::parse(model).unwrap();
+        let shape = match model.context() {
+            Some(context) => experiments::models::Shape::Text { vocabulary: 16, context },
+            None => {
+                let image = experiments::models::ImageShape { channels: 1, height: 8, width: 8, classes: 10 };
+                experiments::models::Shape::Images(image)
+            }
+        };
+        let dtype = experiments::precision::Precision::F32.dtype();
+        let least = experiments::memory::least(&model.least(&shape), batch_size, dtype);
+        println!("{model}: at least {} MB, and {} MB", least >> 20, peak >> 20);
+        assert!(least < peak && peak < 4 * least + (200 << 20), "{model}: at least {least}, and {peak}");
+    }
+}
+
+#[test]
+fn programs_that_start_in_the_same_second_have_a_folder_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |_| {
+        Command::new(env!("CARGO_BIN_EXE_shootout"))
+            .args(["--steps", "1", "--seeds", "1", "--opt", "sgd"])
+            .current_dir(folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let started: Vec<_> = (0..12).map(start).collect();
+    for mut child in started {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(fs::read_dir(folder.path().join("runs")).unwrap().count(), 12);
+}
+
+#[test]
+fn a_file_of_options_has_paths_relative_to_it_and_comes_back_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    fs::write(folder.path().join("sub/abc.txt"), "abcdefgh".repeat(400)).unwrap();
+    let file = "dataset = [\"language\", \"text\"]\ntext = \"abc.txt\"\nmodel = [\"gpt:layers=1,width=8,context=8\"]\n";
+    fs::write(folder.path().join("sub/run.toml"), file).unwrap();
+    let args = ["--config", "sub/run.toml", "--steps", "2", "--seeds", "1", "--opt", "sgd"];
+    let (out, _) = run(folder.path(), "out", &args);
+    assert_eq!(json(&out.join("summary.json"))["dataset"], "language, text");
+    let stored = out.join("config.toml");
+    let (again, _) = run(folder.path(), "again", &["--config", stored.to_str().unwrap()]);
+    assert_eq!(measurements(&again), measurements(&out));
+    for workload in json(&out.join("experiment.json"))["workloads"].as_array().unwrap() {
+        assert_eq!(workload["data_sha256"].as_str().unwrap().len(), 64);
+    }
+}
+
+#[test]
+fn tuning_says_which_trial_of_how_many_and_what_it_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--steps", "2", "--seeds", "1", "--tune", "3", "--opt", "sgd:momentum=0.9"];
+    let (_, output) = run(folder.path(), "out", &args);
+    for number in 1..=3 {
+        let start = format!("sgd:momentum=0.9, tuning {number} of 3: loss ");
+        let stderr = text(&output.stderr);
+        assert!(stderr.lines().any(|line| line.starts_with(&start) && line.contains(" with lr=")), "{stderr}");
     }
 }
 

@@ -2,7 +2,11 @@
 
 use anyhow::{Result, bail};
 use std::{
-    sync::mpsc::{Sender, channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{Sender, channel},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -15,10 +19,11 @@ pub struct Background {
 }
 
 impl Background {
-    /// Starts the thread.
-    pub fn start() -> Self {
+    /// Starts the thread, which sets `stop` when a job fails: what could not be written is no reason to train for hours more.
+    pub fn start(stop: Arc<AtomicBool>) -> Self {
         let (jobs, queue) = channel::<Job>();
-        Self { jobs, worker: thread::spawn(move || queue.into_iter().try_for_each(|job| job())) }
+        let work = move || queue.into_iter().try_for_each(|job| job()).inspect_err(|_| stop.store(true, Relaxed));
+        Self { jobs, worker: thread::spawn(work) }
     }
 
     /// Has `job` done after those before it.
@@ -45,12 +50,13 @@ impl Background {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     #[test]
     fn jobs_are_done_in_order_until_one_fails() {
         let done = Arc::new(Mutex::new(Vec::new()));
-        let background = Background::start();
+        let stop = Arc::new(AtomicBool::new(false));
+        let background = Background::start(Arc::clone(&stop));
         for i in 0..5 {
             let done = Arc::clone(&done);
             // Refused or not: that depends on how far the thread is.
@@ -64,5 +70,6 @@ mod tests {
         }
         assert_eq!(background.finish().unwrap_err().to_string(), "the disk is full");
         assert_eq!(*done.lock().unwrap(), [0, 1, 2]);
+        assert!(stop.load(Relaxed));
     }
 }

@@ -1,20 +1,27 @@
 //! What a run shows while it works: progress bars, messages and the log, all on stderr.
 
 use anyhow::{Context, Result, bail};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use std::{
     fs::File,
     io::{self, IsTerminal, Write},
     path::Path,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
-    filter::{FilterExt, LevelFilter},
+    filter::{FilterExt, LevelFilter, filter_fn},
     fmt::{self, MakeWriter},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
+
+/// Events of this target go to the log file alone: stderr is told in another way.
+pub const FILE_ONLY: &str = "experiments::file_only";
+
+/// The time between two lines of a trial where stderr is not a terminal and shows no bars.
+const LINES_APART: Duration = Duration::from_secs(30);
 
 /// The progress bars and the log of a run.
 #[derive(Clone)]
@@ -42,10 +49,10 @@ impl Console {
         let bars = console.bars.clone();
         let stderr = fmt::layer()
             .with_writer(move || AboveBars(bars.clone()))
-            .with_ansi(io::stderr().is_terminal())
+            .with_ansi(io::stderr().is_terminal() && is_colour_wanted(std::env::var_os("NO_COLOR").as_deref()))
             .with_target(false)
             .without_time()
-            .with_filter(filter()?);
+            .with_filter(filter()?.and(filter_fn(|metadata| metadata.target() != FILE_ONLY)));
         let file =
             fmt::layer().with_writer(console.log.clone()).with_ansi(false).with_filter(filter()?.or(LevelFilter::INFO));
         // A process has one log; a second run in it logs to the first one's.
@@ -85,18 +92,52 @@ impl Console {
 
     /// A bar for `trials` trials, below theirs; hidden where stderr is not a terminal.
     pub fn overall(&self, trials: u64) -> OverallBar {
-        let style = ProgressStyle::with_template("{prefix:<24!} {bar:24} {pos:>6}/{len} {elapsed:>10} {eta:>4}");
-        let style = style.expect("the template is right").progress_chars("━╸ ");
-        OverallBar(self.bars.add(ProgressBar::new(trials).with_style(style).with_prefix("all trials")))
+        let bar = ProgressBar::new(trials).with_style(style("{elapsed:>7}")).with_message("all trials");
+        OverallBar(self.bars.add(bar))
     }
 
-    /// A bar for a trial of `steps` updates; hidden where stderr is not a terminal.
+    /// A bar for a trial of `steps` updates. Where stderr is not a terminal, a line every half minute takes its place.
     pub fn trial(&self, name: &str, steps: u64) -> TrialBar {
-        let style = ProgressStyle::with_template("{prefix:<24!} {bar:24} {pos:>6}/{len} {msg} {per_sec:>10} {eta:>4}");
-        let style = style.expect("the template is right").progress_chars("━╸ ");
-        let bar = self.bars.insert_from_back(1, ProgressBar::new(steps).with_style(style).with_prefix(name.to_owned()));
-        TrialBar { bar, evaluation: Mutex::default() }
+        let name_on_bar = shortened(name);
+        let bar = ProgressBar::new(steps).with_style(style("{rate:>7}")).with_message(name_on_bar.clone());
+        let bar = self.bars.insert_from_back(1, bar);
+        let pace = Mutex::new(Pace::new(LINES_APART));
+        TrialBar { bar, name: name.to_owned(), name_on_bar, evaluation: Mutex::default(), pace }
     }
+}
+
+/// A bar whose last part, the message, is cut where the terminal ends.
+fn style(pace: &str) -> ProgressStyle {
+    let template = format!("{{bar:8}} {{pos:>5}}/{{len:<5}} {pace} {{eta:>4}} {{wide_msg}}");
+    let style = ProgressStyle::with_template(&template).expect("the template is right").progress_chars("━╸ ");
+    // A key cannot tell that it could not write.
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = out.write_str(&rate(state.per_sec()));
+    })
+}
+
+/// The characters of a name on a bar.
+const NAME_WIDTH: usize = 24;
+
+/// A name, without its middle where it is too long for a bar: its end tells trials of a group apart.
+fn shortened(name: &str) -> String {
+    let characters: Vec<char> = name.chars().collect();
+    let [start, end] = [NAME_WIDTH / 2 - 4, NAME_WIDTH / 2 + 3];
+    if characters.len() <= NAME_WIDTH {
+        return name.to_owned();
+    }
+    characters[..start].iter().chain(&['…']).chain(&characters[characters.len() - end..]).collect()
+}
+
+/// So many a second, in three digits.
+fn rate(per_second: f64) -> String {
+    let digits = if per_second < 10.0 { 2 } else { usize::from(per_second < 100.0) };
+    format!("{per_second:.digits$}/s")
+}
+
+/// Whether the variable NO_COLOR (no-color.org) allows colours.
+fn is_colour_wanted(no_color: Option<&std::ffi::OsStr>) -> bool {
+    no_color.is_none_or(std::ffi::OsStr::is_empty)
 }
 
 /// The bar that counts the trials of a run. It goes when it is dropped.
@@ -115,25 +156,62 @@ impl Drop for OverallBar {
     }
 }
 
+/// When the next line is due.
+struct Pace {
+    apart: Duration,
+    latest: Instant,
+    /// The updates that were made before this process, and when it began with the next.
+    began: Option<(u64, Instant)>,
+}
+
+impl Pace {
+    fn new(apart: Duration) -> Self {
+        Self { apart, latest: Instant::now(), began: None }
+    }
+
+    /// At update `step`: the updates a second until `now`, if a line is due.
+    fn due(&mut self, step: u64, now: Instant) -> Option<f64> {
+        let (first, began) = *self.began.get_or_insert((step, now));
+        if now.duration_since(self.latest) < self.apart || step == first {
+            return None;
+        }
+        self.latest = now;
+        Some((step - first) as f64 / now.duration_since(began).as_secs_f64())
+    }
+}
+
 /// The progress bar of a trial. It goes when it is dropped.
 pub struct TrialBar {
     bar: ProgressBar,
+    name: String,
+    name_on_bar: String,
     evaluation: Mutex<String>,
+    pace: Mutex<Pace>,
 }
 
 impl TrialBar {
     /// Shows an update and its training loss.
     pub fn step(&self, step: u64, loss: f64) {
         self.bar.set_position(step);
+        let evaluation = self.evaluation.lock().expect("no holder of the lock panics");
         if !self.bar.is_hidden() {
-            let evaluation = self.evaluation.lock().expect("no holder of the lock panics");
-            self.bar.set_message(format!("train loss {loss:7.4}  {evaluation}"));
+            self.bar.set_message(format!("{:<NAME_WIDTH$}  train loss {loss:7.4}{evaluation}", self.name_on_bar));
+        } else if let Some(per_second) =
+            self.pace.lock().expect("no holder of the lock panics").due(step, Instant::now())
+        {
+            let steps = self.bar.length().unwrap_or(step);
+            // Without a stderr there is nobody to tell.
+            let _ = writeln!(
+                io::stderr(),
+                "{}",
+                progress_line(&self.name, (step, steps), &format!("train loss {loss:.4}{evaluation}"), per_second)
+            );
         }
     }
 
     /// Shows an evaluation.
     pub fn evaluated(&self, loss: f64, accuracy: f64) {
-        let text = format!("test loss {loss:7.4}  accuracy {:6.2} %", accuracy * 100.0);
+        let text = format!("  test loss {loss:.4}  accuracy {:.2} %", accuracy * 100.0);
         *self.evaluation.lock().expect("no holder of the lock panics") = text;
     }
 }
@@ -142,6 +220,12 @@ impl Drop for TrialBar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Where a trial is, in a line.
+fn progress_line(name: &str, (step, steps): (u64, u64), losses: &str, per_second: f64) -> String {
+    let left = Duration::try_from_secs_f64((steps - step.min(steps)) as f64 / per_second).unwrap_or(Duration::MAX);
+    format!("{name}: {step} of {steps} updates  {losses}  {}, {} left", rate(per_second), HumanDuration(left))
 }
 
 /// Writes to stderr with the bars out of the way.
@@ -196,5 +280,108 @@ impl<'a> MakeWriter<'a> for LogFile {
 
     fn make_writer(&'a self) -> Self {
         self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indicatif::{ProgressDrawTarget, TermLike};
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_bar_keeps_its_ends() {
+        assert_eq!(shortened("adam, seed 0"), "adam, seed 0");
+        let long = "sgd:momentum=0.9,nesterov=true, tuning 3 of 8";
+        assert_eq!(shortened(long), "sgd:mome…, tuning 3 of 8");
+        assert_eq!(shortened(long).chars().count(), NAME_WIDTH);
+    }
+
+    #[test]
+    fn a_rate_has_three_digits() {
+        for (per_second, text) in [
+            (744.1526012104, "744/s"),
+            (0.12345, "0.12/s"),
+            (9.876, "9.88/s"),
+            (12.345, "12.3/s"),
+            (12345.6, "12346/s"),
+        ] {
+            assert_eq!(rate(per_second), text);
+        }
+    }
+
+    #[test]
+    fn a_line_comes_every_half_minute_and_tells_the_rate_of_this_process() {
+        let mut pace = Pace::new(LINES_APART);
+        let start = pace.latest;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        // A trial that is gone on with from update 1000.
+        assert_eq!(pace.due(1000, at(40)), None);
+        assert_eq!(pace.due(1020, at(44)), Some(5.0));
+        assert_eq!(pace.due(1040, at(48)), None);
+        assert_eq!(pace.due(1200, at(74)), Some(200.0 / 34.0));
+        assert_eq!(pace.due(1210, at(75)), None);
+        let line = progress_line("adam, seed 0", (1200, 2000), "train loss 0.5000", 5.0);
+        assert_eq!(line, "adam, seed 0: 1200 of 2000 updates  train loss 0.5000  5.00/s, 3 minutes left");
+    }
+
+    /// A terminal that keeps what is written to it.
+    #[derive(Clone, Debug)]
+    struct Term(u16, Arc<Mutex<String>>);
+
+    impl TermLike for Term {
+        fn width(&self) -> u16 {
+            self.0
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.1.lock().unwrap().push_str(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            self.1.lock().unwrap().clear();
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_bar_is_no_wider_than_the_terminal() {
+        for (width, pace) in [(120, "{rate:>7}"), (80, "{rate:>7}"), (50, "{elapsed:>7}")] {
+            let term = Term(width, Arc::default());
+            let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
+            let bar = ProgressBar::with_draw_target(Some(1_234_567), target).with_style(style(pace));
+            bar.set_message(format!(
+                "train loss 0.1234  test loss 0.1234  accuracy 98.76 %  {}",
+                "long name, ".repeat(9)
+            ));
+            bar.set_position(7);
+            bar.tick();
+            let line = term.1.lock().unwrap().clone();
+            assert_eq!(line.trim_end().chars().count(), usize::from(width), "{line}");
+        }
+    }
+
+    #[test]
+    fn no_color_means_no_colour() {
+        use std::ffi::OsStr;
+
+        assert!(is_colour_wanted(None) && is_colour_wanted(Some(OsStr::new(""))));
+        assert!(!is_colour_wanted(Some(OsStr::new("1"))) && !is_colour_wanted(Some(OsStr::new("0"))));
     }
 }

@@ -3,8 +3,8 @@
 use crate::{
     background::Background,
     batches::steps_per_epoch,
-    console::Console,
-    data::{Data, Dataset},
+    console::{self, Console},
+    data::{Data, Dataset, Hub},
     device::DeviceName,
     memory,
     models::{self, ModelConfig, Operations, Parameters, Shape},
@@ -12,8 +12,8 @@ use crate::{
     options::{Norm, Options, Settings},
     precision::Precision,
     record::{
-        self, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, Run, TrialConfig, TrialRecord, Versions,
-        Workload,
+        self, Continuation, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, Run, TrialConfig, TrialRecord,
+        Versions, Workload,
     },
     report,
     stats::Estimate,
@@ -26,12 +26,12 @@ use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use optim::{AnyRule, Rule, Schedule, recipes};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     num::{NonZeroU64, NonZeroUsize},
     path::Path,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread,
@@ -69,6 +69,15 @@ pub struct Comparison {
 
 /// The options that not all binaries have.
 const SPECIAL: [&str; 4] = ["--lr", "--norm", "--tune", "--space"];
+
+/// What a resumed run can be told anew: no result depends on it, but for the number of seeds, of which each has its own results.
+const AT_RESUME: [&str; 5] = ["--threads", "--jobs", "--data-dir", "--text", "--seeds"];
+
+/// Threads, and trials at a time, for each core: more of them only wait for each other.
+const PER_CORE: usize = 4;
+
+/// The most trials of a run: so many are planned in a second.
+const MOST_TRIALS: usize = 100_000;
 
 /// How long a run is where the options do not say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,36 +150,29 @@ pub struct Experiment {
     seeds: Vec<u64>,
     threads: usize,
     jobs: usize,
-    /// Whether the records of the experiment are there already.
-    resumed: bool,
+    /// The record of the experiment as it was found, where the run is resumed.
+    before: Option<ExperimentRecord>,
 }
 
 impl Experiment {
-    /// Checks all options, takes OUT and reads the data.
+    /// Checks all options, takes OUT and reads the data. It ends early, with an error, once `stop` is set.
     ///
     /// # Errors
     /// When an option is wrong, OUT cannot be written to, or the data cannot be read; then OUT is as it was before.
-    pub fn prepare(comparison: Comparison, options: &Options, console: Console) -> Result<Self> {
-        let (out, settings) = match &options.out {
+    pub fn prepare(
+        comparison: Comparison,
+        options: &Options,
+        console: Console,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Self> {
+        let (reopened, settings) = match &options.out {
             Some(path) if options.resume => {
-                let other: Vec<String> = options.settings.given()?;
-                if let Some(other) = other.iter().find(|key| !["--threads", "--jobs"].contains(&key.as_str())) {
-                    bail!("`{other}`: a resumed run has the config in OUT; only --threads and --jobs can be given");
-                }
-                let out = OutDir::reopen(path)?;
-                let record: ExperimentRecord = record::read_json(&path.join("experiment.json"))?;
-                if record.experiment != comparison.name {
-                    bail!("OUT `{}` is of `{}`, not of `{}`", path.display(), record.experiment, comparison.name);
-                }
-                let mut settings: Settings = serde_json::from_value(record.config)
-                    .with_context(|| format!("the config in `{}`", path.display()))?;
-                settings.threads = options.settings.threads.or(settings.threads);
-                settings.jobs = options.settings.jobs.or(settings.jobs);
-                (Some(out), settings)
+                let (out, record, settings) = reopen(&comparison, path, &options.settings)?;
+                (Some((out, record)), settings)
             }
             _ => (None, Settings::of(options)?.absolute()?),
         };
-        Self::check_options(&comparison, &settings)?;
+        check_options(&comparison, &settings)?;
         let settings = resolve(&comparison, settings)?;
         let device: DeviceName = settings.device.as_deref().unwrap_or("cpu").parse()?;
         settings.precision.unwrap_or_default().set(&device.open()?)?;
@@ -178,82 +180,72 @@ impl Experiment {
         for model in &settings.model {
             models::parse(model)?;
         }
-        for text in &settings.opt {
-            let rule = optimizer::parse(text)?;
-            Space::choose(text, &rule, &settings.space)?;
+        let texts = match &settings.recipe {
+            Some(recipe) => vec![recipes::by_name(recipe, 1)?.rule.boxed().to_string()],
+            None => settings.opt.clone(),
+        };
+        let rules: Vec<AnyRule> = texts.iter().map(|text| optimizer::parse(text)).collect::<Result<_>>()?;
+        for (text, rule) in texts.iter().zip(&rules) {
+            Space::choose(text, rule, &settings.space)?;
             for schedule in &settings.schedule {
-                optimizer::parse_schedule(schedule, &rule, u64::MAX / 2)?;
+                check_schedule(schedule, rule, settings.steps)?;
             }
         }
-        if let Some(recipe) = &settings.recipe {
-            recipes::by_name(recipe, 1)?;
-        }
+        check_spaces(&settings.space, &rules)?;
 
-        let resumed = out.is_some();
-        let out = match (out, &options.out) {
-            (Some(out), _) => out,
-            (None, Some(path)) => OutDir::create(path)?,
-            (None, None) => OutDir::create_default(comparison.name)?,
+        let (out, before) = match (reopened, &options.out) {
+            (Some((out, before)), _) => (out, Some(before)),
+            (None, Some(path)) => (OutDir::create(path)?, None),
+            (None, None) => (OutDir::create_default(comparison.name)?, None),
         };
-        let prepare = || {
-            let mut data = BTreeMap::new();
-            for dataset in &datasets {
-                let loaded = dataset.load(settings.data_dir.as_deref(), settings.text.as_deref(), console.bars())?;
-                data.insert(dataset.to_string(), loaded);
-            }
-            let (grounds, groups) = lay_out(&comparison, &settings, &datasets, &data)?;
-            anyhow::Ok((data, grounds, groups))
-        };
-        let (data, grounds, groups) = match prepare() {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                if !resumed {
-                    out.discard();
-                }
-                return Err(error);
-            }
-        };
-        let seeds: Vec<u64> = (0..settings.seeds.map_or(3, NonZeroUsize::get) as u64).collect();
         let threads = settings.threads.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        let jobs = match settings.jobs {
-            Some(jobs) => jobs.get(),
-            None if device == DeviceName::Cpu => threads,
-            None => 1,
+        let prepare = || {
+            let hub = Hub { stop: Arc::clone(stop), ..Hub::new(console.bars()) };
+            let (mut data, mut hashes) = (BTreeMap::new(), BTreeMap::new());
+            for dataset in &datasets {
+                let loaded = dataset.load(settings.data_dir.as_deref(), settings.text.as_deref(), &hub)?;
+                hashes.insert(dataset.to_string(), loaded.sha256());
+                data.insert(dataset.to_string(), loaded);
+                if stop.load(Relaxed) {
+                    bail!("interrupted");
+                }
+            }
+            for Workload { dataset, data_sha256, .. } in before.iter().flat_map(|before| &before.workloads) {
+                let (now, then) = (hashes.get(dataset), data_sha256.as_ref());
+                if let (Some(now), Some(then)) = (now, then.filter(|then| now != Some(*then))) {
+                    bail!(
+                        "data set `{dataset}`: its data are not those that the run began with (sha256 {now}, then {then})"
+                    );
+                }
+            }
+            let (grounds, groups) = lay_out(&comparison, &settings, &datasets, &data, &hashes)?;
+            let seeds = settings.seeds.map_or(3, NonZeroUsize::get);
+            let (tune, n) = (settings.tune.map_or(0, NonZeroUsize::get), groups.len());
+            // Neither number is above the most that is allowed.
+            if n * (seeds + tune) > MOST_TRIALS {
+                let tuned = if tune > 0 { format!(" and --tune {tune}") } else { String::new() };
+                bail!(
+                    "--seeds {seeds}{tuned}: {n} groups have {} trials; a run may have {MOST_TRIALS}",
+                    n * (seeds + tune)
+                );
+            }
+            let jobs = match settings.jobs {
+                Some(jobs) => jobs.get(),
+                None if device == DeviceName::Cpu => threads,
+                None => 1,
+            };
+            let jobs = jobs.min(n * seeds.max(tune));
+            for ground in &grounds {
+                check_memory(&ground.model, &ground.shape, &settings, ground.record.batch_size, jobs)?;
+            }
+            anyhow::Ok((data, grounds, groups, (0..seeds as u64).collect(), jobs))
         };
-        let trials = groups.len() * seeds.len().max(settings.tune.map_or(0, NonZeroUsize::get));
-        let jobs = jobs.min(trials);
-        Ok(Self { comparison, settings, console, out, data, grounds, groups, device, seeds, threads, jobs, resumed })
-    }
-
-    fn check_options(comparison: &Comparison, settings: &Settings) -> Result<()> {
-        for key in settings.given()? {
-            if SPECIAL.contains(&key.as_str()) && !comparison.own.contains(&key.as_str()) {
-                bail!("`{key}` is no option of {}", comparison.name);
+        let (data, grounds, groups, seeds, jobs) = prepare().inspect_err(|_| {
+            if before.is_none() {
+                out.discard();
             }
-        }
-        if settings.recipe.is_some() && !(settings.opt.is_empty() && settings.schedule.is_empty()) {
-            bail!("`--recipe` is an optimizer and a schedule: it goes without `--opt` and `--schedule`");
-        }
-        if !settings.space.is_empty() && settings.tune.is_none() {
-            bail!("`--space` is what `--tune` searches: it goes with `--tune`");
-        }
-        for (name, value, allowed, fits) in [
-            ("--clip", settings.clip, "a number >= 0", (|x| x >= 0.0) as fn(f64) -> bool),
-            ("--max-loss", settings.max_loss, "a number > 0", |x| x > 0.0),
-            ("--target-loss", settings.target_loss, "a number", |x| !x.is_nan()),
-            ("--target-accuracy", settings.target_accuracy, "a number in [0, 1]", |x| (0.0..=1.0).contains(&x)),
-        ] {
-            if let Some(value) = value.filter(|value| !fits(*value)) {
-                bail!("{name} {value}: it must be {allowed}");
-            }
-        }
-        if let Some(tune) = settings.tune.filter(|tune| tune.get() > tune::MOST) {
-            bail!("--tune {tune}: it must be at most {}", tune::MOST);
-        }
-        if let Some(lr) = settings.lr.iter().find(|lr| !(**lr > 0.0 && lr.is_finite())) {
-            bail!("--lr {lr}: it must be a number > 0");
-        }
-        Ok(())
+        })?;
+        Ok(Self { comparison, settings, console, out, data, grounds, groups, device, seeds, threads, jobs, before })
     }
 
     /// The folder that the results go to.
@@ -261,24 +253,38 @@ impl Experiment {
         &self.out
     }
 
-    /// Tunes, trains all trials and writes OUT. It ends early, with everything saved, once `stop` is set.
+    /// Tunes, trains all trials and writes OUT. It ends early, with everything saved, once `stop` is set; a trial that fails sets it.
     ///
     /// # Errors
     /// When a file cannot be written or candle fails. A trial that diverges is a result.
-    pub fn run(&self, stop: &AtomicBool) -> Result<End> {
+    pub fn run(&self, stop: &Arc<AtomicBool>) -> Result<End> {
         let file = |name: &str| self.out.path().join(name);
-        if self.resumed {
-            self.console.log_to(&file("log.txt"))?;
-            if file("summary.json").exists() {
-                let run = Run::read(self.out.path())?;
-                if !file("report.html").exists() {
-                    self.write_report(&run)?;
+        match &self.before {
+            Some(before) => {
+                self.console.log_to(&file("log.txt"))?;
+                let has_new_seeds = self.seeds.len() > before.seeds.len();
+                if file("summary.json").exists() && !has_new_seeds {
+                    let run = Run::read(self.out.path())?;
+                    if !file("report.html").exists() {
+                        self.write_report(&run)?;
+                    }
+                    return Ok(End::Finished(Box::new(run.summary)));
                 }
-                return Ok(End::Finished(Box::new(run.summary)));
+                // First, since it is what tells that all trials of the record have ended.
+                if has_new_seeds && file("summary.json").exists() {
+                    fs::remove_file(file("summary.json"))
+                        .with_context(|| format!("cannot remove `{}`", file("summary.json").display()))?;
+                }
+                let record = self.continued(before)?;
+                if record != *before {
+                    record::write_json(&file("experiment.json"), &record)?;
+                }
             }
-        } else {
-            record::write_json(&file("experiment.json"), &self.record()?)?;
-            self.console.log_to(&file("log.txt"))?;
+            None => {
+                // Without a record there is nothing to go on with.
+                record::write_json(&file("experiment.json"), &self.record()?).inspect_err(|_| self.out.discard())?;
+                self.console.log_to(&file("log.txt"))?;
+            }
         }
         // The process may have been killed between the two.
         record::write_text(&file("config.toml"), &self.settings.to_toml()?)?;
@@ -286,7 +292,7 @@ impl Experiment {
             experiment = self.comparison.name,
             groups = self.groups.len(),
             seeds = self.seeds.len(),
-            resumed = self.resumed,
+            resumed = self.before.is_some(),
             "begins"
         );
 
@@ -309,6 +315,38 @@ impl Experiment {
         }
         let html = report::html(std::slice::from_ref(run), &report::Targets::default())?;
         record::write_text(&self.out.path().join("report.html"), &html)
+    }
+
+    /// The record of the run as `before`, with what this program was told and is.
+    fn continued(&self, before: &ExperimentRecord) -> Result<ExperimentRecord> {
+        let now = self.record()?;
+        let mut record = before.clone();
+        (record.config, record.seeds) = (now.config, now.seeds);
+        let latest = before.continued.last().map_or((&before.versions, &before.commit), |c| (&c.versions, &c.commit));
+        if latest != (&now.versions, &now.commit) || record.config != before.config {
+            let Versions { candle, processor, .. } = &now.versions;
+            for (what, then, now) in [
+                ("commit", before.commit.as_ref(), now.commit.as_ref()),
+                ("candle", Some(&before.versions.candle), Some(candle)),
+                ("processor", before.versions.processor.as_ref(), processor.as_ref()),
+            ] {
+                if then != now {
+                    let name = |name: Option<&String>| name.map_or("unknown".to_owned(), String::clone);
+                    tracing::warn!(
+                        "{what} {} began the run, and {} goes on with it: trials of the two may differ in more than their seed",
+                        name(then),
+                        name(now)
+                    );
+                }
+            }
+            record.continued.push(Continuation {
+                command_line: now.command_line,
+                started: now.started,
+                versions: now.versions,
+                commit: now.commit,
+            });
+        }
+        Ok(record)
     }
 
     fn trial(&self, group: usize, rule: &AnyRule, phase: Phase, seed: u64) -> Result<Trial> {
@@ -341,7 +379,8 @@ impl Experiment {
         };
         let (id, group_name) = (config.id(), group_config.name.clone());
         let record = TrialRecord { id, group: group_name, config, outcome: None, metrics_sha256: None };
-        Ok(Trial { group, rule: rule.clone(), schedule, record })
+        let name = format!("{}, seed {seed}", group_config.name);
+        Ok(Trial { group, name, tried: String::new(), rule: rule.clone(), schedule, record })
     }
 
     /// Trial by trial of each group, so that every group is seen early.
@@ -350,8 +389,11 @@ impl Experiment {
         let pairs = (0..count).flat_map(|index| (0..self.groups.len()).map(move |group| (index, group)));
         pairs
             .map(|(index, group)| {
-                let Group { rule, space, .. } = &self.groups[group];
-                self.trial(group, &space.point(rule, index)?, Phase::Tune, tune::SEED)
+                let Group { config, rule, space, .. } = &self.groups[group];
+                let trial = self.trial(group, &space.point(rule, index)?, Phase::Tune, tune::SEED)?;
+                let name = format!("{}, tuning {} of {count}", config.name, index + 1);
+                let tried = format!(" with {}", space.values(&trial.rule));
+                Ok(Trial { name, tried, ..trial })
             })
             .collect()
     }
@@ -385,7 +427,7 @@ impl Experiment {
     }
 
     /// The outcomes of `trials`, in order; none when it was stopped.
-    fn run_all(&self, trials: &[Trial], stop: &AtomicBool) -> Result<Option<Vec<Outcome>>> {
+    fn run_all(&self, trials: &[Trial], stop: &Arc<AtomicBool>) -> Result<Option<Vec<Outcome>>> {
         let tuning_data: BTreeMap<&str, Data> = match trials.first() {
             Some(trial) if trial.record.config.phase == Phase::Tune => {
                 self.data.iter().map(|(name, data)| (name.as_str(), data.split_for_tuning())).collect()
@@ -397,7 +439,7 @@ impl Experiment {
             tuning_data.get(name).unwrap_or(&self.data[name])
         };
         let overall = self.console.overall(trials.len() as u64);
-        let background = Background::start();
+        let background = Background::start(Arc::clone(stop));
         let next = AtomicUsize::new(0);
         let ended: Mutex<Vec<Option<Result<Option<Outcome>>>>> = Mutex::new(trials.iter().map(|_| None).collect());
         thread::scope(|scope| -> Result<()> {
@@ -407,6 +449,7 @@ impl Experiment {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build()?;
                 let (next, ended, data, overall, background) = (&next, &ended, &data, &overall, &background);
                 scope.spawn(move || {
+                    let _guard = StopsOnPanic(stop);
                     pool.install(|| {
                         loop {
                             let index = next.fetch_add(1, Relaxed);
@@ -414,6 +457,11 @@ impl Experiment {
                             let outcome = self.run_trial(trial, data(trial), background, stop);
                             if !matches!(outcome, Ok(Some(_))) {
                                 next.store(trials.len(), Relaxed);
+                            }
+                            if let Err(error) = &outcome {
+                                // The others save themselves, and can be gone on with once the cause is mended.
+                                stop.store(true, Relaxed);
+                                tracing::error!(target: console::FILE_ONLY, trial = trial.record.id, "{error:#}");
                             }
                             overall.one_more();
                             ended.lock().expect("no holder of the lock panics")[index] = Some(outcome);
@@ -443,8 +491,8 @@ impl Experiment {
         background: &Background,
         stop: &AtomicBool,
     ) -> Result<Option<Outcome>> {
-        let TrialRecord { id, group, config, .. } = &trial.record;
-        let file = |name: &str| self.out.trial_file(id, name);
+        let TrialRecord { id, config, .. } = &trial.record;
+        let (name, file) = (&trial.name, |name: &str| self.out.trial_file(id, name));
         let is_new = !file("trial.json").exists();
         if !is_new {
             let again = || format!("without `{}` it begins anew", self.out.trial_file(id, "").display());
@@ -462,7 +510,8 @@ impl Experiment {
         if stop.load(Relaxed) {
             return Ok(None);
         }
-        fs::create_dir_all(self.out.trial_file(id, ""))?;
+        let folder = self.out.trial_file(id, "");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
         let (path, record) = (file("trial.json"), trial.record.clone());
         background.later(move || record::write_json(&path, &record))?;
         let events = Events::new(self.out.path().join("tensorboard").join(id), &trial.record)?;
@@ -481,12 +530,8 @@ impl Experiment {
             every: self.settings.checkpoint_every.map_or(CHECKPOINT_EVERY, NonZeroU64::get),
             apart: if self.settings.checkpoint_every.is_some() { Duration::ZERO } else { CHECKPOINTS_APART },
         };
-        let name = match config.phase {
-            Phase::Tune => format!("{group}, tuning"),
-            Phase::Final => format!("{group}, seed {}", config.seed),
-        };
         tracing::info!(trial = id, resumed = !is_new, "begins");
-        let bar = self.console.trial(&name, config.steps);
+        let bar = self.console.trial(name, config.steps);
         let outcome = training.run(&self.device.open()?, &mut metrics, Some(&saving), &bar, stop)?;
         drop(bar);
         let Some(outcome) = outcome else { return Ok(None) };
@@ -501,7 +546,7 @@ impl Experiment {
             let _ = fs::remove_file(&saving.path);
             Ok(())
         })?;
-        self.console.line(&format!("{name}: {}", describe(&outcome)));
+        self.console.line(&format!("{name}: {}{}", describe(&outcome), trial.tried));
         match &outcome.cause {
             Some(cause) => tracing::info!(trial = id, cause, "diverged"),
             None => tracing::info!(trial = id, loss = outcome.final_loss, accuracy = outcome.final_accuracy, "ended"),
@@ -568,7 +613,7 @@ impl Experiment {
         Ok(ExperimentRecord {
             experiment: self.comparison.name.to_owned(),
             command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-            started: jiff::ZonedDateTime::now().to_string(),
+            started: now()?,
             config: serde_json::to_value(&self.settings)?,
             workloads: self.grounds.iter().map(|ground| ground.record.clone()).collect(),
             groups: self.groups.iter().map(|group| group.config.clone()).collect(),
@@ -582,6 +627,7 @@ impl Experiment {
                 processor: processor(),
             },
             commit: option_env!("DESCENT_COMMIT").map(str::to_owned),
+            continued: Vec::new(),
         })
     }
 }
@@ -600,12 +646,174 @@ pub const CHECKPOINT_EVERY: u64 = 200;
 /// The least time between two, where nothing else is asked for.
 pub const CHECKPOINTS_APART: Duration = Duration::from_secs(5);
 
+/// Sets its flag when its thread panics, so that the other trials save themselves before the program ends.
+struct StopsOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for StopsOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Relaxed);
+        }
+    }
+}
+
 struct Trial {
     /// The index of its group.
     group: usize,
+    /// What it is called on the console.
+    name: String,
+    /// What tuning tries by it, for the console.
+    tried: String,
     rule: AnyRule,
     schedule: Schedule,
     record: TrialRecord,
+}
+
+/// Takes the folder of a run to go on with, whose settings may be changed as `given` says.
+fn reopen(comparison: &Comparison, path: &Path, given: &Settings) -> Result<(OutDir, ExperimentRecord, Settings)> {
+    given.check_storable()?;
+    let given_names = given.given()?;
+    if let Some(other) = given_names.iter().find(|key| !AT_RESUME.contains(&key.as_str())) {
+        bail!("`{other}`: a resumed run has the config in OUT; only {} can be given", AT_RESUME.join(", "));
+    }
+    let out = OutDir::reopen(path)?;
+    let record: ExperimentRecord = record::read_json(&path.join("experiment.json"))?;
+    if record.experiment != comparison.name {
+        bail!("OUT `{}` is of `{}`, not of `{}`", path.display(), record.experiment, comparison.name);
+    }
+    let in_config = || format!("the config in `{}`", path.join("experiment.json").display());
+    // A run of an older program may have been told one.
+    let lost = record.config.as_object().into_iter().flatten().find(|(_, value)| value.is_null());
+    if let Some((key, _)) = lost {
+        bail!("{}: `{key}` was a number that JSON does not have, and is lost", in_config());
+    }
+    let stored: Settings = serde_json::from_value(record.config.clone()).with_context(in_config)?;
+    let given = given.clone().absolute()?;
+    if let Some(seeds) = given.seeds.filter(|seeds| seeds.get() < record.seeds.len()) {
+        bail!("--seeds {seeds}: the run has {}; resumed, it can have more, not fewer", record.seeds.len());
+    }
+    // The run may have begun on a machine with more cores.
+    let most = NonZeroUsize::new(most_threads());
+    let within = |stored: Option<NonZeroUsize>| stored.map(|n| most.map_or(n, |most| n.min(most)));
+    let settings = Settings {
+        threads: given.threads.or(within(stored.threads)),
+        jobs: given.jobs.or(within(stored.jobs)),
+        data_dir: given.data_dir.or(stored.data_dir),
+        text: given.text.or(stored.text),
+        seeds: given.seeds.or(stored.seeds),
+        ..stored
+    };
+    Ok((out, record, settings))
+}
+
+/// The most threads, and the most trials at a time.
+fn most_threads() -> usize {
+    PER_CORE * thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Checks options that do not need the data, each alone and together.
+fn check_options(comparison: &Comparison, settings: &Settings) -> Result<()> {
+    for key in settings.given()? {
+        if SPECIAL.contains(&key.as_str()) && !comparison.own.contains(&key.as_str()) {
+            bail!("`{key}` is no option of {}", comparison.name);
+        }
+    }
+    if settings.recipe.is_some() && !(settings.opt.is_empty() && settings.schedule.is_empty()) {
+        bail!("`--recipe` is an optimizer and a schedule: it goes without `--opt` and `--schedule`");
+    }
+    if settings.scale_recipe && settings.recipe.is_none() {
+        bail!("`--scale-recipe` fits a recipe to the length of the run: it goes with `--recipe`");
+    }
+    if !settings.space.is_empty() && settings.tune.is_none() {
+        bail!("`--space` is what `--tune` searches: it goes with `--tune`");
+    }
+    if let Some(text) = &settings.text
+        && !datasets(settings)?.contains(&Dataset::Text)
+    {
+        bail!(
+            "--text {}: --dataset {} does not learn from it; leave --dataset out, or add `--dataset text`",
+            text.display(),
+            settings.dataset.join(" --dataset ")
+        );
+    }
+    for (name, value, allowed, fits) in [
+        ("--clip", settings.clip, "a number >= 0", (|x| x >= 0.0) as fn(f64) -> bool),
+        ("--max-loss", settings.max_loss, "a number > 0", |x| x > 0.0),
+    ] {
+        if let Some(value) = value.filter(|value| !fits(*value)) {
+            bail!("{name} {value}: it must be {allowed}");
+        }
+    }
+    report::Targets { accuracy: settings.target_accuracy, loss: settings.target_loss }.check()?;
+    for (name, value, most, why) in [
+        ("--tune", settings.tune, tune::MOST, ""),
+        ("--seeds", settings.seeds, MOST_TRIALS, ""),
+        ("--threads", settings.threads, most_threads(), ", four for each core"),
+        ("--jobs", settings.jobs, most_threads(), ", four for each core"),
+    ] {
+        if let Some(value) = value.filter(|value| value.get() > most) {
+            bail!("{name} {value}: it must be at most {most}{why}");
+        }
+    }
+    if let Some(lr) = settings.lr.iter().find(|lr| !(**lr > 0.0 && lr.is_finite())) {
+        bail!("--lr {lr}: it must be a number > 0");
+    }
+    Ok(())
+}
+
+/// A length that no usual schedule is too long for.
+const ANY_LENGTH: u64 = 1_000;
+
+/// Checks what can be checked before the length of the run is known, which may depend on the data: all else than whether the
+/// schedule's numbers fit the length.
+fn check_schedule(text: &str, rule: &AnyRule, steps: Option<NonZeroU64>) -> Result<()> {
+    let error = match optimizer::parse_schedule(text, rule, steps.map_or(ANY_LENGTH, NonZeroU64::get)) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    match error.downcast_ref() {
+        Some(optim::Error::ScheduleOutOfRange { .. }) if steps.is_none() => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// Checks that each of `spaces` is searched.
+fn check_spaces(spaces: &[String], rules: &[AnyRule]) -> Result<()> {
+    let names: Vec<&str> = rules.iter().map(|rule| rule.spec().name).collect();
+    let mut seen = HashSet::new();
+    for text in spaces {
+        let name = optim::by_name(text.split(':').next().unwrap_or_default())?.spec().name;
+        if !names.contains(&name) {
+            bail!("--space {text}: no optimizer of the run is `{name}` (they are {})", names.join(", "));
+        }
+        if !seen.insert(name) {
+            bail!("--space {text}: `{name}` has a space already");
+        }
+    }
+    Ok(())
+}
+
+/// Checks that `jobs` trials at a time can fit into the memory.
+fn check_memory(model: &ModelConfig, shape: &Shape, settings: &Settings, batch_size: usize, jobs: usize) -> Result<()> {
+    // What a GPU has is not known here; there, a trial that does not fit is an error.
+    if settings.device.as_deref().is_some_and(|device| device != "cpu") {
+        return Ok(());
+    }
+    let precision = settings.precision.unwrap_or_default();
+    let needed = memory::least(&model.least(shape), batch_size, precision.dtype()).saturating_mul(jobs as u64);
+    let Some(available) = memory::limit().filter(|limit| needed > *limit) else { return Ok(()) };
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let at_a_time = if jobs > 1 { format!(" with {jobs} trials at a time (--jobs)") } else { String::new() };
+    bail!(
+        "model {model}: to train it on {batch_size} examples an update takes at least {:.1} GB{at_a_time}, and there are {:.1} GB",
+        gigabytes(needed),
+        gigabytes(available)
+    )
+}
+
+/// The time, to the second, with its zone.
+fn now() -> Result<String> {
+    Ok(jiff::ZonedDateTime::now().round(jiff::Unit::Second)?.to_string())
 }
 
 /// Fills in what every run has.
@@ -668,7 +876,11 @@ fn lay_out(
     settings: &Settings,
     datasets: &[Dataset],
     data: &BTreeMap<String, Data>,
+    hashes: &BTreeMap<String, String>,
 ) -> Result<(Vec<Ground>, Vec<Group>)> {
+    if settings.data_dir.is_some() && !datasets.iter().any(|dataset| dataset.has_files()) {
+        tracing::warn!("--data-dir is not read: no data set of the run has files in a folder");
+    }
     let pairs: Vec<(Dataset, String)> = datasets
         .iter()
         .flat_map(|dataset| match settings.model.as_slice() {
@@ -678,12 +890,19 @@ fn lay_out(
         .collect();
     let (mut grounds, mut groups): (Vec<Ground>, Vec<Group>) = (Vec::new(), Vec::new());
     for (dataset, model) in &pairs {
-        let data = &data[&dataset.to_string()];
+        let (data, hash) = (&data[&dataset.to_string()], &hashes[&dataset.to_string()]);
         let mut settings = settings.clone();
-        let first = ground(*dataset, model, data, &settings)?;
+        let first = ground(*dataset, model, data, hash, &settings)?;
         if let Some(name) = &settings.recipe {
             let recipe = recipes::by_name(name, first.record.steps_per_epoch)?;
-            let recipe = if settings.scale_recipe { recipe.scaled(first.record.steps)? } else { recipe };
+            let steps = first.record.steps;
+            if recipe.steps != steps && !settings.scale_recipe {
+                tracing::warn!(
+                    "recipe {name} is meant for {} updates, and the run has {steps}: --scale-recipe fits it to that",
+                    recipe.steps
+                );
+            }
+            let recipe = if settings.scale_recipe { recipe.scaled(steps)? } else { recipe };
             settings.opt = vec![recipe.rule.boxed().to_string()];
             settings.schedule = vec![recipe.schedule.to_string()];
         }
@@ -698,7 +917,7 @@ fn lay_out(
                     config.factors.insert(factor.to_owned(), value.clone());
                 }
             }
-            let own = ground(*dataset, &config.model, data, &settings)?;
+            let own = ground(*dataset, &config.model, data, hash, &settings)?;
             let known = grounds.iter().position(|known| known.record == own.record);
             let at = known.unwrap_or_else(|| {
                 grounds.push(own);
@@ -714,30 +933,37 @@ fn lay_out(
                     config.optimizer
                 );
             }
-            if settings.tune.is_some() && schedule_fixes_lr(&config.schedule, &rule, steps)? {
-                bail!(
-                    "schedule `{}` fixes the learning rate, which --tune is to choose: leave `lr` out",
-                    config.schedule
-                );
+            if schedule_fixes_lr(&config.schedule, &rule, steps)? {
+                let who = if settings.tune.is_some() { Some("--tune") } else { None };
+                let who = who.or(comparison.own.contains(&"--lr").then_some("--lr"));
+                if let Some(who) = who {
+                    bail!(
+                        "schedule `{}` fixes the learning rate, which {who} is to choose: leave `lr` out",
+                        config.schedule
+                    );
+                }
+                if settings.recipe.is_none() && tune::gives(&config.optimizer, "lr") {
+                    tracing::warn!(
+                        "schedule `{}` fixes the learning rate: that of `{}` is not used",
+                        config.schedule,
+                        config.optimizer
+                    );
+                }
             }
             groups.push(Group { config, ground: at, rule, space });
         }
     }
-    for (i, group) in groups.iter().enumerate() {
-        let text = |group: &Group| -> Result<String> {
-            let rule = if settings.tune.is_some() { group.space.point(&group.rule, 0)? } else { group.rule.clone() };
-            let schedule =
-                optimizer::parse_schedule(&group.config.schedule, &rule, grounds[group.ground].record.steps)?;
-            Ok(format!("{rule} {schedule} {}", group.ground))
-        };
-        for other in &groups[..i] {
-            if text(other)? == text(group)? {
-                let once = if settings.tune.is_some() { " once tuned" } else { "" };
-                bail!("`{}` and `{}` are the same{once}", other.config.name, group.config.name);
-            }
-            if other.config.name == group.config.name {
-                bail!("two groups are named `{}`", group.config.name);
-            }
+    let (mut names, mut texts) = (HashSet::new(), HashMap::new());
+    for group in &groups {
+        let rule = if settings.tune.is_some() { group.space.point(&group.rule, 0)? } else { group.rule.clone() };
+        let schedule = optimizer::parse_schedule(&group.config.schedule, &rule, grounds[group.ground].record.steps)?;
+        let name = &group.config.name;
+        if let Some(other) = texts.insert(format!("{rule} {schedule} {}", group.ground), name) {
+            let once = if settings.tune.is_some() { " once tuned" } else { "" };
+            bail!("`{other}` and `{name}` are the same{once}");
+        }
+        if !names.insert(name) {
+            bail!("two groups are named `{name}`");
         }
     }
     Ok((grounds, groups))
@@ -753,7 +979,7 @@ fn schedule_fixes_lr(text: &str, rule: &AnyRule, steps: u64) -> Result<bool> {
     Ok(with(1e-3)? == with(2e-3)?)
 }
 
-fn ground(dataset: Dataset, model: &str, data: &Data, settings: &Settings) -> Result<Ground> {
+fn ground(dataset: Dataset, model: &str, data: &Data, hash: &str, settings: &Settings) -> Result<Ground> {
     let model = models::parse(model)?;
     let shape = model.shape(data)?;
     if let (Data::Text(text), Some(_)) = (data, settings.tune) {
@@ -777,11 +1003,13 @@ fn ground(dataset: Dataset, model: &str, data: &Data, settings: &Settings) -> Re
         Length::Epochs(epochs) => (epochs.saturating_mul(steps_per_epoch), steps_per_epoch),
         Length::Steps(steps) => (steps, evaluation_interval(steps, steps_per_epoch, data, batch_size, &shape)),
     };
+    // Before the model takes it.
+    check_memory(&model, &shape, settings, batch_size, 1)?;
     let parameters = Parameters::new(0);
     model.build(&shape, parameters.builder(&Device::Cpu))?;
     let record = Workload {
         dataset: dataset.to_string(),
-        data_sha256: None,
+        data_sha256: Some(hash.to_owned()),
         model: model.to_string(),
         classes: data.classes(),
         parameters: parameters.count(),
@@ -825,4 +1053,135 @@ fn processor() -> Option<String> {
     let text = fs::read_to_string(Path::new("/proc/cpuinfo")).ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::ffi::OsString;
+
+    const ANY: Comparison = Comparison {
+        name: "any",
+        about: "",
+        dataset: "digits",
+        model: None,
+        optimizers: &["adam"],
+        schedules: &["cosine"],
+        norm: None,
+        peaks: &[],
+        steps: None,
+        own: &SPECIAL,
+        probe: false,
+        groups: |_, _, _| Ok(Vec::new()),
+    };
+
+    /// What a run has to go by, if nothing is wrong with it.
+    fn settings(args: &[OsString]) -> Result<Settings> {
+        let args = [OsString::from("any")].into_iter().chain(args.iter().cloned());
+        let options = Options::try_parse_from(args)?;
+        let settings = Settings::of(&options)?.absolute()?;
+        check_options(&ANY, &settings)?;
+        resolve(&ANY, settings)
+    }
+
+    fn not_utf8() -> OsString {
+        #[cfg(unix)]
+        return std::os::unix::ffi::OsStringExt::from_vec(b"a\xff".to_vec());
+        #[cfg(not(unix))]
+        std::os::windows::ffi::OsStringExt::from_wide(&[0x61, 0xd800])
+    }
+
+    /// Odd values that an option takes, and such that it refuses, with what it needs beside it.
+    fn values(key: &str) -> (Vec<OsString>, Vec<OsString>, &'static [&'static str]) {
+        let path = (vec!["/tmp/ä b\"\\\n".into()], vec![not_utf8()], &[][..]);
+        let all = |texts: &[&str]| texts.iter().map(OsString::from).collect::<Vec<_>>();
+        let (taken, refused): (&[&str], &[&str]) = match key {
+            "dataset" => (&["language"], &[]),
+            "data_dir" | "text" => return path,
+            "model" | "opt" | "schedule" => (&["a:b=\"\\\n,ä=1e400"], &[]),
+            "recipe" => (&["llm"], &[]),
+            "scale_recipe" => return (vec![], vec![], &["--recipe=llm"]),
+            "lr" => (&["5e-324,1.7976931348623157e308", "0.1"], &["0", "-0.0", "inf", "1e400", "NaN", "-1"]),
+            "norm" => (&["pre", "post", "both"], &["Pre"]),
+            "tune" => (&["1", "65536"], &["0", "65537", "9223372036854775808", "18446744073709551615"]),
+            "space" => return (all(&["adam:lr=\"\\\n"]), vec![], &["--tune=1"]),
+            "target_accuracy" => (&["1", "5e-324"], &["0", "-0.0", "1.0000001", "inf", "NaN", "-1"]),
+            "target_loss" => (&["5e-324", "1.7976931348623157e308"], &["0", "-0.0", "inf", "1e400", "NaN", "-1"]),
+            "seeds" => {
+                (&["1", "100000"], &["0", "100001", "4294967296", "9223372036854775808", "18446744073709551615"])
+            }
+            "epochs" | "steps" | "batch_size" | "checkpoint_every" => {
+                (&["1", "9223372036854775807"], &["0", "-1", "9223372036854775808", "18446744073709551615"])
+            }
+            "clip" => (&["0", "-0.0", "5e-324", "1.7976931348623157e308"], &["-1", "inf", "1e400", "NaN"]),
+            "max_loss" => (&["5e-324", "1.7976931348623157e308"], &["0", "-0.0", "-inf", "inf", "1e400", "NaN"]),
+            "device" => (&["cpu", "cuda:18446744073709551615"], &[]),
+            "ops" => (&["descent", "candle"], &["x"]),
+            "precision" => (&["f32", "tf32", "bf16"], &["f16"]),
+            "threads" | "jobs" => (&["1"], &["0", "100000", "9223372036854775808", "18446744073709551615"]),
+            _ => panic!("no values for {key}: which odd ones does it take?"),
+        };
+        (all(taken), all(refused), &[])
+    }
+
+    #[test]
+    fn every_value_that_is_taken_is_written_and_read_back_the_same() {
+        for key in Settings::keys() {
+            let name = format!("--{}", key.replace('_', "-"));
+            let (taken, refused, beside) = values(&key);
+            let args = |value: &OsString| -> Vec<OsString> {
+                let mut arg = OsString::from(format!("{name}="));
+                arg.push(value);
+                [arg].into_iter().chain(beside.iter().map(OsString::from)).collect()
+            };
+            let mut taken: Vec<Vec<OsString>> = taken.iter().map(args).collect();
+            if key == "scale_recipe" {
+                taken.push(vec![name.clone().into(), beside[0].into()]);
+            }
+            assert!(!taken.is_empty());
+            for args in taken {
+                let settings = settings(&args).unwrap_or_else(|error| panic!("{args:?}: {error:#}"));
+                let json: Settings = serde_json::from_str(&serde_json::to_string(&settings).unwrap()).unwrap();
+                let folder = tempfile::tempdir().unwrap();
+                let file = folder.path().join("config.toml");
+                fs::write(&file, settings.to_toml().unwrap()).unwrap();
+                let options =
+                    Options::try_parse_from(["any".into(), "--config".into(), file.into_os_string()]).unwrap();
+                let toml = Settings::of(&options).unwrap();
+                // As text, in which -0 is not 0.
+                for (format, read) in [("JSON", json), ("TOML", toml)] {
+                    assert_eq!(format!("{read:?}"), format!("{settings:?}"), "{args:?} in {format}");
+                }
+            }
+            for value in refused {
+                let message = crate::one_line(&settings(&args(&value)).expect_err(&format!("{name} {value:?}")));
+                assert!(message.contains(&name), "{name} {value:?}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_schedule_is_checked_with_the_length_of_the_run() {
+        let rule = optimizer::parse("adam").unwrap();
+        let check = |text: &str, steps| check_schedule(text, &rule, NonZeroU64::new(steps));
+        // Of no length, 0, is known which it is.
+        for (text, steps) in [
+            ("cosine_restarts:period=5", 0),
+            ("cosine_restarts:period=5", 5_000),
+            ("constant until 2000 then cosine_restarts:period=1", 0),
+            ("constant until 2000 then cosine_restarts:period=1", 2_500),
+        ] {
+            check(text, steps).unwrap_or_else(|error| panic!("{text}, {steps}: {error:#}"));
+        }
+        for (text, steps, part) in [
+            ("cosine_restarts:period=5", 5_001, "1000 periods"),
+            ("cosine_restart", 0, "did you mean"),
+            ("cosine:min=0", 0, "min"),
+            ("cosine:min_lr=low", 0, "low"),
+        ] {
+            let message = format!("{:#}", check(text, steps).expect_err(text));
+            assert!(message.contains(part), "{text}: {message}");
+        }
+    }
 }

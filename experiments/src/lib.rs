@@ -41,28 +41,37 @@ pub use record::GroupConfig;
 
 use clap::{CommandFactory, FromArgMatches};
 use console::Console;
+use signal_hook::{consts, flag};
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 /// The system's allocator gives the large blocks of activations back at once, and to get them anew costs a page fault per 4 KiB.
-/// `.cargo/config.toml` says how this one is set.
+/// [`SPEED`] says how this one is set.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Set by the first Ctrl-C or SIGTERM.
-static STOP: AtomicBool = AtomicBool::new(false);
+/// What sets the allocator and candle for speed: variables that they read when they start, so that they must be there before the
+/// process is. `.cargo/config.toml` has both, with reasons, for what cargo builds and runs here.
+const SPEED: [(&str, &str); 2] = [
+    ("_RJEM_MALLOC_CONF", "thp:always,oversize_threshold:0,dirty_decay_ms:-1,muzzy_decay_ms:-1"),
+    ("CANDLE_BARRIER_POOL_SPIN_LIMIT", "50"),
+];
 
-/// The exit status of a run that Ctrl-C or SIGTERM ended.
+/// The exit status of a run that a signal ended.
 const INTERRUPTED: u8 = 130;
 
 /// The whole of a binary: reads the command line, runs the comparison, prints the table of results.
 ///
-/// The exit status is 0 after success, 2 when the input is wrong, 1 when a run that began fails, and 130 when Ctrl-C or SIGTERM
-/// ended it after everything was saved; errors are one line on stderr.
+/// The exit status is 0 after success, 2 when the input is wrong, 1 when a run that began fails, and 130 when Ctrl-C, SIGTERM or
+/// SIGHUP ended it after everything was saved; errors are one line on stderr.
 pub fn main(comparison: Comparison) -> ExitCode {
     let mut command =
         Options::command().name(comparison.name).about(comparison.about).version(env!("CARGO_PKG_VERSION"));
@@ -74,44 +83,160 @@ pub fn main(comparison: Comparison) -> ExitCode {
     if options.list {
         return print(&list::list(&comparison));
     }
-    let prepared =
-        Console::start(options.verbose).and_then(|console| Experiment::prepare(comparison, &options, console));
-    let experiment = match prepared {
-        Ok(experiment) => experiment,
+    set_for_speed();
+    let stop = Arc::new(AtomicBool::new(false));
+    let console = match Console::start(options.verbose) {
+        Ok(console) => console,
         Err(error) => return fail(&error, 2),
     };
-    // A second signal ends the process at once: what was saved can be resumed in any case.
-    let handler = ctrlc::set_handler(|| {
-        if STOP.swap(true, Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-    });
-    if let Err(error) = handler {
+    if let Err(error) = stop_on_signals(&stop) {
         tracing::warn!(%error, "Ctrl-C will not save the trials that run");
     }
-    let out = experiment.out().path().display().to_string();
-    match experiment.run(&STOP) {
-        Ok(End::Finished(summary)) => print(&format!("{}\n\nresults in {out}: open report.html\n", summary.table())),
+    let experiment = match Experiment::prepare(comparison, &options, console, &stop) {
+        Ok(experiment) => experiment,
+        Err(_) if stop.load(Relaxed) => {
+            let _ = writeln!(io::stderr(), "interrupted before the run began");
+            return ExitCode::from(INTERRUPTED);
+        }
+        Err(error) => return fail(&error, 2),
+    };
+    let out = experiment.out().path();
+    match experiment.run(&stop) {
+        Ok(End::Finished(summary)) => {
+            print(&format!("{}\n\nresults in {}: open report.html\n", summary.table(), out.display()))
+        }
         Ok(End::Interrupted) => {
-            let _ = writeln!(io::stderr(), "interrupted; go on with `{} --out {out} --resume`", comparison.name);
+            tracing::info!("interrupted");
+            let flag = if out.as_os_str().as_encoded_bytes().starts_with(b"-") { "--out=" } else { "--out " };
+            let out = names::for_shell(out.as_os_str());
+            let _ = writeln!(io::stderr(), "interrupted; go on with `{} {flag}{out} --resume`", comparison.name);
             ExitCode::from(INTERRUPTED)
         }
         Err(error) => fail(&error, 1),
     }
 }
 
-fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
+/// Begins this program anew with [`SPEED`] where it lacks any of that, as the same process.
+#[cfg(unix)]
+fn set_for_speed() {
+    use std::os::unix::process::CommandExt;
+
+    let lacking: Vec<_> = SPEED.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+    let (Ok(program), false) = (std::env::current_exe(), lacking.is_empty()) else { return };
+    let mut args = std::env::args_os();
+    let mut command = std::process::Command::new(program);
+    if let Some(name) = args.next() {
+        command.arg0(name);
+    }
+    // It returns only where it fails, as when the file was replaced; then all is slower, and the same.
+    let _ = command.args(args).envs(lacking).exec();
+}
+
+/// Elsewhere no process can begin anew.
+#[cfg(not(unix))]
+fn set_for_speed() {}
+
+/// Has Ctrl-C, SIGTERM and SIGHUP set `stop`, but for those that are ignored, as by `nohup`: they stay so. A second signal ends the
+/// process at once: what was saved can be resumed in any case.
+fn stop_on_signals(stop: &Arc<AtomicBool>) -> io::Result<()> {
+    for signal in [consts::SIGINT, consts::SIGTERM].into_iter().chain(hangup()) {
+        if !is_ignored(signal) {
+            flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), Arc::clone(stop))?;
+            flag::register(signal, Arc::clone(stop))?;
+        }
+    }
+    Ok(())
+}
+
+/// SIGHUP, where the system tells whether `nohup` has it ignored.
+fn hangup() -> Option<i32> {
+    #[cfg(target_os = "linux")]
+    return Some(consts::SIGHUP);
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+/// Whether this process was begun with `signal` ignored; false where the system does not tell it.
+fn is_ignored(signal: i32) -> bool {
+    std::fs::read_to_string(Path::new("/proc/self/status")).is_ok_and(|status| ignores(&status, signal))
+}
+
+/// Of `/proc/<pid>/status`: bit 0 is signal 1.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// Prints `text`; the exit status.
+pub fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // A reader such as `head` may close the pipe when it has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(&error.into(), 1),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&anyhow::Error::from(error).context("cannot write to the standard output"), 1)
+        }
         _ => ExitCode::SUCCESS,
     }
 }
 
-fn fail(error: &anyhow::Error, status: u8) -> ExitCode {
-    let message = format!("{error:#}");
-    // What libraries append to a message on further lines, such as a backtrace, is of no use to a user.
-    let line = message.lines().next().unwrap_or_default();
+/// Tells of `error` in one line, on stderr and in the log; the exit status.
+pub fn fail(error: &anyhow::Error, status: u8) -> ExitCode {
+    let line = one_line(error);
+    tracing::error!(target: console::FILE_ONLY, "{line}");
     let _ = writeln!(io::stderr(), "error: {line}");
     ExitCode::from(status)
+}
+
+/// The error and its causes. What libraries append to a message on further lines, such as a backtrace, is of no use to a user, nor
+/// is a cause that the text before it already tells.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let text = text.lines().next().unwrap_or_default().trim();
+        if !line.contains(text) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += text;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let full = io::Error::from_raw_os_error(28);
+        let path = io::Error::other(format!("{full} at path \"/x/.part-1\""));
+        let error = anyhow::Error::from(full).context(path.to_string()).context("cannot write `/x/y`");
+        let line = one_line(&error);
+        assert_eq!(line.matches("os error 28").count(), 1, "{line}");
+        assert!(line.starts_with("cannot write `/x/y`: "), "{line}");
+        let error = Err::<(), _>(anyhow!("shapes differ\n   0: candle::bt")).context("trial a").unwrap_err();
+        assert_eq!(one_line(&error), "trial a: shapes differ");
+    }
+
+    #[test]
+    fn an_ignored_signal_is_seen() {
+        // `nohup cat /proc/self/status`, with SIGPIPE ignored too.
+        let status = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000000\n";
+        assert!(ignores(status, 1) && ignores(status, 13) && !ignores(status, 2) && !ignores(status, 15));
+        assert!(!ignores("", 1) && !ignores("SigIgn:\tnone\n", 1));
+    }
+
+    /// `cargo test` and `cargo bench` have the settings from there.
+    #[test]
+    fn what_cargo_runs_is_set_for_speed_too() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.cargo/config.toml");
+        let config: toml::Table = std::fs::read_to_string(path).unwrap().parse().unwrap();
+        for (name, (own, value)) in
+            ["JEMALLOC_SYS_WITH_MALLOC_CONF", "CANDLE_BARRIER_POOL_SPIN_LIMIT"].into_iter().zip(SPEED)
+        {
+            assert_eq!(config["env"][name].as_str(), Some(value), "{own}");
+        }
+    }
 }

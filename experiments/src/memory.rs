@@ -1,4 +1,24 @@
-//! How much memory the process takes.
+//! How much memory the process takes, may take, and will take at least.
+
+use crate::models::Least;
+use candle_core::DType;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+/// The memory, in bytes, that a training step takes in any case: parameters with their gradients, and what the layers keep of
+/// `batch_size` examples, as numbers of type `dtype`, for the gradients. Most steps take two or three times as much.
+pub fn least(model: &Least, batch_size: usize, dtype: DType) -> u64 {
+    let parameters = model.parameters.saturating_mul(2 * DType::F32.size_in_bytes() as u64);
+    let kept = model.kept.saturating_mul(dtype.size_in_bytes() as u64).saturating_mul(batch_size as u64);
+    parameters.saturating_add(kept)
+}
+
+/// The memory of the machine, or of the control group that the process is in, in bytes; none where the system does not tell it.
+pub fn limit() -> Option<u64> {
+    let system =
+        System::new_with_specifics(RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()));
+    let total = system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory);
+    (total > 0).then_some(total)
+}
 
 /// The most memory that the process held at any time until now (its resident set), in bytes; none where the system does not
 /// tell it.

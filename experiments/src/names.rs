@@ -1,5 +1,7 @@
 //! Names and numbers that users type.
 
+use std::ffi::OsStr;
+
 /// An error for a `kind` of thing called `name`, which is none of `known`; it suggests the nearest of them.
 pub fn unknown<'a>(kind: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> anyhow::Error {
     let known: Vec<&str> = known.into_iter().collect();
@@ -20,9 +22,20 @@ pub fn number(value: f64) -> String {
     if value != 0.0 && !(1e-3..1e4).contains(&value.abs()) { format!("{value:e}") } else { value.to_string() }
 }
 
+/// A path as a shell reads it: as it is, between quotes, or with bytes as numbers (`$'..'`, which sh has had since POSIX 2024).
+pub fn for_shell(path: &OsStr) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    match path.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(is_plain) => text.to_owned(),
+        Some(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => format!("$'{}'", path.as_encoded_bytes().escape_ascii()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{number, unknown};
+    use super::{for_shell, number, unknown};
+    use std::ffi::OsStr;
 
     #[test]
     fn numbers_are_short_and_read_back_the_same() {
@@ -31,6 +44,31 @@ mod tests {
         {
             assert_eq!(number(value), text);
             assert_eq!(text.parse::<f64>(), Ok(value));
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_what_it_is_told_as_the_path() {
+        for (path, expected) in [
+            ("runs/shootout-2026", "runs/shootout-2026"),
+            ("Größe", "Größe"),
+            ("my runs", "'my runs'"),
+            ("it's; rm -r $HOME", r"'it'\''s; rm -r $HOME'"),
+            ("a\nb\\", r"$'a\nb\\'"),
+            ("", "''"),
+        ] {
+            assert_eq!(for_shell(OsStr::new(path)), expected);
+            #[cfg(unix)]
+            {
+                let echo = format!("printf %s {}", for_shell(OsStr::new(path)));
+                let output = std::process::Command::new("bash").args(["-c", &echo]).output().unwrap();
+                assert_eq!(String::from_utf8(output.stdout).unwrap(), path);
+            }
+        }
+        #[cfg(unix)]
+        {
+            let path: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"o\xff't");
+            assert_eq!(for_shell(path), r"$'o\xff\'t'");
         }
     }
 

@@ -16,13 +16,13 @@ pub struct Options {
     #[command(flatten)]
     /// What `--config` can hold too.
     pub settings: Settings,
-    /// TOML file with any of the options above, by their names with `_` for `-`; options override it
+    /// TOML file with any of the options above, by their names with `_` for `-`; options override it, and its paths are relative to it
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
     /// Folder for the results; must be empty or not exist [default: runs/EXPERIMENT-TIME]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Go on with what has not finished in OUT, with the config stored there
+    /// Go on with what has not finished in OUT, with the config stored there; a larger --seeds adds trials, and --threads, --jobs, --data-dir and --text can be others
     #[arg(long, requires = "out", conflicts_with = "config")]
     pub resume: bool,
     /// List data sets, models, optimizers, search spaces, schedules and recipes with their defaults
@@ -45,7 +45,7 @@ pub struct Settings {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
-    /// A text file in UTF-8 to learn from, in place of --dataset
+    /// A text file in UTF-8 to learn from, in place of --dataset; beside other data sets it is named `text`
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<PathBuf>,
@@ -109,7 +109,7 @@ pub struct Settings {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<NonZeroUsize>,
-    /// Clip the global gradient norm; 0 for no clipping [default: the data set's own, see --list]
+    /// Clip the global gradient norm; 0 for no clipping [default: no clipping]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
@@ -170,51 +170,102 @@ impl fmt::Display for Norm {
 }
 
 /// Options that cannot both be given: one on the command line replaces the other in the file.
-const EXCLUSIVE: [[&str; 2]; 2] = [["epochs", "steps"], ["dataset", "text"]];
+const EXCLUSIVE: [&str; 2] = ["epochs", "steps"];
+
+/// The data set that `--text` names.
+const TEXT: &str = "text";
 
 impl Settings {
-    /// The settings of the file that the options name, overridden by the options.
+    /// The settings of the file that the options name, overridden by the options. Paths in the file are relative to its folder.
     ///
     /// # Errors
-    /// A file that cannot be read or is no TOML; an unknown key (with the nearest known one); a value of the wrong kind.
+    /// A file that cannot be read or is no TOML; an unknown key (with the nearest known one); a value of the wrong kind, or one
+    /// that no record could hold.
     pub fn of(options: &Options) -> Result<Self> {
+        options.settings.check_storable()?;
         let Some(path) = &options.config else { return Ok(options.settings.clone()) };
         let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        Self::parse(&text, &options.settings).with_context(|| format!("`{}`", path.display()))
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let parsed = Self::parse(&text, folder, &options.settings).and_then(|settings| {
+            settings.check_storable()?;
+            Ok(settings)
+        });
+        parsed.with_context(|| format!("`{}`", path.display()))
     }
 
-    fn parse(text: &str, options: &Self) -> Result<Self> {
+    fn parse(text: &str, folder: &Path, options: &Self) -> Result<Self> {
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-            anyhow::anyhow!("line {line}: {}", error.message())
+            let Some(span) = error.span() else { return anyhow::anyhow!("{}", error.message()) };
+            let line = 1 + text[..span.start].matches('\n').count();
+            // What is given twice is not in the message.
+            let key = match error.message() {
+                "duplicate key" => format!(" `{}`", text[span].trim()),
+                _ => String::new(),
+            };
+            anyhow::anyhow!("line {line}: {}{key}", error.message())
         })?;
-        for key in table.keys() {
+        for (key, value) in &mut table {
             if !Self::keys().iter().any(|known| known == key) {
                 return Err(names::unknown("key", key, Self::keys().iter().map(String::as_str)));
             }
+            if let (true, Some(path)) = (Self::PATHS.contains(&key.as_str()), value.as_str()) {
+                let path = folder.join(path);
+                let path = path.to_str().with_context(|| format!("`{key}`: the file's folder must be UTF-8"))?;
+                *value = path.into();
+            }
+            check_kind(key, value)?;
         }
         let given = toml::Table::try_from(options)?;
-        for pair in EXCLUSIVE {
-            for (one, other) in [(pair[0], pair[1]), (pair[1], pair[0])] {
-                if given.contains_key(one) {
-                    table.remove(other);
-                }
-            }
-            if pair.iter().all(|key| table.contains_key(*key)) {
-                bail!("`{}` and `{}` cannot both be given", pair[0], pair[1]);
+        let [one, other] = EXCLUSIVE;
+        for (one, other) in [(one, other), (other, one)] {
+            if given.contains_key(one) {
+                table.remove(other);
             }
         }
+        if EXCLUSIVE.iter().all(|key| table.contains_key(*key)) {
+            bail!("`{one}` and `{other}` cannot both be given");
+        }
+        let names_text = |table: &toml::Table| {
+            let datasets = table.get("dataset").and_then(toml::Value::as_array);
+            datasets.is_some_and(|datasets| datasets.iter().any(|dataset| dataset.as_str() == Some(TEXT)))
+        };
+        match (given.contains_key("text"), given.contains_key("dataset")) {
+            (true, false) if !names_text(&table) => table.remove("dataset"),
+            (false, true) if !names_text(&given) => table.remove("text"),
+            _ => None,
+        };
         table.extend(given);
-        table.try_into().map_err(|error: toml::de::Error| {
-            let message = error.message().lines().next().unwrap_or_default();
-            // The path of keys that toml appends names the key.
-            let at = error.to_string();
-            let key = at.lines().find_map(|line| line.trim().strip_prefix("in `")).map(|key| key.trim_end_matches('`'));
-            match key {
-                Some(key) => anyhow::anyhow!("`{key}`: {message}"),
-                None => anyhow::anyhow!("{message}"),
+        Ok(table.try_into()?)
+    }
+
+    /// The options that are paths.
+    const PATHS: [&str; 2] = ["data_dir", "text"];
+
+    /// Checks that records can hold every value: JSON has no infinite numbers, TOML no whole numbers from 2^63 on, and text no
+    /// path that is not UTF-8.
+    ///
+    /// # Errors
+    /// The first option that they could not hold.
+    pub fn check_storable(&self) -> Result<()> {
+        for (name, path) in [("--data-dir", &self.data_dir), ("--text", &self.text)] {
+            if let Some(path) = path.as_deref().filter(|path| path.to_str().is_none()) {
+                bail!("{name} `{}`: it must be UTF-8, since records hold it as text", path.display());
             }
-        })
+        }
+        let option = |key: &str| format!("--{}", key.replace('_', "-"));
+        let fields = serde_json::to_value(self)?;
+        for (key, value) in fields.as_object().into_iter().flatten() {
+            if let Some(whole) = value.as_u64().filter(|whole| i64::try_from(*whole).is_err()) {
+                bail!("{} {whole}: it must be at most {}", option(key), i64::MAX);
+            }
+        }
+        for (key, value) in toml::Table::try_from(self)? {
+            let numbers = value.as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
+            if let Some(number) = numbers.iter().filter_map(toml::Value::as_float).find(|number| !number.is_finite()) {
+                bail!("{} {number}: it must be a finite number", option(&key));
+            }
+        }
+        Ok(())
     }
 
     /// The keys of the file.
@@ -252,6 +303,23 @@ impl Settings {
     }
 }
 
+/// Checks that a value of the file can be that of the option `key`.
+fn check_kind(key: &str, value: &toml::Value) -> Result<()> {
+    let alone = toml::Table::from_iter([(key.to_owned(), value.clone())]);
+    let Err(error) = alone.try_into::<Settings>() else { return Ok(()) };
+    let message = error.message().lines().next().unwrap_or_default();
+    let command = Settings::augment_args(clap::Command::new("settings"));
+    let argument =
+        command.get_arguments().find(|argument| argument.get_id() == key && argument.get_action().takes_values());
+    let words = argument.map(|argument| argument.get_possible_values()).unwrap_or_default();
+    if words.is_empty() || value.is_str() {
+        bail!("`{key}`: {message}");
+    }
+    // Of a value that is no text, serde tells nothing about the words that are allowed.
+    let words: Vec<&str> = words.iter().map(clap::builder::PossibleValue::get_name).collect();
+    bail!("`{key}` is {value}: it must be one of {}, as text", words.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,7 +328,7 @@ mod tests {
     fn options_override_the_file_and_the_result_reads_back() {
         let file = "dataset = [\"digits\"]\nopt = [\"adam\", \"lion\"]\nepochs = 3\nlr = [1e-3, 1]\nnorm = \"both\"\nops = \"candle\"\nprecision = \"bf16\"\n";
         let options = Settings { steps: NonZeroU64::new(7), opt: vec!["sgd".to_owned()], ..Default::default() };
-        let settings = Settings::parse(file, &options).unwrap();
+        let settings = Settings::parse(file, Path::new(""), &options).unwrap();
         let expected = Settings {
             dataset: vec!["digits".to_owned()],
             opt: vec!["sgd".to_owned()],
@@ -272,11 +340,45 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(settings, expected);
-        assert_eq!(Settings::parse(&settings.to_toml().unwrap(), &Settings::default()).unwrap(), settings);
+        assert_eq!(
+            Settings::parse(&settings.to_toml().unwrap(), Path::new(""), &Settings::default()).unwrap(),
+            settings
+        );
         assert_eq!(
             settings.given().unwrap(),
             ["--dataset", "--opt", "--lr", "--norm", "--steps", "--ops", "--precision"]
         );
+    }
+
+    #[test]
+    fn a_text_beside_other_data_sets_is_named_among_them() {
+        let text = |dataset: &[&str], text: Option<&str>| Settings {
+            dataset: dataset.iter().map(|name| name.to_string()).collect(),
+            text: text.map(PathBuf::from),
+            ..Default::default()
+        };
+        let both = text(&["text", "language"], Some("/abc"));
+        for (file, given, expected) in [
+            (&both, text(&[], None), both.clone()),
+            (&both, text(&[], Some("/new")), text(&["text", "language"], Some("/new"))),
+            (&both, text(&["digits"], None), text(&["digits"], None)),
+            (&both, text(&["text"], None), text(&["text"], Some("/abc"))),
+            (&text(&["digits"], None), text(&[], Some("/new")), text(&[], Some("/new"))),
+        ] {
+            let parsed = Settings::parse(&file.to_toml().unwrap(), Path::new(""), &given).unwrap();
+            assert_eq!(parsed, expected, "{file:?} {given:?}");
+        }
+    }
+
+    #[test]
+    fn paths_in_a_file_are_relative_to_its_folder() {
+        let file = "data_dir = \"data\"\ntext = \"/abs/t.txt\"";
+        let settings = Settings::parse(file, Path::new("sub/here"), &Settings::default()).unwrap();
+        assert_eq!(settings.data_dir.unwrap(), Path::new("sub/here/data"));
+        assert_eq!(settings.text.unwrap(), Path::new("/abs/t.txt"));
+        let given = Settings { data_dir: Some("mine".into()), ..Default::default() };
+        let settings = Settings::parse(file, Path::new("sub"), &given).unwrap();
+        assert_eq!(settings.data_dir.unwrap(), Path::new("mine"));
     }
 
     #[test]
@@ -287,12 +389,20 @@ mod tests {
             ("steps = 0", &["steps", "nonzero"]),
             ("steps = \"many\"", &["steps", "many"]),
             ("seeds = 1\nsteps = = 2", &["line 2"]),
+            ("seeds = 1\n= 2", &["line 2"]),
+            ("\n\n\n]", &["line 4"]),
+            ("seeds = 1\nlr = [1]\nseeds = 2", &["line 3", "duplicate key `seeds`"]),
+            ("dataset = \"digits\"", &["`dataset`", "digits"]),
+            ("norm = 3", &["`norm` is 3", "pre, post, both"]),
+            ("ops = [\"candle\"]", &["`ops`", "descent, candle"]),
+            ("scale_recipe = 1", &["`scale_recipe`", "boolean"]),
+            ("seeds = -1", &["`seeds`", "-1"]),
             ("steps = 1\nepochs = 1", &["`epochs` and `steps`"]),
             ("norm = \"middle\"", &["middle", "pre"]),
             ("ops = \"torch\"", &["torch", "descent"]),
             ("precision = \"f16\"", &["f16", "bf16"]),
         ] {
-            let message = format!("{:#}", Settings::parse(file, &Settings::default()).unwrap_err());
+            let message = format!("{:#}", Settings::parse(file, Path::new(""), &Settings::default()).unwrap_err());
             assert!(parts.iter().all(|part| message.contains(part)), "{file}: {message}");
             assert_eq!(message.lines().count(), 1, "{message}");
         }

@@ -161,6 +161,15 @@ impl Space {
         Ok(rule)
     }
 
+    /// What `rule` has for the hyperparameters that are searched, as text.
+    pub fn values(&self, rule: &AnyRule) -> String {
+        let value = |(key, _): &(String, Interval)| match rule.field(key) {
+            Some(value) => format!("{key}={}", number(value.into())),
+            None => key.clone(),
+        };
+        self.intervals.iter().map(value).collect::<Vec<_>>().join(",")
+    }
+
     /// The hyperparameters of `rule` that are so near an end of their interval that a better value may lie outside.
     pub fn at_edge(&self, rule: &AnyRule) -> Vec<String> {
         let is_at_edge = |(key, Interval { low, high }): &&(String, Interval)| {
@@ -190,7 +199,7 @@ impl std::fmt::Display for Space {
 
 /// Whether the optimizer `text` gives `key` a value. The parser of rules knows how keys may be written: to give one again is its
 /// error.
-fn gives(text: &str, key: &str) -> bool {
+pub fn gives(text: &str, key: &str) -> bool {
     let join = if text.contains(':') { ',' } else { ':' };
     matches!(optim::by_name(&format!("{text}{join}{key}=0")), Err(optim::Error::KeyTwice { .. }))
 }

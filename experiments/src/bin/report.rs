@@ -41,9 +41,9 @@ fn main() -> ExitCode {
         }
     };
     match make(&args) {
-        Err(error) => fail(&format!("{error:#}"), 2),
+        Err(error) => experiments::fail(&error, 2),
         Ok(files) => match write(&files) {
-            Err(error) => fail(&format!("{error:#}"), 1),
+            Err(error) => experiments::fail(&error, 1),
             Ok(()) => ExitCode::SUCCESS,
         },
     }

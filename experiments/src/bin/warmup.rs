@@ -28,8 +28,14 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
     let [schedule] = settings.schedule.as_slice() else {
         bail!("warmup compares one schedule with and without its warmup: give one --schedule");
     };
+    if let Some(optimizer) = settings.opt.iter().find(|optimizer| experiments::tune::gives(optimizer, "lr")) {
+        bail!("--opt {optimizer}: warmup compares peak learning rates: give them by --lr, and leave `lr` out here");
+    }
     let models = match settings.norm {
         None => vec![(None, model.to_owned())],
+        Some(norm) if has_key(model, "norm") => {
+            bail!("--norm {norm} and --model {model} both say where it normalises: leave one out");
+        }
         Some(norm) => {
             let each = |norm: &'static str| (Some(norm), with_key(model, "norm", norm));
             match norm {
@@ -50,11 +56,16 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
                     }
                     rule.set("lr", (*peak).into())?;
                     let schedule = if warmup { schedule.clone() } else { with_key(schedule, "warmup", "0") };
-                    optim::Schedule::parse(
-                        &schedule,
-                        &optim::schedule::Defaults { lr: Some(*peak), steps: Some(u64::MAX / 2) },
-                    )
-                    .context("warmup needs a schedule that can go without its warmup, such as warmup_cosine or wsd")?;
+                    // Whether its numbers fit the length of the run is checked where that is known; this is any length.
+                    let defaults = optim::schedule::Defaults { lr: Some(*peak), steps: Some(1_000) };
+                    match optim::Schedule::parse(&schedule, &defaults) {
+                        Ok(_) | Err(optim::Error::ScheduleOutOfRange { .. }) => {}
+                        Err(error) => {
+                            let need =
+                                "warmup needs a schedule that can go without its warmup, such as warmup_cosine or wsd";
+                            return Err(error).context(need);
+                        }
+                    }
                     let mut name = format!("lr {peak:?}, {}", if warmup { "warmup" } else { "no warmup" });
                     let mut factors: std::collections::BTreeMap<String, String> = [
                         ("peak".to_owned(), format!("{peak:?}")),
@@ -82,6 +93,12 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
         }
     }
     Ok(groups)
+}
+
+/// Whether the text `NAME[:KEY=VALUE,..]` has `key`.
+fn has_key(text: &str, key: &str) -> bool {
+    let keys = text.split_once(':').map_or("", |(_, keys)| keys);
+    keys.split(',').any(|pair| pair.split('=').next().is_some_and(|other| other.trim() == key))
 }
 
 /// The text `NAME[:KEY=VALUE,..]` with `key` set to `value`.

@@ -17,12 +17,19 @@ use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     time::{Duration, Instant},
 };
 
 /// The branch on which the Hub keeps its own conversion of a data set.
 const REVISION: &str = "refs/convert/parquet";
+
+/// How soon a download that waits for a byte sees that it is to stop.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The first and the last four bytes of a parquet file.
 const MAGIC: [u8; 4] = *b"PAR1";
@@ -43,12 +50,14 @@ pub struct Hub {
     pub progress: MultiProgress,
     /// How long a download may go without a new byte until it counts as failed.
     pub patience: Duration,
+    /// Once it is set, a download is given up.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Hub {
     /// With a patience of one minute.
     pub fn new(progress: &MultiProgress) -> Self {
-        Self { progress: progress.clone(), patience: Duration::from_secs(60) }
+        Self { progress: progress.clone(), patience: Duration::from_secs(60), stop: Arc::default() }
     }
 
     /// The training and the test split of images.
@@ -135,7 +144,10 @@ impl Hub {
         let (mut size, mut received) = (0, 0);
         let mut deadline = Instant::now() + self.patience;
         loop {
-            match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if self.stop.load(Relaxed) {
+                return Err(format!("interrupted after {received} of {size} bytes"));
+            }
+            match events.recv_timeout(deadline.saturating_duration_since(Instant::now()).min(LOOK_AGAIN)) {
                 Ok(Event::Size(bytes)) => {
                     size = bytes;
                     bar.set_length(bytes);
@@ -147,6 +159,7 @@ impl Hub {
                 Ok(Event::Received(_)) => continue,
                 Ok(Event::End(Ok(path))) => return Ok((path, size)),
                 Ok(Event::End(Err(error))) => return Err(one_line(&error)),
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => continue,
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(format!(
                         "no new byte for {} seconds after {received} of {size}",
@@ -162,7 +175,7 @@ impl Hub {
 
 fn style() -> ProgressStyle {
     ProgressStyle::with_template(
-        "{msg} [{bar:24}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left",
+        "{bar:10} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}, {eta} left  {wide_msg}",
     )
     .expect("the template is a constant")
 }

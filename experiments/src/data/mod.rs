@@ -22,7 +22,6 @@ pub use images::{Augment, ImageData, ImageSpec, Split};
 pub use published::{Fingerprint, Published};
 pub use text::TextData;
 
-use indicatif::MultiProgress;
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::Path, str::FromStr};
 
@@ -94,26 +93,25 @@ impl Dataset {
         }
     }
 
+    /// Whether it comes from files in a folder or from the Hub.
+    pub fn has_files(self) -> bool {
+        matches!(self, Self::FashionMnist | Self::Cifar10 | Self::Tinyshakespeare)
+    }
+
     /// Reads the data set from the folder `data_dir`, or from the Hub where there is none. From neither come
     /// [`Dataset::Digits`] and [`Dataset::Language`], which need no files, and [`Dataset::Text`], which is the file `text`. A
-    /// download shows a bar in `progress`. Data that is not as it was published is warned of.
+    /// download goes as `hub` says. Data that is not as it was published is warned of.
     ///
     /// # Errors
     /// A file that is missing, damaged, of the wrong size or a copy of another one, or a failed download: one line that names the
     /// file, what was expected and what was found.
-    pub fn load(
-        self,
-        data_dir: Option<&Path>,
-        text: Option<&Path>,
-        progress: &MultiProgress,
-    ) -> Result<Data, DataError> {
-        let hub = Hub::new(progress);
+    pub fn load(self, data_dir: Option<&Path>, text: Option<&Path>, hub: &Hub) -> Result<Data, DataError> {
         let data = match self {
             Self::Digits => Data::Images(digits::load()),
-            Self::FashionMnist => Data::Images(fashion_mnist::load(&fashion_mnist::IMAGES, data_dir, &hub)?),
-            Self::Cifar10 => Data::Images(cifar10::load(&cifar10::IMAGES, data_dir, &hub)?),
+            Self::FashionMnist => Data::Images(fashion_mnist::load(&fashion_mnist::IMAGES, data_dir, hub)?),
+            Self::Cifar10 => Data::Images(cifar10::load(&cifar10::IMAGES, data_dir, hub)?),
             Self::Language => Data::Text(language::load()?),
-            Self::Tinyshakespeare => Data::Text(tinyshakespeare::load(data_dir, &hub)?),
+            Self::Tinyshakespeare => Data::Text(tinyshakespeare::load(data_dir, hub)?),
             Self::Text => Data::Text(text::load(text)?),
         };
         let differs = self.fingerprint(&data).differs;

@@ -1,8 +1,9 @@
 //! A small convolutional network.
 
 use super::{
-    ImageShape, Model, ModelConfig, Pass,
+    ImageShape, Least, Model, ModelConfig, Pass, Shape,
     layers::{affine, convolve_bias_relu},
+    least_of_convolutions,
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear};
@@ -11,6 +12,18 @@ use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear};
 pub(super) struct Cnn {
     convs: Vec<Conv2d>,
     classifier: Linear,
+}
+
+pub(super) fn least(_: &ModelConfig, shape: &Shape) -> Least {
+    let (channels, height, width) = shape.image();
+    let pixels = |halvings: u32| (height >> halvings) * (width >> halvings);
+    least_of_convolutions([
+        (channels, 16, 3, pixels(0), 1),
+        (16, 32, 3, pixels(1), 1),
+        (32, 64, 3, pixels(2), 1),
+        // The classifier sees the whole of what is left.
+        (64 * pixels(3), 10, 1, 1, 1),
+    ])
 }
 
 impl Cnn {

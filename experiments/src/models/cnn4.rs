@@ -1,8 +1,9 @@
 //! A convolutional network without pooling.
 
 use super::{
-    Allowed, ImageShape, Key, Model, ModelConfig, Pass, Value,
+    Allowed, ImageShape, Key, Least, Model, ModelConfig, Pass, Shape, Value,
     layers::{BatchNorm, affine, conv3x3, convolve_bias_relu},
+    least_of_convolutions,
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear};
@@ -26,6 +27,17 @@ struct Layer {
     conv: Conv2d,
     /// None where the convolution has a bias.
     norm: Option<BatchNorm>,
+}
+
+pub(super) fn least(_: &ModelConfig, shape: &Shape) -> Least {
+    let (channels, height, width) = shape.image();
+    let pixels = |halvings: u32| height.div_ceil(1 << halvings) * width.div_ceil(1 << halvings);
+    least_of_convolutions([
+        (channels, 32, 3, pixels(0), 1),
+        (32, 64, 3, pixels(1), 1),
+        (64, 128, 3, pixels(2), 1),
+        (128, 128, 3, pixels(2), 1),
+    ])
 }
 
 impl Cnn4 {

@@ -1,6 +1,6 @@
 //! A model by the text that users write: `NAME` or `NAME:KEY=VALUE,..`.
 
-use super::{Build, ImageShape, Model, ModelSpec, Shape, all};
+use super::{Build, ImageShape, Least, Model, ModelSpec, Shape, all};
 use crate::{
     data::{Data, Kind},
     names,
@@ -171,6 +171,11 @@ impl ModelConfig {
                 Ok(Shape::Text { vocabulary: data.vocabulary.len(), context })
             }
         }
+    }
+
+    /// What training takes at least.
+    pub fn least(&self, shape: &Shape) -> Least {
+        (self.spec.least)(self, shape)
     }
 
     /// Creates the model's layers in `vb`.

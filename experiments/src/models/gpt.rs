@@ -1,7 +1,7 @@
 //! A transformer decoder over characters, after nanoGPT (Karpathy 2022, github.com/karpathy/nanoGPT, `model.py`) with
 //! `bias=False`.
 
-use super::{Allowed, Key, Model, ModelConfig, Pass, Value, dropout::Dropout};
+use super::{Allowed, Key, Least, Model, ModelConfig, Pass, Shape, Value, dropout::Dropout};
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use ops::{Before, Heads, attention_logits};
@@ -98,6 +98,17 @@ impl Config {
             Norm::Post => 1.0 / (self.width as f64).sqrt(),
         }
     }
+}
+
+pub(super) fn least(config: &ModelConfig, shape: &Shape) -> Least {
+    let Config { layers, heads, width, context, .. } = Config::of(config);
+    let vocabulary = if let Shape::Text { vocabulary, .. } = shape { *vocabulary } else { 0 };
+    let [layers, heads, width, context, vocabulary] = [layers, heads, width, context, vocabulary].map(|n| n as u64);
+    // Query, key, value and the projection; four times the width and back.
+    let parameters = layers * 12 * width * width + (vocabulary + context) * width;
+    // The probabilities of each head, and of each token query, key, value, what the attention mixes, the hidden layer, and the stream.
+    let block = context * (heads * context + (3 + 1 + 4 + 2) * width);
+    Least { parameters, kept: layers * block + context * vocabulary }
 }
 
 /// Of layer norms.

@@ -1,12 +1,18 @@
 //! A multi-layer perceptron.
 
-use super::{ImageShape, Model, ModelConfig, Pass, layers::affine};
+use super::{ImageShape, Least, Model, ModelConfig, Pass, Shape, layers::affine};
 use candle_core::{Result, Tensor};
 use candle_nn::{Linear, VarBuilder, linear};
 
 /// Hidden layers of 128 and 64 with ReLU over the flattened image.
 pub(super) struct Mlp {
     layers: [Linear; 3],
+}
+
+pub(super) fn least(_: &ModelConfig, shape: &Shape) -> Least {
+    let (channels, height, width) = shape.image();
+    let pixels = (channels * height * width) as u64;
+    Least { parameters: (pixels + 64) * 128, kept: pixels + 128 + 64 }
 }
 
 impl Mlp {

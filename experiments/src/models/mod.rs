@@ -52,6 +52,14 @@ pub enum Shape {
 }
 
 impl Shape {
+    /// The channels and sides of an image; none of text.
+    fn image(&self) -> (usize, usize, usize) {
+        match self {
+            Self::Images(shape) => (shape.channels, shape.height, shape.width),
+            Self::Text { .. } => (0, 0, 0),
+        }
+    }
+
     /// What the data is.
     pub fn kind(&self) -> Kind {
         match self {
@@ -162,6 +170,15 @@ pub enum Build {
     Text(fn(&ModelConfig, usize, VarBuilder) -> Result<Box<dyn Model>>),
 }
 
+/// What training a model takes at least, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Least {
+    /// Parameters.
+    pub parameters: u64,
+    /// What the layers put out for an example and keep for the gradients.
+    pub kept: u64,
+}
+
 /// A model that can be chosen by name.
 #[derive(Debug)]
 pub struct ModelSpec {
@@ -175,6 +192,19 @@ pub struct ModelSpec {
     pub check: fn(&ModelConfig) -> std::result::Result<(), String>,
     /// Creates its layers.
     pub build: Build,
+    /// What training takes at least, before anything is created.
+    pub least: fn(&ModelConfig, &Shape) -> Least,
+}
+
+/// What training convolutions takes at least: each is given by its inputs, outputs, the sides of its kernel and of the images
+/// that it puts out in pixels, and how many tensors of them are kept.
+fn least_of_convolutions(convolutions: impl IntoIterator<Item = (usize, usize, usize, usize, u64)>) -> Least {
+    let mut least = Least { parameters: 0, kept: 0 };
+    for (inputs, outputs, kernel, pixels, tensors) in convolutions {
+        least.parameters += (inputs * outputs * kernel * kernel) as u64;
+        least.kept += (outputs * pixels) as u64 * tensors;
+    }
+    least
 }
 
 impl ModelSpec {
@@ -197,6 +227,7 @@ pub fn all() -> &'static [ModelSpec] {
             keys: &[],
             check: ALWAYS,
             build: Build::Images(mlp::Mlp::build),
+            least: mlp::least,
         },
         ModelSpec {
             name: "cnn",
@@ -204,6 +235,7 @@ pub fn all() -> &'static [ModelSpec] {
             keys: &[],
             check: ALWAYS,
             build: Build::Images(cnn::Cnn::build),
+            least: cnn::least,
         },
         ModelSpec {
             name: "cnn4",
@@ -211,6 +243,7 @@ pub fn all() -> &'static [ModelSpec] {
             keys: cnn4::KEYS,
             check: ALWAYS,
             build: Build::Images(cnn4::Cnn4::build),
+            least: cnn4::least,
         },
         ModelSpec {
             name: "resnet20",
@@ -218,6 +251,7 @@ pub fn all() -> &'static [ModelSpec] {
             keys: &[],
             check: ALWAYS,
             build: Build::Images(resnet::ResNet::build_20),
+            least: resnet::least_20,
         },
         ModelSpec {
             name: "resnet18",
@@ -225,6 +259,7 @@ pub fn all() -> &'static [ModelSpec] {
             keys: &[],
             check: ALWAYS,
             build: Build::Images(resnet::ResNet::build_18),
+            least: resnet::least_18,
         },
         ModelSpec {
             name: "gpt",
@@ -232,6 +267,7 @@ pub fn all() -> &'static [ModelSpec] {
             keys: gpt::KEYS,
             check: gpt::check,
             build: Build::Text(gpt::Gpt::build),
+            least: gpt::least,
         },
     ]
 }
@@ -263,6 +299,21 @@ mod tests {
         let len = n * shape.channels * shape.height * shape.width;
         let pixels: Vec<f32> = (0..len).map(|i| ((i * i) as f32 * 0.37).sin()).collect();
         Tensor::from_vec(pixels, dims, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn what_training_takes_at_least_counts_nearly_all_parameters() {
+        let text = Shape::Text { vocabulary: 65, context: 32 };
+        let models = image_models().map(|name| (name, Shape::Images(CIFAR10)));
+        for (name, shape) in
+            models.chain([("gpt:context=32,layers=3", text), ("gpt:context=32,norm=post,width=96", text)])
+        {
+            let (config, parameters) = (parse(name).unwrap(), Parameters::new(0));
+            config.build(&shape, parameters.builder(&Device::Cpu)).unwrap();
+            let (least, count) = (config.least(&shape), parameters.count() as u64);
+            // Those of norms, biases and the classifier of images are few.
+            assert!(least.parameters <= count && least.parameters > count * 9 / 10, "{name}: {least:?} of {count}");
+        }
     }
 
     /// By hand: weights and biases of each layer. ResNet-20 has 0.27 M in He et al.'s table 6.

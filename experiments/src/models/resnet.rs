@@ -1,8 +1,9 @@
 //! Residual networks for images of CIFAR's size (He et al. 2015, arXiv:1512.03385).
 
 use super::{
-    ImageShape, Model, ModelConfig, Pass,
+    ImageShape, Least, Model, ModelConfig, Pass, Shape,
     layers::{BatchNorm, affine, conv3x3},
+    least_of_convolutions,
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, linear};
@@ -16,22 +17,48 @@ pub(super) struct ResNet {
     classifier: Linear,
 }
 
+/// The channels of the stages, and the blocks of each.
+const STAGES_20: (&[usize], usize) = (&[16, 32, 64], 3);
+const STAGES_18: (&[usize], usize) = (&[64, 128, 256, 512], 2);
+
+pub(super) fn least_20(_: &ModelConfig, shape: &Shape) -> Least {
+    least(STAGES_20, shape)
+}
+
+pub(super) fn least_18(_: &ModelConfig, shape: &Shape) -> Least {
+    least(STAGES_18, shape)
+}
+
+fn least((stages, blocks_of_stage): (&[usize], usize), shape: &Shape) -> Least {
+    let (channels, height, width) = shape.image();
+    // What a convolution puts out, and that with its norm.
+    let mut convolutions = vec![(channels, stages[0], 3, height * width, 2)];
+    let mut inputs = stages[0];
+    for (halvings, &outputs) in stages.iter().enumerate() {
+        let pixels = height.div_ceil(1 << halvings) * width.div_ceil(1 << halvings);
+        for _ in 0..blocks_of_stage {
+            convolutions.extend([(inputs, outputs, 3, pixels, 2), (outputs, outputs, 3, pixels, 2)]);
+            inputs = outputs;
+        }
+    }
+    least_of_convolutions(convolutions)
+}
+
 impl ResNet {
     /// 20 layers: three stages of three blocks with 16, 32 and 64 channels (section 4.2). Shortcuts have no parameters (option A):
     /// 0.27 million for CIFAR-10.
     pub(super) fn build_20(_: &ModelConfig, shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
-        Self::build(&[16, 32, 64], 3, false, shape, &vb)
+        Self::build(STAGES_20, false, shape, &vb)
     }
 
     /// 18 layers: ImageNet's four stages of two blocks with 64, 128, 256 and 512 channels (table 1), on images that nothing makes smaller
     /// before. Shortcuts between stages are convolutions (option B): 11.2 million for CIFAR-10.
     pub(super) fn build_18(_: &ModelConfig, shape: ImageShape, vb: VarBuilder) -> Result<Box<dyn Model>> {
-        Self::build(&[64, 128, 256, 512], 2, true, shape, &vb)
+        Self::build(STAGES_18, true, shape, &vb)
     }
 
     fn build(
-        stages: &[usize],
-        blocks_of_stage: usize,
+        (stages, blocks_of_stage): (&[usize], usize),
         convolves_shortcuts: bool,
         shape: ImageShape,
         vb: &VarBuilder,

@@ -18,6 +18,7 @@ mod tuning;
 mod warmup;
 
 use crate::{
+    names,
     plot::Figure,
     record::{Run, Workload},
 };
@@ -47,11 +48,11 @@ impl Targets {
         if let Some(accuracy) = self.accuracy {
             ensure!(
                 accuracy > 0.0 && accuracy <= 1.0,
-                "target accuracy {accuracy}: it is a share above 0 and at most 1"
+                "--target-accuracy {accuracy}: it must be a share above 0 and at most 1"
             );
         }
         if let Some(loss) = self.loss {
-            ensure!(loss > 0.0 && loss.is_finite(), "target loss {loss}: it is a positive number");
+            ensure!(loss > 0.0 && loss.is_finite(), "--target-loss {loss}: it must be a number above 0");
         }
         Ok(())
     }
@@ -315,6 +316,15 @@ fn facts(run: &Run) -> Result<Markup> {
                     None => { "none: the program was built outside a repository" }
                 }
             }
+            @for continuation in &experiment.continued {
+                dt { "went on" }
+                dd {
+                    (continuation.started) " by " code { (command_line(&continuation.command_line)) }
+                    @if let Some(commit) = &continuation.commit { ", commit " code { (commit) } }
+                    ", candle " (continuation.versions.candle)
+                    @if let Some(processor) = &continuation.versions.processor { ", " (processor) }
+                }
+            }
             dt { "seeds" } dd { (seeds.join(", ")) }
             dt { "device" } dd { (experiment.device) }
             dt { "system" } dd { (versions.os) " on " (versions.arch) @if let Some(processor) = processor { (processor) } }
@@ -370,18 +380,10 @@ fn config(options: &serde_json::Value) -> Result<String> {
 
 /// The words of a command as a shell reads them; no line breaks within one.
 fn command_line(words: &[String]) -> Markup {
-    let quoted = |word: &String| {
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-        if !word.is_empty() && word.chars().all(is_plain) {
-            word.clone()
-        } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
-        }
-    };
     html! {
         @for (i, word) in words.iter().enumerate() {
             @if i > 0 { " " }
-            span { (quoted(word)) }
+            span { (names::for_shell(word.as_ref())) }
         }
     }
 }
@@ -419,9 +421,9 @@ mod tests {
     fn targets_out_of_reach_are_refused() {
         assert!(Targets { accuracy: Some(0.95), loss: Some(0.1) }.check().is_ok());
         for (targets, named) in [
-            (Targets { accuracy: Some(95.0), loss: None }, "target accuracy 95"),
-            (Targets { accuracy: Some(f64::NAN), loss: None }, "target accuracy NaN"),
-            (Targets { accuracy: None, loss: Some(0.0) }, "target loss 0"),
+            (Targets { accuracy: Some(95.0), loss: None }, "--target-accuracy 95"),
+            (Targets { accuracy: Some(f64::NAN), loss: None }, "--target-accuracy NaN"),
+            (Targets { accuracy: None, loss: Some(0.0) }, "--target-loss 0"),
         ] {
             let message = targets.check().unwrap_err().to_string();
             assert!(message.starts_with(named), "{message}");

@@ -25,7 +25,7 @@ fn digits_are_scikit_learns_and_split_by_class() {
         assert_eq!(count(&digits.train, class) + test, n);
         assert_eq!(test, (n as f64 / 5.0).round() as usize, "class {class}");
     }
-    let data = Dataset::Digits.load(None, None, &MultiProgress::new()).unwrap();
+    let data = Dataset::Digits.load(None, None, &Hub::new(&MultiProgress::new())).unwrap();
     assert_eq!((data.kind(), data.name(), data.classes(), data.floor()), (Kind::Images, "digits", 10, None));
     assert_eq!((data.train_len(), data.test_len()), (1438, 359));
     assert_eq!(data, Data::Images(digits));

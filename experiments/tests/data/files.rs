@@ -52,7 +52,7 @@ fn official_sizes_are_demanded() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         write(dataset, dir.path());
-        let error = dataset.load(Some(dir.path()), None, &MultiProgress::new()).unwrap_err().to_string();
+        let error = dataset.load(Some(dir.path()), None, &Hub::new(&MultiProgress::new())).unwrap_err().to_string();
         assert!(error.ends_with(line), "{error}");
     }
 }

@@ -201,7 +201,7 @@ fn load_from(
 fn child(task: &str) {
     let (dataset, sizes, files, patience): (Dataset, Option<(usize, usize)>, PathBuf, Duration) =
         serde_json::from_str(task).unwrap();
-    let hub = Hub { progress: MultiProgress::new(), patience };
+    let hub = Hub { patience, ..Hub::new(&MultiProgress::new()) };
     let outcome = match sizes {
         Some((train, test)) => {
             let spec = ImageSpec { train, test, ..full(dataset) };

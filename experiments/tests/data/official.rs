@@ -1,6 +1,6 @@
 //! The official files, where the variable `DESCENT_DATA` names their folder.
 
-use experiments::data::{Data, Dataset, ImageData};
+use experiments::data::{Data, Dataset, Hub, ImageData};
 use indicatif::MultiProgress;
 use std::{
     fs, io,
@@ -18,7 +18,7 @@ pub fn folder(test: &str) -> Option<PathBuf> {
 
 /// The official images.
 pub fn images(dataset: Dataset, dir: &Path) -> ImageData {
-    match dataset.load(Some(dir), None, &MultiProgress::new()).unwrap() {
+    match dataset.load(Some(dir), None, &Hub::new(&MultiProgress::new())).unwrap() {
         Data::Images(data) => data,
         Data::Text(data) => panic!("{} is text", data.name),
     }
@@ -63,7 +63,7 @@ fn official_files_have_their_published_statistics() {
 /// changes with it.
 #[test]
 fn published_files_are_known_by_their_checksums() {
-    let none = MultiProgress::new();
+    let none = Hub::new(&MultiProgress::new());
     for dataset in [Dataset::Digits, Dataset::Language] {
         let data = dataset.load(None, None, &none).unwrap();
         assert_eq!(dataset.fingerprint(&data).differs, [""; 0], "{dataset}");

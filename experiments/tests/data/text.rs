@@ -1,12 +1,12 @@
 //! Text from files: right ones, and every way in which a file can be wrong.
 
 use crate::official;
-use experiments::data::{Data, Dataset, TextData};
+use experiments::data::{Data, Dataset, Hub, TextData};
 use indicatif::MultiProgress;
 use std::{fs, path::Path};
 
 fn load(dataset: Dataset, dir: Option<&Path>, text: Option<&Path>) -> Result<TextData, String> {
-    match dataset.load(dir, text, &MultiProgress::new()).map_err(|error| error.to_string())? {
+    match dataset.load(dir, text, &Hub::new(&MultiProgress::new())).map_err(|error| error.to_string())? {
         Data::Text(data) => Ok(data),
         Data::Images(data) => panic!("{} has images", data.name),
     }
