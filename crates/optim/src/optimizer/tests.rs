@@ -9,15 +9,22 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A rule of each kind: without state, with, with a trust ratio, and SAM around them.
-const RULES: [&str; 7] = [
+/// Each rule, and the flags that change what state it keeps.
+const RULES: [&str; 14] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.4",
+    "sgd:momentum=0.9,nesterov=true",
+    "rmsprop",
+    "rmsprop:momentum=0.9",
+    "rmsprop:centered=true",
     "rmsprop:centered=true,momentum=0.9",
+    "adam",
+    "amsgrad",
     "adamw",
+    "lion",
     "lamb",
     "sam",
-    "sam:base=lamb",
+    "sam:base=lamb,adaptive=true",
 ];
 
 const PHASES: [Phase; 4] = [Phase::Idle, Phase::Accumulating, Phase::Perturbed, Phase::PerturbedAccumulating];
@@ -137,7 +144,7 @@ fn loss(params: &[(String, Var)]) -> candle_core::Result<Tensor> {
 
 /// Every public method that changes something, with what it leads to: from each phase the phase after it, or a part of the
 /// message. In turn: idle, accumulating, perturbed, perturbed and accumulating.
-const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 16] = {
+const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 23] = {
     const I: &str = "Idle";
     const A: &str = "Accumulating";
     const P: &str = "Perturbed";
@@ -148,6 +155,7 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 16] = {
     const MADE: &str = "it was made already: call second_step";
     const BEFORE: &str = "first_step has to come before it";
     const SAVE: &str = "only between two whole steps";
+    const LATE: &str = "master copies are chosen before the first step";
     [
         ("step", |o, p| Ok(o.step(&grads(p, 5))?), [I, HELD, "", ""], ["call step_with(closure)", HELD, I, HELD]),
         (
@@ -193,6 +201,13 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 16] = {
         ("freeze", |o, _| Ok(_ = o.freeze(|name| name == "a")), [I, A, "", ""], [I, A, P, PA]),
         ("unfreeze", |o, _| Ok(_ = o.unfreeze(|_| true)), [I, A, "", ""], [I, A, P, PA]),
         ("push", |o, _| o.push(&Var::zeros(2, DType::F32, &Device::Cpu)?), [I, A, "", ""], [I, A, P, PA]),
+        ("set_clip", |o, _| o.set_clip(None), [I, A, "", ""], [I, A, P, PA]),
+        ("set_master_copies", |o, _| o.set_master_copies(true), [LATE, LATE, "", ""], [LATE, LATE, LATE, LATE]),
+        ("set_stochastic_rounding", |o, _| o.set_stochastic_rounding(Some(1)), [I, A, "", ""], [I, A, P, PA]),
+        ("measure_grad_norm", |o, _| Ok(o.measure_grad_norm(true)), [I, A, "", ""], [I, A, P, PA]),
+        ("set_params", |o, _| Ok(o.set_params(o.params().clone())), [I, A, "", ""], [I, A, P, PA]),
+        ("set_group_params", |o, _| Ok(o.set_group_params(0, o.params().clone())), [I, A, "", ""], [I, A, P, PA]),
+        ("set_learning_rate", |o, _| Ok(o.set_learning_rate(0.5)), [I, A, "", ""], [I, A, P, PA]),
     ]
 };
 
@@ -228,7 +243,43 @@ fn every_call_in_every_phase_leads_to_the_next_phase_or_says_what_to_do() {
             }
         }
     }
-    assert_eq!(cells, CALLS.len() * (5 * 2 + 2 * 4));
+    assert_eq!(cells, CALLS.len() * (12 * 2 + 2 * 4));
+}
+
+/// Public methods that change nothing, make an optimizer, or end it; and those of `StateDict`.
+const OTHERS: [&str; 13] = [
+    "named",
+    "from_groups",
+    "new",
+    "new_lr",
+    "into_inner",
+    "params",
+    "group_params",
+    "learning_rate",
+    "grad_norm",
+    "steps",
+    "is_half",
+    "save",
+    "load",
+];
+
+#[test]
+fn every_public_method_and_every_rule_is_in_the_table() {
+    let sources = [include_str!("mod.rs"), include_str!("step.rs"), include_str!("../state.rs")];
+    let lines = sources.iter().flat_map(|source| source.lines());
+    // The methods of candle's trait have no `pub`.
+    let of_candle = include_str!("mod.rs").split("Optimizer for Stepper<R> {").nth(1).expect("the implementation");
+    let methods = lines.filter_map(|line| line.strip_prefix("    pub fn "));
+    let methods = methods.chain(of_candle.lines().filter_map(|line| line.strip_prefix("    fn ")));
+    let names: Vec<&str> = methods.map(|rest| rest.split(['(', '<']).next().expect("a name")).collect();
+    assert!(names.len() > 25, "{names:?}");
+    for name in names {
+        let is_known = CALLS.iter().any(|(call, ..)| *call == name) || OTHERS.contains(&name);
+        assert!(is_known, "`{name}` is not in the table of phases and calls");
+    }
+    for spec in crate::rules::specs() {
+        assert!(RULES.iter().any(|text| text.split(':').next() == Some(spec.name)), "{}", spec.name);
+    }
 }
 
 /// Calls that fail, with the kind of error.
@@ -375,7 +426,9 @@ fn a_call_that_fails_leaves_everything_as_it_was() {
 #[test]
 fn a_gpu_without_memory_leaves_everything_as_it_was() {
     let mut failures = 0;
-    for text in RULES {
+    for text in
+        ["sgd:momentum=0.9,dampening=0.4", "rmsprop:centered=true,momentum=0.9", "adamw", "lamb", "sam:base=lamb"]
+    {
         for dtype in [DType::F32, DType::BF16] {
             for phase in PHASES {
                 failures += without_memory(text, dtype, phase, 0);
