@@ -160,6 +160,8 @@ fn interrupted_saves_and_goes_on() {
         while !begun() {
             thread::sleep(Duration::from_millis(5));
         }
+        // It waits, so that it has not ended before the signal comes.
+        kill("-STOP", &child);
         // Nobody else may work there.
         let second = resume(folder.path(), "out").wait_with_output().unwrap();
         assert_eq!(second.status.code(), Some(2), "{}", text(&second.stderr));
@@ -175,6 +177,7 @@ fn interrupted_saves_and_goes_on() {
             }
         }
         kill(signal, &child);
+        kill("-CONT", &child);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains("interrupted; go on with `shootout --out out --resume`"));
