@@ -42,17 +42,23 @@ impl Gate {
         state.panic = state.panic.take().or(result.err());
         self.left.notify_all();
     }
+}
 
-    /// Lets no one in any more, and waits for those inside. Returns the panic of one of them.
-    fn close(&self) -> Option<Box<dyn Any + Send>> {
-        let mut state = self.state();
+/// When it is dropped no one is let in any more, and those inside are waited for.
+struct Closing<'a>(&'a Gate);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
         state.is_closed = true;
         while state.inside > 0 {
-            state = self.left.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.0.left.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.panic.take()
     }
 }
+
+/// In how many turns each thread would take its part, if none took longer than another.
+const SHARES: usize = 4;
 
 /// Calls `f` on every item, on as many threads as the present pool has; the results are in order.
 pub fn map<T: Send, O: Send>(items: Vec<T>, f: impl Fn(T) -> O + Sync) -> Vec<O> {
@@ -63,29 +69,36 @@ pub fn map<T: Send, O: Send>(items: Vec<T>, f: impl Fn(T) -> O + Sync) -> Vec<O>
     }
     let (items, results) = (Mutex::new(items.into_iter().enumerate()), Mutex::new(Vec::with_capacity(count)));
     let work = || {
-        let mut own = Vec::new();
+        let (mut own, mut taken) = (Vec::new(), Vec::new());
         loop {
-            let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((index, item)) = next else { break };
-            own.push((index, f(item)));
+            {
+                // A share of what is left, so that neighbours stay together and threads seldom meet here; in the end one by one.
+                let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);
+                let share = items.len().div_ceil(SHARES * (helpers + 1));
+                taken.extend(items.by_ref().take(share));
+            }
+            if taken.is_empty() {
+                break;
+            }
+            own.extend(taken.drain(..).map(|(index, item)| (index, f(item))));
         }
         results.lock().unwrap_or_else(PoisonError::into_inner).append(&mut own);
     };
     let gate = Arc::new(Gate::default());
+    let closing = Closing(&gate);
     {
         let work: &(dyn Fn() + Sync) = &work;
-        // SAFETY: helpers call `work` only inside of the gate, and `close` below, which is reached whether this thread's own call
-        // returns or panics, lets no one in any more and waits until all have left. So `work` and what it borrows outlive every
-        // call.
+        // SAFETY: helpers call `work` only inside of the gate, and `closing`, which is dropped before `work` and what it borrows,
+        // also where something here panics, lets no one in any more and waits until all have left.
         let work: &'static (dyn Fn() + Sync) = unsafe { std::mem::transmute(work) };
         for _ in 0..helpers {
             let gate = gate.clone();
             rayon::spawn(move || gate.pass(work));
         }
     }
-    let own = catch_unwind(AssertUnwindSafe(&work));
-    let others = gate.close();
-    if let Some(panic) = own.err().or(others) {
+    work();
+    drop(closing);
+    if let Some(panic) = gate.state().panic.take() {
         resume_unwind(panic);
     }
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
