@@ -38,8 +38,20 @@ const ARGS: [&str; 17] = [
     "--checkpoint-every=30",
 ];
 
+/// The program as a terminal starts it. What runs this test may ignore signals, as a shell has its jobs in the background do, and
+/// what is ignored at a program's start stays so.
+fn program() -> Command {
+    let program = env!("CARGO_BIN_EXE_shootout");
+    if !cfg!(target_os = "linux") {
+        return Command::new(program);
+    }
+    let mut env = Command::new("env");
+    env.args(["--default-signal=INT,TERM,HUP", program]);
+    env
+}
+
 fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_shootout"));
+    let mut command = program();
     command.args(args).current_dir(folder).env_remove("RUST_LOG");
     command.env_remove("CANDLE_BARRIER_POOL_SPIN_LIMIT");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
