@@ -309,6 +309,8 @@ fn wrong_input_is_one_line_and_status_2() {
         ),
         (SHOOTOUT, &["--tune", "2", "--space", "adam:lr=1..2,lr=1..3"], &["`lr` is given twice"]),
         (SHOOTOUT, &["--text", "short.txt", "--dataset", "digits"], &["--text ", "short.txt: ", "--dataset digits"]),
+        (WARMUP, &["--recipe", "llm", "--scale-recipe"], &["--recipe llm", "peaks"]),
+        (WARMUP, &["--opt", "adamw:lr=1e-3"], &["adamw:lr=1e-3", "--lr"]),
         (SHOOTOUT, &["--config", "scale.toml"], &["--scale-recipe", "--recipe"]),
         (SHOOTOUT, &["--config", "inf.toml"], &["inf.toml", "--max-loss inf", "finite"]),
         (

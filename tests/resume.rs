@@ -593,6 +593,14 @@ fn a_run_that_ends_before_it_began_can_be_started_again() {
     assert_eq!(text(&output.stderr), "interrupted before the run began\n");
     assert!(!out.exists());
 
+    // What takes for ever is given up.
+    let child = begin();
+    wait_for(|| out.join("lock").exists());
+    thread::sleep(Duration::from_millis(200));
+    kill("-TERM", &child);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(130), "interrupted before the run began\n"));
+
     let mut child = begin();
     wait_for(|| out.join("lock").exists());
     child.kill().unwrap();

@@ -495,13 +495,14 @@ impl Experiment {
         let (name, file) = (&trial.name, |name: &str| self.out.trial_file(id, name));
         let is_new = !file("trial.json").exists();
         if !is_new {
-            let again = || format!("without `{}` it begins anew", self.out.trial_file(id, "").display());
-            let record: TrialRecord = record::read_json(&file("trial.json")).with_context(again)?;
+            let folder = self.out.trial_file(id, "");
+            let again = |error| anyhow::anyhow!("{error:#}; without `{}` it begins anew", folder.display());
+            let record: TrialRecord = record::read_json(&file("trial.json")).map_err(again)?;
             if record.config != *config {
                 bail!("`{}` is of another config", file("trial.json").display());
             }
             if let Some(outcome) = record.outcome {
-                TrialRecord::read(&self.out.trial_file(id, "")).with_context(again)?;
+                TrialRecord::read(&self.out.trial_file(id, "")).map_err(again)?;
                 // The process may have been killed between the outcome and this.
                 let _ = fs::remove_file(file(CHECKPOINT));
                 return Ok(Some(outcome));

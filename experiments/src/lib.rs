@@ -45,11 +45,13 @@ use signal_hook::{consts, flag};
 use std::{
     io::{self, Write},
     path::Path,
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 /// The system's allocator gives the large blocks of activations back at once, and to get them anew costs a page fault per 4 KiB.
@@ -67,6 +69,7 @@ const SPEED: [(&str, &str); 2] = [
 
 /// The exit status of a run that a signal ended.
 const INTERRUPTED: u8 = 130;
+const NOT_BEGUN: &str = "interrupted before the run began";
 
 /// The whole of a binary: reads the command line, runs the comparison, prints the table of results.
 ///
@@ -79,7 +82,10 @@ pub fn main(comparison: Comparison) -> ExitCode {
         let is_own = comparison.own.iter().any(|own| own.trim_start_matches('-') == special);
         command = command.mut_arg(special, |argument| argument.hide(!is_own));
     }
-    let options = Options::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let options = match command.try_get_matches().and_then(|matches| Options::from_arg_matches(&matches)) {
+        Ok(options) => options,
+        Err(error) => return usage(&error),
+    };
     if options.list {
         return print(&list::list(&comparison));
     }
@@ -92,10 +98,14 @@ pub fn main(comparison: Comparison) -> ExitCode {
     if let Err(error) = stop_on_signals(&stop) {
         tracing::warn!(%error, "Ctrl-C will not save the trials that run");
     }
-    let experiment = match Experiment::prepare(comparison, &options, console, &stop) {
+    let is_prepared = Arc::new(AtomicBool::new(false));
+    end_where_preparing_hangs(&stop, &is_prepared);
+    let experiment = Experiment::prepare(comparison, &options, console, &stop);
+    is_prepared.store(true, Relaxed);
+    let experiment = match experiment {
         Ok(experiment) => experiment,
         Err(_) if stop.load(Relaxed) => {
-            let _ = writeln!(io::stderr(), "interrupted before the run began");
+            let _ = writeln!(io::stderr(), "{NOT_BEGUN}");
             return ExitCode::from(INTERRUPTED);
         }
         Err(error) => return fail(&error, 2),
@@ -148,6 +158,22 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> io::Result<()> {
     Ok(())
 }
 
+/// Ends the process where a signal came and what is read before the run begins does not end, as of a pipe that nobody writes to:
+/// after two seconds. OUT then holds nothing but the lock, and the same command takes it.
+fn end_where_preparing_hangs(stop: &Arc<AtomicBool>, is_prepared: &Arc<AtomicBool>) {
+    let (stop, is_prepared) = (Arc::clone(stop), Arc::clone(is_prepared));
+    thread::spawn(move || {
+        let mut since = None;
+        while !is_prepared.load(Relaxed) {
+            thread::sleep(Duration::from_millis(100));
+            if stop.load(Relaxed) && since.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(2) {
+                let _ = writeln!(io::stderr(), "{NOT_BEGUN}");
+                process::exit(i32::from(INTERRUPTED));
+            }
+        }
+    });
+}
+
 /// SIGHUP, where the system tells whether `nohup` has it ignored.
 fn hangup() -> Option<i32> {
     #[cfg(target_os = "linux")]
@@ -178,6 +204,18 @@ pub fn print(text: &str) -> ExitCode {
         }
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// What clap says of a command line, in one line if it is an error; the exit status.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    let message = error.to_string();
+    // How the program is used follows; `--help` says it better.
+    let lines = message.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    fail(&anyhow::anyhow!("{}", words.join(" ").trim_start_matches("error: ")), 2)
 }
 
 /// Tells of `error` in one line, on stderr and in the log; the exit status.

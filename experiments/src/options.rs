@@ -197,12 +197,16 @@ impl Settings {
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let Some(span) = error.span() else { return anyhow::anyhow!("{}", error.message()) };
             let line = 1 + text[..span.start].matches('\n').count();
-            // What is given twice is not in the message.
-            let key = match error.message() {
-                "duplicate key" => format!(" `{}`", text[span].trim()),
-                _ => String::new(),
-            };
-            anyhow::anyhow!("line {line}: {}{key}", error.message())
+            // Which key it is about is not in the message; and of whole numbers that it cannot hold the parser speaks in types.
+            let key =
+                text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map_or("", |(key, _)| key.trim());
+            match error.message() {
+                "duplicate key" => anyhow::anyhow!("line {line}: duplicate key `{}`", text[span].trim()),
+                message if message.contains("too large") || message.contains("i128") => {
+                    anyhow::anyhow!("line {line}: `{key}`: a whole number must be at most {}", i64::MAX)
+                }
+                message => anyhow::anyhow!("line {line}: {message}"),
+            }
         })?;
         for (key, value) in &mut table {
             if !Self::keys().iter().any(|known| known == key) {
@@ -392,6 +396,8 @@ mod tests {
             ("seeds = 1\n= 2", &["line 2"]),
             ("\n\n\n]", &["line 4"]),
             ("seeds = 1\nlr = [1]\nseeds = 2", &["line 3", "duplicate key `seeds`"]),
+            ("lr = [1]\nseeds = 9223372036854775808", &["line 2", "`seeds`", "at most 9223372036854775807"]),
+            ("max_loss = 18446744073709551616", &["line 1", "`max_loss`", "at most 9223372036854775807"]),
             ("dataset = \"digits\"", &["`dataset`", "digits"]),
             ("norm = 3", &["`norm` is 3", "pre, post, both"]),
             ("ops = [\"candle\"]", &["`ops`", "descent, candle"]),

@@ -233,8 +233,8 @@ impl Training<'_> {
                 }
                 if diverged {
                     progress.outcome.steps = step_of_loss;
-                    let bound = if loss.is_finite() { format!(", above {}", config.max_loss) } else { String::new() };
-                    let cause = format!("the training loss is {loss} at step {step_of_loss}{bound}");
+                    let bound = if loss.is_finite() { format!(", above {:?}", config.max_loss) } else { String::new() };
+                    let cause = format!("the training loss is {loss:?} at step {step_of_loss}{bound}");
                     return Ok(Some(progress.outcome.diverge(cause)));
                 }
                 if is_latest {

@@ -19,7 +19,7 @@
 //! let (x, y) = (Tensor::new(&[[0f32, 1.], [2., 3.]], &Device::Cpu)?, Tensor::new(&[[1f32], [5.]], &Device::Cpu)?);
 //!
 //! let mut optimizer = AdamW::new(varmap.all_vars(), ParamsAdamW { lr: 0.1, ..Default::default() })?;
-//! for _ in 0..100 {
+//! for _ in 0..500 {
 //!     optimizer.backward_step(&mse(&model.forward(&x)?, &y)?)?;
 //! }
 //! assert!(mse(&model.forward(&x)?, &y)?.to_scalar::<f32>()? < 0.1);

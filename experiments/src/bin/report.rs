@@ -33,12 +33,7 @@ struct Args {
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) if !error.use_stderr() => error.exit(),
-        Err(error) => {
-            let message = error.to_string();
-            let line = message.lines().next().unwrap_or_default();
-            return fail(line.trim_start_matches("error: "), 2);
-        }
+        Err(error) => return experiments::usage(&error),
     };
     match make(&args) {
         Err(error) => experiments::fail(&error, 2),
@@ -81,10 +76,4 @@ fn write(files: &[(PathBuf, String)]) -> Result<()> {
         _ => Ok(()),
     });
     told.or_else(|error| if is_closed(&error) { Ok(()) } else { Err(error) })
-}
-
-fn fail(message: &str, status: u8) -> ExitCode {
-    let line = message.lines().next().unwrap_or_default();
-    let _ = writeln!(io::stderr(), "error: {line}");
-    ExitCode::from(status)
 }

@@ -25,6 +25,11 @@ fn main() -> ExitCode {
 }
 
 fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>> {
+    if let Some(recipe) = &settings.recipe {
+        bail!(
+            "--recipe {recipe} has a learning rate of its own, and warmup compares peaks: give --opt, --schedule and --lr"
+        );
+    }
     let [schedule] = settings.schedule.as_slice() else {
         bail!("warmup compares one schedule with and without its warmup: give one --schedule");
     };
@@ -104,7 +109,26 @@ fn has_key(text: &str, key: &str) -> bool {
 /// The text `NAME[:KEY=VALUE,..]` with `key` set to `value`.
 fn with_key(text: &str, key: &str, value: &str) -> String {
     let (name, keys) = text.split_once(':').unwrap_or((text, ""));
-    let others = keys.split(',').filter(|pair| !pair.is_empty() && pair.split('=').next() != Some(key));
+    let is_other = |pair: &&str| !pair.is_empty() && pair.split('=').next().is_none_or(|other| other.trim() != key);
+    let others = keys.split(',').map(str::trim).filter(is_other);
     let pairs: Vec<String> = others.map(str::to_owned).chain([format!("{key}={value}")]).collect();
-    format!("{name}:{}", pairs.join(","))
+    format!("{}:{}", name.trim(), pairs.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{has_key, with_key};
+
+    #[test]
+    fn a_key_is_set_once_however_it_is_written() {
+        for (text, expected) in [
+            ("wsd", "wsd:warmup=0"),
+            ("wsd:steps=9", "wsd:steps=9,warmup=0"),
+            ("wsd:warmup=20,steps=9", "wsd:steps=9,warmup=0"),
+            ("wsd : warmup = 20 , steps=9", "wsd:steps=9,warmup=0"),
+        ] {
+            assert_eq!(with_key(text, "warmup", "0"), expected);
+            assert_eq!(has_key(text, "warmup"), text.contains("warmup"));
+        }
+    }
 }

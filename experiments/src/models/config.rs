@@ -90,12 +90,14 @@ pub struct ModelConfig {
 /// An unknown name or key (with the nearest known one), a key that is given twice, or a value that is not allowed.
 pub fn parse(text: &str) -> Result<ModelConfig> {
     let (name, pairs) = text.split_once(':').unwrap_or((text, ""));
+    let (name, pairs) = (name.trim(), pairs.trim());
     let spec = all().iter().find(|spec| spec.name == name);
     let spec = spec.ok_or_else(|| names::unknown("model", name, all().iter().map(|spec| spec.name)))?;
     let mut values: Vec<Option<Value>> = vec![None; spec.keys.len()];
     for pair in pairs.split(',').filter(|_| !pairs.is_empty()) {
         let (name, value) =
             pair.split_once('=').ok_or_else(|| anyhow!("{}: `{pair}` is not of the form key=value", spec.name))?;
+        let (name, value) = (name.trim(), value.trim());
         let index = spec.keys.iter().position(|key| key.name == name).ok_or_else(|| match spec.keys {
             [] => anyhow!("{} has no keys, and `{name}` is given", spec.name),
             keys => names::unknown(&format!("key of {}", spec.name), name, keys.iter().map(|key| key.name)),
