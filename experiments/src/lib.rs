@@ -213,9 +213,9 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     }
     let message = error.to_string();
     // How the program is used follows; `--help` says it better.
-    let lines = message.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
-    fail(&anyhow::anyhow!("{}", words.join(" ").trim_start_matches("error: ")), 2)
+    let told = message.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
+    let parts: Vec<String> = told.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    fail(&anyhow::anyhow!("{}", parts.join("; ").trim_start_matches("error: ")), 2)
 }
 
 /// Tells of `error` in one line, on stderr and in the log; the exit status.
