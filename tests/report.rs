@@ -441,11 +441,11 @@ fn shootout_says_who_won_and_how_sure_that_is() {
     let page = page("shootout", &[shootout()], Targets::default());
     let answer = text(&page, ".answer");
     // By hand: lion's differences from adamw are -0.05 and -0.24: standard error 0.095, t = -1.526 with one degree of freedom and
-    // p = 0.369, which Holm leaves behind 2 x 0.328 of the pair before it. t(1 - 0.05 / 6, 1) = 38.19, times 0.095 is 3.628.
+    // p = 0.369, times 4 of the 6 pairs. t(1 - 0.05 / 12, 1) = 76.39, times 0.095 is 7.257.
     let expected = format!(
         "On mlp on digits, lion reached the lowest median test loss, 0.06000 over 3 seeds (mean of the 2 that ended 0.05500, 95 % CI \
          0.01733 to 0.17459), though 1 of its 3 trials diverged, more than of adamw, {ODD}; its lead over adamw (0.2000) is not significant \
-         (p = 0.66 over the 2 seeds of which neither diverged; no difference of means below 3.628 could have been). Picked at the edge of \
+         (p = 1.00 over the 2 seeds of which neither diverged; no difference of means below 7.257 could have been significant). Picked at the edge of \
          what was searched: adamw. Diverged: 3 of 3 trials of rmsprop."
     );
     assert!(answer.contains(&expected), "{answer}");
@@ -469,17 +469,17 @@ fn shootout_says_who_won_and_how_sure_that_is() {
 
     let rows = table(&page, "Comparisons, mlp on digits");
     // By rank: lion, adamw, the other. Differences -0.1, -0.2, -0.3: t = -3.4641 and p = 1 - 3.4641 / sqrt(14) = 0.0742, the least
-    // of three.
+    // of six: three more are with what diverged.
     let cell = &rows["adamw"][2];
-    assert_eq!(cell, "-0.2000|p = 0.22");
+    assert_eq!(cell, "-0.2000|p = 0.45");
     assert_eq!(rows[ODD][1].replace('+', "-"), *cell, "the same comparison from the other side");
     let captions = text(&page, "figcaption");
     for part in [
-        "Holm's method for the 3 comparisons of each group with each other",
+        "Holm's method for the 6 comparisons of each group with each other, of which 3 cannot be tested and count as p = 1;",
         "which tuning picked once, by one seed of its own",
         "not whether one rule would beat another if both were tuned again",
-        // By pair: t(1 - 0.05 / 6, 2) = 7.649 times 0.1 / sqrt(3); 38.19 times 0.195.
-        "could have shown as significant: 0.4416 to 7.447, by pair",
+        // By pair: t(1 - 0.05 / 12, 2) = 10.886 times 0.1 / sqrt(3); 76.39 times 0.195.
+        "could have shown as significant: 0.6285 to 14.90, by pair",
         "Seconds depend on the trials that ran at the same time",
     ] {
         assert!(captions.contains(part), "{part}: {captions}");
@@ -713,6 +713,83 @@ fn who_diverges_does_not_win_by_the_seeds_that_did_not() {
     }
 }
 
+#[test]
+fn who_shares_the_lowest_loss_does_not_lead() {
+    let three = [Loss(2.8), Loss(2.834), Loss(2.9)];
+    for (name, groups, expected) in [
+        (
+            "tie",
+            vec![("adam", three.to_vec()), ("sgd", three.to_vec())],
+            "adam, sgd share the lowest median test loss, 2.834 over 3 seeds (mean 2.845, 95 % CI 2.721 to 2.974); no seed tells them apart \
+             (p = 1.00).",
+        ),
+        (
+            "tie-of-five",
+            ["a", "b", "c", "d", "e"].map(|name| (name, three.to_vec())).to_vec(),
+            "a and 4 other groups share the lowest median test loss, 2.834 over 3 seeds",
+        ),
+        (
+            "tie-of-one-seed",
+            vec![("adam", vec![Loss(0.3)]), ("sgd", vec![Loss(0.3)])],
+            "adam, sgd share the lowest test loss, 0.3000 (1 seed); a difference of them cannot be tested with one seed.",
+        ),
+        // By hand: differences 0, 0, -0.3 have the standard error 0.1, so t = -1 with two degrees of freedom; t(0.975, 2) is 4.303.
+        (
+            "tie-of-medians",
+            vec![("adam", vec![Loss(0.1), Loss(0.2), Loss(0.3)]), ("sgd", vec![Loss(0.1), Loss(0.2), Loss(0.6)])],
+            "adam, sgd share the lowest median test loss, 0.2000 over 3 seeds (mean of adam 0.2000, 95 % CI 0.0578 to 0.6926); the mean of sgd is \
+             higher by 0.1000, which is not significant (p = 0.42; no difference of means below 0.4303 could have been significant).",
+        ),
+        // The medians differ by the seed that diverged alone.
+        (
+            "tie-of-what-ended",
+            vec![("adam", vec![Loss(0.1), Loss(0.2), Diverges(30)]), ("sgd", vec![Loss(0.1), Loss(0.2), Loss(0.15)])],
+            "; no seed tells it from adam (0.2000) (p = 1.00 over the 2 seeds of which neither diverged).",
+        ),
+    ] {
+        let groups = groups.iter().map(|(name, ends)| Group::new(name, ends)).collect();
+        let page = page(name, &[run("shootout", "runs/tied", json!({}), groups)], Targets::default());
+        let answer = text(&page, ".answer");
+        assert!(answer.contains(expected), "{name}: {answer}");
+        assert!(!answer.contains("its lead"), "{name}: {answer}");
+        if name == "tie" {
+            let set_off = text(&page, "td.strong");
+            assert_eq!(set_off, "2.834\n2.834\n", "both are set off");
+        }
+        let captions = text(&page, "figcaption");
+        assert!(!captions.contains("as significant: 0.000"), "{name}: {captions}");
+    }
+}
+
+#[test]
+fn what_a_diverged_trial_alone_measured_changes_no_mean() {
+    let of = |name: &str, measured: &[(u64, f64)]| {
+        let group = Group::new("sgd", &[Loss(0.2), Loss(0.3), Diverges(132)]);
+        let mut run = run("shootout", "runs/last", json!({}), vec![group]);
+        // All are measured at 130, in the same part as 132, and at 120.
+        run.trials[2].1.retain_mut(|metric| match metric {
+            Metric::Train { step, loss, .. } if *step > 120 => match measured.iter().find(|(at, _)| at == step) {
+                Some((_, value)) => {
+                    *loss = *value;
+                    true
+                }
+                None => false,
+            },
+            _ => true,
+        });
+        let page = page(name, &[run], Targets::default());
+        ["step", "training time"].map(|by| {
+            let panel = format!("svg[aria-label^='training loss: Learning curves by {by}']");
+            page.select(&Selector::parse(&panel).unwrap()).next().unwrap().html()
+        })
+    };
+    assert!(of("last-left-out", &[(130, 1.0)]) == of("last-measured", &[(130, 1.0), (132, 2.0)]));
+    assert!(
+        of("shared-left-out", &[(130, 1.0)]) != of("shared-measured", &[(130, 2.0)]),
+        "what all have is in the mean"
+    );
+}
+
 /// `runs` as if each of them had trained in its own way.
 fn changed(mut run: Run, out: &str, change: impl Fn(&mut TrialConfig)) -> Run {
     run.out = PathBuf::from(out);
@@ -788,7 +865,10 @@ fn what_is_not_the_same_problem_stands_side_by_side() {
     for change in [hash, |_| ()] {
         let page = page("alike", &[two("runs/a"), changed(two("runs/b"), "runs/b", change)], Targets::default());
         let answer = text(&page, ".answer");
-        assert!(answer.contains("a: adam reached the lowest median") && !answer.contains("side by side"), "{answer}");
+        assert!(
+            answer.contains("a: adam, b: adam share the lowest median") && !answer.contains("side by side"),
+            "{answer}"
+        );
     }
 }
 
@@ -836,6 +916,26 @@ fn a_profile_names_a_winner_only_where_there_is_one() {
     let lonely =
         run_of("runs/lonely", &alone, vec![group("adam", "digits", "a", 0.3), group("sgd", "language", "b", 0.4)]);
     assert!(!answer("lonely", &[lonely]).contains("soonest"));
+
+    // Nobody reaches the target on one of the problems, and nobody on any.
+    let partly = |name: &'static str, digits: f64| {
+        let groups = vec![
+            group("adam", "digits", "a", digits),
+            group("sgd", "digits", "b", digits + 0.6),
+            group("adam", "language", "c", 1.5),
+            group("sgd", "language", "d", 1.6),
+        ];
+        answer(name, &[run_of("runs/partly", &alone, groups)])
+    };
+    let text = partly("partly", 0.3);
+    assert!(
+        text.contains(
+            "Only on 1 of the 2 problems did any group that took part in all reach the target, by the median of its seeds. There, adam is soonest at the target by \
+             steps: its performance score is 0.500, of at most 0.500."
+        ),
+        "{text}"
+    );
+    assert!(!partly("nowhere", 1.2).contains("soonest"));
 
     // The same optimizers in two runs, each on a problem of its own.
     let runs = |config: &Value| {
@@ -885,17 +985,40 @@ fn numbers_can_be_pasted_and_intervals_can_be() {
 #[test]
 fn many_groups_are_compared_with_the_best_and_drawn_in_parts() {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
-    let groups = names.iter().enumerate().map(|(i, name)| {
-        let loss = |seed: f64| Loss(0.2 + 0.01 * i as f64 + 0.003 * seed * (i as f64 + 1.0));
-        Group::new(name, &[loss(0.0), loss(1.0), loss(2.0)])
-    });
-    let page = page("many", &[run("shootout", "runs/many", json!({}), groups.collect())], Targets::default());
+    let page_of = |name: &str, diverged: usize| {
+        let groups = names.iter().enumerate().map(|(i, name)| {
+            let end = |seed: f64| match i {
+                i if i + diverged >= names.len() => Diverges(30),
+                _ => Loss(0.2 + 0.01 * i as f64 + 0.003 * seed * (i as f64 + 1.0)),
+            };
+            Group::new(name, &[end(0.0), end(1.0), end(2.0)])
+        });
+        page(name, &[run("shootout", "runs/many", json!({}), groups.collect())], Targets::default())
+    };
+    for (name, diverged, family) in [
+        ("many", 0, "for the 45 comparisons of each group with each other; "),
+        // What diverges makes the others no more significant.
+        (
+            "many-but-one",
+            1,
+            "for the 45 comparisons of each group with each other, of which 9 cannot be tested and count as p = 1; ",
+        ),
+        (
+            "many-but-three",
+            3,
+            "for the 45 comparisons of each group with each other, of which 24 cannot be tested and count as p = 1; ",
+        ),
+    ] {
+        let page = page_of(name, diverged);
+        // The correction is for all pairs, not for those that are shown or that ended.
+        let captions = text(&page, "figcaption");
+        assert!(captions.contains(family), "{name}: {captions}");
+    }
+    let page = page_of("many", 0);
     let rows = page
         .select(&Selector::parse("figure").unwrap())
         .find(|figure| figure.text().any(|text| text == "Comparisons, mlp on digits."));
     assert_eq!(rows.unwrap().select(&Selector::parse("tbody tr").unwrap()).count(), 9);
-    // The correction is for all pairs, not for those that are shown.
-    assert!(text(&page, "figcaption").contains("for the 45 comparisons of each group with each other"));
     assert!(text(&page, ".row-title").contains("part 1 of 2") && text(&page, ".row-title").contains("part 2 of 2"));
 }
 
@@ -1071,6 +1194,9 @@ fn a_page_goes_into_what_is_no_file_and_through_links() {
 fn wrong_input_is_one_line_and_status_2() {
     let folder = tempfile::tempdir().unwrap();
     write(&schedules(), &folder.path().join("run"));
+    write(&schedules(), &folder.path().join("other"));
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("run", folder.path().join("link")).unwrap();
     let trial = fs::read_dir(folder.path().join("run/trials")).unwrap().next().unwrap().unwrap().path();
     for (args, named) in [
         (&[][..], "no run given"),
@@ -1079,6 +1205,10 @@ fn wrong_input_is_one_line_and_status_2() {
         (&["run", "--target-loss", "low"], "'low'"),
         (&["run", "--target-loss", "-1"], "--target-loss -1"),
         (&["run", "--colour"], "--colour"),
+        (&["run", "run"], "`run` is the same folder as `run`"),
+        (&["run", "./run/trials/../"], "`./run/trials/../`"),
+        #[cfg(unix)]
+        (&["run", "other", "link"], "`link` is the same folder as `run`"),
     ] {
         let output = report(folder.path(), args);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -1,6 +1,6 @@
 //! Makes the report on a run again from its records, or compares several runs.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use experiments::{
     record::{Run, is_replaced, write_text},
@@ -52,6 +52,7 @@ fn make(args: &Args) -> Result<Vec<(PathBuf, String)>> {
     let targets = Targets { accuracy: args.target_accuracy, loss: args.target_loss };
     targets.check()?;
     let runs = args.runs.iter().map(|out| Run::read(out)).collect::<Result<Vec<_>>>()?;
+    check_distinct(&args.runs)?;
     let page = report::html(&runs, &targets)?;
     match (&args.out, runs.as_slice()) {
         (Some(file), _) => Ok(vec![(file.clone(), page)]),
@@ -61,6 +62,18 @@ fn make(args: &Args) -> Result<Vec<(PathBuf, String)>> {
         }
         (None, _) => Ok(vec![(Path::new("report.html").to_owned(), page)]),
     }
+}
+
+/// Checks that no folder is given twice, by whatever name: a run would be compared with itself.
+fn check_distinct(runs: &[PathBuf]) -> Result<()> {
+    let folders = runs.iter().map(|out| out.canonicalize().with_context(|| format!("`{}`", out.display())));
+    let folders = folders.collect::<Result<Vec<_>>>()?;
+    for (i, out) in runs.iter().enumerate() {
+        if let Some(first) = folders[..i].iter().position(|folder| *folder == folders[i]) {
+            bail!("`{}` is the same folder as `{}`: give each run once", out.display(), runs[first].display());
+        }
+    }
+    Ok(())
 }
 
 fn write(files: &[(PathBuf, String)]) -> Result<()> {

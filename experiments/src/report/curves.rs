@@ -52,21 +52,44 @@ pub struct Sample {
 /// How the mean over seeds is estimated: for any numbers, for those that cannot be negative, or for shares.
 pub type Estimator = fn(&[f64]) -> Estimate;
 
-/// The mean of the samples of one key over the trials that have it, where it is finite, with its 95 % confidence interval as the band.
-/// Its place is the mean of theirs.
+/// The samples at what all trials have that came so far. A trial that diverges is measured once more at its end, where the others are
+/// not: that is no mean of the group.
+fn shared(mut trials: Vec<Vec<Sample>>) -> Vec<Vec<Sample>> {
+    let ends: Vec<u64> = trials.iter().filter_map(|trial| trial.iter().map(|sample| sample.key).max()).collect();
+    let mut having: BTreeMap<u64, usize> = BTreeMap::new();
+    trials.iter().flatten().for_each(|sample| *having.entry(sample.key).or_default() += 1);
+    let is_shared = |key: u64| having[&key] >= ends.iter().filter(|end| **end >= key).count();
+    trials.iter_mut().for_each(|trial| trial.retain(|sample| is_shared(sample.key)));
+    trials
+}
+
+/// The mean of the samples of one key over the trials that came so far, where it is finite, with its 95 % confidence interval as the
+/// band; no point where some of these trials have no sample. Its place is the mean of theirs. By time, where trials leave the mean it
+/// goes on from the point before by the mean time that the others took: a slow one that leaves does not turn the time back.
 pub fn over_seeds(trials: impl Iterator<Item = Vec<Sample>>, by: By, estimate: Estimator) -> Vec<Point> {
-    let mut by_key: BTreeMap<u64, Vec<Sample>> = BTreeMap::new();
-    for sample in trials.flatten().filter(|sample| sample.value.is_finite()) {
-        by_key.entry(sample.key).or_default().push(sample);
+    let mut by_key: BTreeMap<u64, BTreeMap<usize, Sample>> = BTreeMap::new();
+    for (trial, samples) in shared(trials.collect()).into_iter().enumerate() {
+        for sample in samples.into_iter().filter(|sample| sample.value.is_finite()) {
+            by_key.entry(sample.key).or_default().insert(trial, sample);
+        }
     }
-    let point = |samples: Vec<Sample>| {
-        let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
-        let places: Vec<f64> =
-            samples.iter().map(|sample| if by == By::Step { sample.step } else { sample.seconds }).collect();
+    let place = |sample: &Sample| if by == By::Step { sample.step } else { sample.seconds };
+    let mut points: Vec<Point> = Vec::new();
+    let mut before: BTreeMap<usize, Sample> = BTreeMap::new();
+    // What is added to the mean time, since trials left.
+    let mut shift = 0.0;
+    for samples in by_key.into_values() {
+        let values: Vec<f64> = samples.values().map(|sample| sample.value).collect();
         let Estimate { mean: y, ci95 } = estimate(&values);
-        Some(Point { x: mean(&places)?, y: y?, band: ci95 })
-    };
-    by_key.into_values().filter_map(point).collect()
+        let Some((own, y)) = mean(&samples.values().map(place).collect::<Vec<_>>()).zip(y) else { continue };
+        if let (By::Seconds, Some(last), false) = (by, points.last(), samples.keys().eq(before.keys())) {
+            let both = samples.iter().filter_map(|(trial, sample)| Some(place(sample) - place(before.get(trial)?)));
+            shift = mean(&both.collect::<Vec<_>>()).map_or((last.x - own).max(0.0), |taken| last.x + taken - own);
+        }
+        points.push(Point { x: own + shift, y, band: ci95 });
+        before = samples;
+    }
+    points
 }
 
 /// What `value` takes from each evaluation.
@@ -117,15 +140,9 @@ pub fn grad_norm(metric: &Metric) -> Option<f64> {
 
 /// A panel of what `samples` takes from each trial of each group in `facet`, with a cross where a trial diverged. What a logarithmic
 /// axis shows cannot be negative.
-pub fn panel(
-    title: &str,
-    y: Axis,
-    by: By,
-    facet: &Facet,
-    samples: impl Fn(&Labelled, &[Metric]) -> Vec<Sample>,
-) -> Panel {
+pub fn panel(title: &str, y: Axis, by: By, facet: &Facet, samples: impl Fn(&[Metric]) -> Vec<Sample>) -> Panel {
     let estimate = if y.logarithmic { Estimate::positive } else { Estimate::of };
-    panel_of(title, y, by, facet, samples, estimate)
+    panel_of(title, y, by, facet, samples, estimate, None)
 }
 
 fn panel_of(
@@ -133,13 +150,21 @@ fn panel_of(
     y: Axis,
     by: By,
     facet: &Facet,
-    samples: impl Fn(&Labelled, &[Metric]) -> Vec<Sample>,
+    samples: impl Fn(&[Metric]) -> Vec<Sample>,
     estimate: Estimator,
+    parts: Option<u64>,
 ) -> Panel {
     let mut panel = Panel { title: title.to_owned(), x: by.axis(), y, ..Panel::default() };
     for curve in &facet.curves {
         let finals = &curve.subject.finals;
-        let points = over_seeds(finals.iter().map(|trial| samples(curve, trial.metrics)), by, estimate);
+        let trials = finals.iter().map(|trial| samples(trial.metrics)).collect();
+        let steps = curve.subject.steps();
+        // What is not of the group is left out before it can be averaged with what is.
+        let trials = shared(trials).into_iter().map(|trial| match parts {
+            Some(parts) => smoothed(&trial, steps, parts),
+            None => trial,
+        });
+        let points = over_seeds(trials, by, estimate);
         for outcome in finals.iter().filter_map(|trial| trial.outcome()).filter(|outcome| outcome.diverged) {
             let x = if by == By::Step { outcome.steps as f64 } else { outcome.seconds };
             panel.marks.push(Mark { x, y: None, style: curve.style, shape: Shape::Cross });
@@ -177,16 +202,15 @@ fn floor(facet: &Facet) -> Vec<Rule> {
 
 /// The training loss, averaged over parts of the run.
 pub fn train_loss(facet: &Facet, by: By) -> Panel {
-    let mut panel = panel("training loss", loss_axis(facet), by, facet, |curve, metrics| {
-        smoothed(&training(metrics, loss), curve.subject.steps(), PARTS)
-    });
+    let samples = |metrics: &[Metric]| training(metrics, loss);
+    let mut panel = panel_of("training loss", loss_axis(facet), by, facet, samples, Estimate::positive, Some(PARTS));
     panel.rules = floor(facet);
     panel
 }
 
 /// The test loss.
 pub fn test_loss(facet: &Facet, by: By) -> Panel {
-    let samples = |_: &Labelled, metrics: &[Metric]| evaluations(metrics, |loss, _| loss);
+    let samples = |metrics: &[Metric]| evaluations(metrics, |loss, _| loss);
     let mut panel = panel("test loss", loss_axis(facet), by, facet, samples);
     panel.rules = floor(facet);
     panel
@@ -194,9 +218,9 @@ pub fn test_loss(facet: &Facet, by: By) -> Panel {
 
 /// The test accuracy in percent.
 pub fn test_accuracy(facet: &Facet, by: By) -> Panel {
-    let samples = |_: &Labelled, metrics: &[Metric]| evaluations(metrics, |_, accuracy| accuracy);
+    let samples = |metrics: &[Metric]| evaluations(metrics, |_, accuracy| accuracy);
     let axis = Axis { within: Some([0.0, 100.0]), ..Axis::linear("%") };
-    let mut panel = panel_of("test accuracy", axis, by, facet, samples, Estimate::share);
+    let mut panel = panel_of("test accuracy", axis, by, facet, samples, Estimate::share, None);
     for point in panel.curves.iter_mut().flat_map(|curve| &mut curve.points) {
         *point = Point { y: point.y * 100.0, band: point.band.map(|band| band.map(|share| share * 100.0)), ..*point };
     }
@@ -205,9 +229,9 @@ pub fn test_accuracy(facet: &Facet, by: By) -> Panel {
 
 /// The norm of the gradient, averaged over parts of the run.
 pub fn gradient_norm(facet: &Facet) -> Panel {
-    panel("gradient norm", Axis::logarithmic("L2 norm before clipping"), By::Step, facet, |curve, metrics| {
-        smoothed(&training(metrics, grad_norm), curve.subject.steps(), PARTS)
-    })
+    let samples = |metrics: &[Metric]| training(metrics, grad_norm);
+    let axis = Axis::logarithmic("L2 norm before clipping");
+    panel_of("gradient norm", axis, By::Step, facet, samples, Estimate::positive, Some(PARTS))
 }
 
 /// The legend of `facet`.
@@ -234,11 +258,12 @@ pub fn caption(by: By) -> String {
     let place = match by {
         By::Step => "By update.",
         By::Seconds => {
-            "By training time without evaluation and saving; a point stands at the mean time of its step over the seeds."
+            "By training time without evaluation and saving; a point stands at the mean time of its step over the seeds, \
+             and goes on by the time of the others where a trial diverged."
         }
     };
     format!(
-        "{place} Lines are means over the seeds that have the step, bands {BANDS}. The training loss is averaged over {PARTS} equal parts of the run, the test loss is not smoothed. A cross at \
+        "{place} Lines are means over the seeds that came to the step, bands {BANDS}. The training loss is averaged over {PARTS} equal parts of the run, the test loss is not smoothed. A cross at \
          the top edge marks where a trial diverged, whose curve is in the mean until then; what lies beyond an axis is drawn at \
          its end. Losses have logarithmic axes."
     )
@@ -266,9 +291,46 @@ mod tests {
             assert!(ci95.is_some());
             let by_step = [point(5.0, 2.0, ci95), point(10.0, 0.5, None)];
             assert_eq!(over_seeds(samples(), By::Step, estimate), by_step);
-            let by_time = [point(1.5, 2.0, ci95), point(2.0, 0.5, None)];
+            // The one that goes on takes 1 s.
+            let by_time = [point(1.5, 2.0, ci95), point(2.5, 0.5, None)];
             assert_eq!(over_seeds(samples(), By::Seconds, estimate), by_time);
         }
+    }
+
+    /// A trial with a loss every tenth step, each of which takes a time of `pace`; it ends at `last`, at which it is measured as well.
+    fn paced(pace: f64, last: u64) -> Vec<Metric> {
+        let steps = (1..=last).filter(|step| step.is_multiple_of(10) || *step == last);
+        let loss = |step: u64| if step.is_multiple_of(10) { 1.0 } else { 7.0 };
+        let line = |step: u64| match train(step, loss(step)) {
+            Metric::Train { epoch, loss, lr, grad_norm, .. } => {
+                Metric::Train { step, epoch, loss, lr, grad_norm, seconds: step as f64 * pace }
+            }
+            other => other,
+        };
+        steps.map(line).collect()
+    }
+
+    #[test]
+    fn what_only_a_diverged_trial_measured_is_no_mean_of_the_group() {
+        // The last of them diverge off the grid of the others: in a part of its own, and in one that others have.
+        let trials = [paced(1.0, 120), paced(2.0, 120), paced(3.0, 96), paced(9.0, 51)];
+        let whole = shared(trials.iter().map(|trial| training(trial, loss)).collect());
+        assert_eq!(whole.iter().map(Vec::len).collect::<Vec<_>>(), [12, 12, 9, 5]);
+        for parts in [40, 12, 5] {
+            for by in [By::Step, By::Seconds] {
+                let trials = whole.iter().map(|trial| smoothed(trial, 120, parts));
+                let points = over_seeds(trials, by, Estimate::of);
+                assert_eq!(points.len() as u64, parts.min(12), "{by:?}");
+                assert!(points.iter().all(|point| point.y == 1.0 && point.band.is_some()), "{by:?}: {points:?}");
+                assert!(points.is_sorted_by(|a, b| a.x < b.x), "{by:?}: {points:?}");
+            }
+        }
+        // Without parts too, as the losses of the test are.
+        let points = over_seeds(trials.iter().map(|trial| training(trial, loss)), By::Seconds, Estimate::of);
+        let places: Vec<f64> = points.iter().map(|point| point.x).collect();
+        // By hand: 10 steps take 37.5 s of four trials, 20 s of three, 15 s of two.
+        let expected = [37.5, 75.0, 112.5, 150.0, 187.5, 207.5, 227.5, 247.5, 267.5, 282.5, 297.5, 312.5];
+        assert_eq!(places, expected);
     }
 
     #[test]

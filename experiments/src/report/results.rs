@@ -37,7 +37,9 @@ fn share_diverged(subject: &Subject) -> f64 {
 
 /// The table of groups.
 pub fn groups(problem: &Problem) -> Markup {
-    let best = ranking(problem).first().map(|subject| subject.anchor());
+    let best = ranking(problem).first().copied();
+    let is_best =
+        |subject: &Subject| best.is_some_and(|best| best.anchor() == subject.anchor() || shares_median(best, subject));
     let row = |subject: &&Subject| {
         let summary = &subject.summary;
         let (loss, loss_interval) = number::estimate(&summary.loss);
@@ -65,7 +67,7 @@ pub fn groups(problem: &Problem) -> Markup {
             Cell::new(&subject.name)
                 .to(subject.href())
                 .note(at_edge.map(|searched| format!("{} at the edge of its space", searched.at_edge.join(", ")))),
-            Cell::new(median).to(subject.href()).strong(best == Some(subject.anchor())),
+            Cell::new(median).to(subject.href()).strong(is_best(subject)),
             cell(loss, loss_interval),
             Cell::new(summary.ended().to_string()).to(subject.href()),
             extreme(|trial| trial.outcome()?.best_loss, number::number),
@@ -129,8 +131,9 @@ pub struct Tested {
     pub test: Comparison,
     /// The p value after Holm's correction for all pairs of the problem.
     pub adjusted: f64,
-    /// The least difference, either way, that the seeds could have shown, the other pairs being as they are.
-    pub least: f64,
+    /// The least difference, either way, that the seeds could have shown, the other pairs being as they are; none where all seeds differ
+    /// by the same.
+    pub least: Option<f64>,
 }
 
 impl Tested {
@@ -167,9 +170,12 @@ impl<'s, 'a> Pairs<'s, 'a> {
             });
             return Self::Warmup(compare(pairs.collect()));
         }
-        let ranked = ranking(problem);
-        let pairs_from = |i: usize| ranked[i + 1..].iter().map(move |b| (i, *b));
-        Self::All(compare((0..ranked.len()).flat_map(pairs_from).map(|(i, b)| (ranked[i], b)).collect()))
+        // A group of which no trial ended is one of those that were to be compared.
+        let mut all = ranking(problem);
+        let without = problem.subjects.iter().copied().filter(|subject| subject.summary.loss.mean.is_none());
+        all.extend(without);
+        let pairs_from = |i: usize| all[i + 1..].iter().map(move |b| (i, *b));
+        Self::All(compare((0..all.len()).flat_map(pairs_from).map(|(i, b)| (all[i], b)).collect()))
     }
 
     /// All pairs.
@@ -197,23 +203,25 @@ impl<'s, 'a> Pairs<'s, 'a> {
     }
 }
 
+/// Compares `pairs`. One that cannot be tested counts as p = 1 in the correction for their number, which no result makes smaller.
 fn compare<'s, 'a>(pairs: Vec<(&'s Subject<'a>, &'s Subject<'a>)>) -> Vec<Pair<'s, 'a>> {
     let test = |(a, b): &(&'s Subject<'a>, &'s Subject<'a>)| {
         let seeds = a.seeds();
         stats::paired_t(&a.losses(&seeds), &b.losses(&seeds))
     };
     let tests: Vec<Option<Comparison>> = pairs.iter().map(test).collect();
-    let p: Vec<f64> = tests.iter().flatten().map(|test| test.p).collect();
-    let mut adjusted = stats::holm(&p).into_iter().enumerate();
-    let mut pair = |((a, b), test): ((&'s Subject<'a>, &'s Subject<'a>), Option<Comparison>)| {
-        let tested = test.and_then(|test| {
-            let (index, adjusted) = adjusted.next()?;
+    let p: Vec<f64> = tests.iter().map(|test| test.map_or(1.0, |test| test.p)).collect();
+    let adjusted = stats::holm(&p);
+    let pair = |(index, ((a, b), test)): (usize, ((&'s Subject<'a>, &'s Subject<'a>), Option<Comparison>))| {
+        let tested = test.map(|test| {
             let least = test.least_significant(SIGNIFICANT, stats::holm_tests(&p, index, SIGNIFICANT));
-            Some(Tested { test, adjusted, least })
+            // Without any spread there is no limit to tell: nothing is known of what spread there could be.
+            let least = (test.standard_error > 0.0).then_some(least);
+            Tested { test, adjusted: adjusted[index], least }
         });
         Pair { a, b, tested }
     };
-    pairs.into_iter().zip(tests).map(&mut pair).collect()
+    pairs.into_iter().zip(tests).enumerate().map(pair).collect()
 }
 
 /// The matrix or list of comparisons.
@@ -228,16 +236,21 @@ pub fn comparisons(problem: &Problem, pairs: &Pairs) -> Markup {
                  train with more seeds for that." }
         };
     }
-    let family = match (pairs, tested.len()) {
+    let family = match (pairs, pairs.all().len()) {
         (_, 1) => "one comparison".to_owned(),
         (Pairs::All(_), n) => format!("{n} comparisons of each group with each other"),
         (Pairs::Warmup(_), n) => format!("{n} comparisons of a group with warmup and the same without"),
     };
-    let least = tested.iter().map(|tested| tested.least);
-    let (smallest, largest) = (least.clone().fold(f64::INFINITY, f64::min), least.fold(0.0, f64::max));
-    let least = match (number::number(smallest), number::number(largest)) {
-        (smallest, largest) if smallest == largest => smallest,
-        (smallest, largest) => format!("{smallest} to {largest}, by pair"),
+    let family = match pairs.all().len() - tested.len() {
+        0 => family,
+        n => format!("{family}, of which {n} cannot be tested and count{} as p = 1", if n == 1 { "s" } else { "" }),
+    };
+    let least = tested.iter().filter_map(|tested| tested.least);
+    let ends = least.clone().reduce(f64::min).zip(least.reduce(f64::max));
+    let least = match ends.map(|(smallest, largest)| (number::number(smallest), number::number(largest))) {
+        None => "none, since all seeds differ by the same".to_owned(),
+        Some((smallest, largest)) if smallest == largest => smallest,
+        Some((smallest, largest)) => format!("{smallest} to {largest}, by pair"),
     };
     let is_tuned = problem.subjects.iter().any(|subject| !subject.tuning.is_empty());
     let tuned = if is_tuned { ", which tuning picked once, by one seed of its own" } else { "" };
@@ -292,7 +305,7 @@ pub fn comparisons(problem: &Problem, pairs: &Pairs) -> Markup {
                         .note(interval)
                         .strong(tested.is_significant()),
                 );
-                row.push(Cell::new(number::number(tested.least)));
+                row.push(Cell::new(tested.least.map_or(number::NONE.to_owned(), number::number)));
                 row.push(Cell::new(number::p_value(test.p)));
                 row.push(Cell::new(number::p_value(tested.adjusted)));
             }
@@ -381,8 +394,24 @@ fn won(best: &Subject, ranked: &[&Subject]) -> String {
             best.name
         );
     };
+    let sharing: Vec<&Subject> = ranked.iter().copied().filter(|other| shares_median(best, other)).collect();
     let median = number::number(median);
-    let lowest = if n == 1 {
+    let lowest = if sharing.len() > 1 {
+        let names: Vec<&str> = sharing.iter().map(|subject| subject.name.as_str()).collect();
+        let names = match names.as_slice() {
+            few @ ([_, _] | [_, _, _]) => few.join(", "),
+            many => format!("{} and {} other groups", best.name, many.len() - 1),
+        };
+        // The first of them is named where the others differ from it.
+        let is_same = sharing.iter().all(|other| other.summary.loss == summary.loss && other.summary.n == n);
+        let whose = if is_same { String::new() } else { format!(" of {}", best.name) };
+        match n {
+            1 => format!("{names} share the lowest test loss, {median} (1 seed)"),
+            n => format!(
+                "{names} share the lowest median test loss, {median} over {n} seeds (mean{whose}{of_ended} {mean}{interval})"
+            ),
+        }
+    } else if n == 1 {
         format!("{} reached the lowest test loss, {median} (1 seed)", best.name)
     } else {
         format!(
@@ -400,7 +429,13 @@ fn won(best: &Subject, ranked: &[&Subject]) -> String {
         few @ ([_] | [_, _] | [_, _, _]) => format!(", more than of {}", few.join(", ")),
         many => format!(", more than of {} other groups", many.len()),
     };
-    format!("{lowest}, though {diverged} of its {n} trials diverged{than}")
+    let trials = if sharing.len() > 1 { format!("the {n} trials of {}", best.name) } else { format!("its {n} trials") };
+    format!("{lowest}, though {diverged} of {trials} diverged{than}")
+}
+
+/// Whether both have the same median loss, so that neither leads.
+fn shares_median(a: &Subject, b: &Subject) -> bool {
+    a.summary.median_loss.is_some() && a.summary.median_loss == b.summary.median_loss
 }
 
 /// How far `best` leads `second`, if it does.
@@ -410,18 +445,41 @@ fn lead(best: &Subject, second: &Subject, pairs: &Pairs) -> String {
         Some(median) => number::number(median),
         None => format!("{} of {} diverged", summary.diverged, summary.n),
     };
+    let is_tied = shares_median(best, second);
     let Some(pair) = pairs.get(best, second) else {
+        if is_tied {
+            return "pairs here differ in warmup alone, so these were not tested".to_owned();
+        }
         return format!("its lead over {name} ({loss}) was not tested: pairs here differ in warmup alone");
     };
     let Some(tested) = pair.tested else {
         let why = if best.summary.n < 2 { " with one seed" } else { ": fewer than two seeds ended with both" };
-        return format!("its lead over {name} ({loss}) cannot be tested{why}");
+        let what = if is_tied { "a difference of them".to_owned() } else { format!("its lead over {name} ({loss})") };
+        return format!("{what} cannot be tested{why}");
     };
     let p = number::p_value(tested.adjusted);
     let is_partial = tested.test.n < best.summary.n.max(summary.n);
     let seeds =
         if is_partial { format!(" over the {} seeds of which neither diverged", tested.test.n) } else { String::new() };
     let mean = tested.mean();
+    // What could have been told apart is known by the spread of the differences alone.
+    let limit = tested.least.filter(|_| !tested.is_significant()).map_or(String::new(), |least| {
+        format!("; no difference of means below {} could have been significant", number::number(least))
+    });
+    if mean == 0.0 {
+        let how = match (is_tied, tested.least.is_none()) {
+            (true, true) => "no seed tells them apart".to_owned(),
+            (true, false) => "their means do not differ".to_owned(),
+            (false, true) => format!("no seed tells it from {name} ({loss})"),
+            (false, false) => format!("its mean is that of {name} ({loss})"),
+        };
+        return format!("{how} ({p}{seeds}{limit})");
+    }
+    if is_tied {
+        let is = if tested.is_significant() { "is" } else { "is not" };
+        let (than, by) = (if mean > 0.0 { "lower" } else { "higher" }, number::number(mean.abs()));
+        return format!("the mean of {name} is {than} by {by}{seeds}, which {is} significant ({p}{limit})");
+    }
     if mean > 0.0 {
         let is = if tested.is_significant() { "is" } else { "is not" };
         let by = number::number(mean);
@@ -430,8 +488,5 @@ fn lead(best: &Subject, second: &Subject, pairs: &Pairs) -> String {
     if tested.is_significant() {
         return format!("its lead over {name} ({loss}) is significant ({p}{seeds})");
     }
-    let least = number::number(tested.least);
-    format!(
-        "its lead over {name} ({loss}) is not significant ({p}{seeds}; no difference of means below {least} could have been)"
-    )
+    format!("its lead over {name} ({loss}) is not significant ({p}{seeds}{limit})")
 }

@@ -127,6 +127,8 @@ pub struct Profiles {
     solvers: Vec<String>,
     /// The titles of the problems with their targets.
     problems: Vec<String>,
+    /// On how many of them any of these reached the target.
+    decided: usize,
     /// By steps.
     steps: Vec<Profile>,
     /// By training time.
@@ -164,6 +166,7 @@ impl Profiles {
         let (steps, seconds) = (times(By::Step), times(By::Seconds));
         Some(Self {
             problems: shared.iter().map(|(problem, target)| format!("{} ({})", problem.title, target.text())).collect(),
+            decided: (0..shared.len()).filter(|i| steps.iter().any(|times| times[*i].is_some())).count(),
             steps: stats::performance_profiles(&steps),
             seconds: stats::performance_profiles(&seconds),
             had_neighbours: shared.iter().any(|(problem, _)| problem.had_neighbours()),
@@ -174,13 +177,23 @@ impl Profiles {
     /// Who has the highest score, in a sentence or two: by steps, and by training time where that depends on nothing else.
     pub fn answer(&self) -> Option<String> {
         let (names, score) = self.soonest(&self.steps)?;
-        let problems = self.problems.len();
+        let (problems, decided) = (self.problems.len(), self.decided);
+        // A problem on which nobody reaches the target says nothing of who is sooner, though it lowers all scores.
+        let (place, most) = match decided {
+            all if all == problems => (format!("Over the {problems} problems, "), "1".to_owned()),
+            some => (
+                format!(
+                    "Only on {some} of the {problems} problems did any group that took part in all reach the target, by the median of its seeds. There, "
+                ),
+                format!("{:.3}", some as f64 / problems as f64),
+            ),
+        };
         let mut text = match names.as_slice() {
             [name] => format!(
-                "Over the {problems} problems, {name} is soonest at the target by steps: its performance score is {score:.3}, of at most 1."
+                "{place}{name} is soonest at the target by steps: its performance score is {score:.3}, of at most {most}."
             ),
             names => format!(
-                "Over the {problems} problems, none is soonest at the target by steps: {} share the highest performance score, {score:.3}.",
+                "{place}none is soonest at the target by steps: {} share the highest performance score, {score:.3}.",
                 names.join(", ")
             ),
         };

@@ -473,7 +473,7 @@ pub fn inside(facet: &Facet) -> Figure {
     share_y(&mut norms);
     share_y(&mut ratios);
     let of_all = |title: &str, y: Axis, value: fn(&Probe) -> Option<f64>| {
-        let mut panel = curves::panel(title, y, By::Step, facet, |_, metrics| probes(metrics, value));
+        let mut panel = curves::panel(title, y, By::Step, facet, |metrics| probes(metrics, value));
         panel.marks.retain(|mark| mark.x <= FIRST_STEPS as f64);
         panel.x = By::Step.axis();
         panel
