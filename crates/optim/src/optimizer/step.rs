@@ -304,7 +304,7 @@ impl<R: Rule + Clone> Stepper<R> {
                 }
                 let (old, new) = (parameter.kernel.map_or(&[][..], |k| k.slots), kernel.slots);
                 let add_master = master_copies && parameter.is_half() && !parameter.state.has_master();
-                let is_fit = parameter.kernel.is_some() && old == new && !add_master;
+                let is_fit = parameter.kernel.is_some() && (std::ptr::eq(old, new) || old == new) && !add_master;
                 if is_fit {
                     parameter.kernel = Some(kernel);
                     continue;
