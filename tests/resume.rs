@@ -587,7 +587,10 @@ fn a_run_that_ends_before_it_began_can_be_started_again() {
     thread::sleep(Duration::from_millis(200));
     kill("-INT", &child);
     thread::sleep(Duration::from_millis(100));
-    fs::write(&text_file, "abcdefgh".repeat(400)).unwrap();
+    // For reading too, so that this waits for nobody, should the program have ended already.
+    let mut pipe = fs::File::options().read(true).write(true).open(&text_file).unwrap();
+    pipe.write_all("abcdefgh".repeat(400).as_bytes()).unwrap();
+    drop(pipe);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     assert_eq!(text(&output.stderr), "interrupted before the run began\n");
