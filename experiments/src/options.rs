@@ -10,26 +10,38 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The headings of `--help`.
+const PROBLEM: &str = "Problem";
+const OPTIMIZERS: &str = "Optimizers";
+const SEARCH: &str = "Search";
+const LENGTH: &str = "Length";
+const MACHINE: &str = "Machine";
+const OUTPUT: &str = "Output";
+
 /// The command line of an experiment.
 #[derive(Debug, Clone, clap::Parser)]
 pub struct Options {
     #[command(flatten)]
     /// What `--config` can hold too.
     pub settings: Settings,
-    /// TOML file with any of the options above, by their names with `_` for `-`; options override it, and its paths are relative to it
-    #[arg(long, value_name = "FILE.toml")]
+    /// TOML file with any of these options. An option on the command line goes before it
+    ///
+    /// The keys are the options' names, with `_` for `-`. Paths in the file are relative to its folder
+    #[arg(long, value_name = "FILE.toml", help_heading = OUTPUT)]
     pub config: Option<PathBuf>,
     /// Folder for the results; must be empty or not exist [default: runs/EXPERIMENT-TIME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: Option<PathBuf>,
-    /// Go on with what has not finished in OUT, with the config stored there; a larger --seeds adds trials, and --threads, --jobs, --data-dir and --text can be others
-    #[arg(long, requires = "out", conflicts_with = "config")]
+    /// Finish the run in OUT, with the config that is stored there
+    ///
+    /// A larger --seeds adds trials; --threads, --jobs, --data-dir and --text can be others than before
+    #[arg(long, requires = "out", conflicts_with = "config", help_heading = OUTPUT)]
     pub resume: bool,
     /// List data sets, models, optimizers, search spaces, schedules and recipes with their defaults
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     pub list: bool,
     /// Log more to stderr: -v for info, -vv for debug; RUST_LOG overrides it
-    #[arg(short, long, action = clap::ArgAction::Count)]
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = OUTPUT)]
     pub verbose: u8,
 }
 
@@ -37,108 +49,114 @@ pub struct Options {
 #[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// Data set, repeatable: digits and language (parts of the program), fashion-mnist, cifar10, tinyshakespeare [default: see --list]
-    #[arg(long, value_name = "NAME")]
+    /// Data set, repeatable: digits, language, fashion-mnist, cifar10 or tinyshakespeare [default: see --list]
+    #[arg(long, value_name = "NAME", help_heading = PROBLEM)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dataset: Vec<String>,
-    /// Folder with the data set's files; without it they come from the Hugging Face Hub
-    #[arg(long, value_name = "DIR")]
+    /// Folder with the files of the data set; without it they come from the Hugging Face Hub
+    #[arg(long, value_name = "DIR", help_heading = PROBLEM)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
-    /// A text file in UTF-8 to learn from, in place of --dataset; beside other data sets it is named `text`
-    #[arg(long, value_name = "FILE")]
+    /// A text file in UTF-8 to learn from, in place of --dataset. Beside other data sets it is named `text`
+    #[arg(long, value_name = "FILE", help_heading = PROBLEM)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<PathBuf>,
     /// Model, repeatable [default: the data set's own, see --list]
-    #[arg(long, value_name = "NAME[:KEY=VALUE,..]")]
+    #[arg(long, value_name = "NAME[:KEY=VALUE,..]", help_heading = PROBLEM)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub model: Vec<String>,
     /// Optimizer, repeatable [default: see --list]
-    #[arg(long, value_name = "NAME[:KEY=VALUE,..]")]
+    #[arg(long, value_name = "NAME[:KEY=VALUE,..]", help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub opt: Vec<String>,
     /// Schedule of the learning rate, repeatable where schedules are compared [default: see --list]
-    #[arg(long, value_name = "NAME[:KEY=VALUE,..]")]
+    #[arg(long, value_name = "NAME[:KEY=VALUE,..]", help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schedule: Vec<String>,
-    /// A known recipe of optimizer and schedule at its own length, in place of --opt and --schedule: vision or llm
-    #[arg(long, value_name = "NAME")]
+    /// A known recipe of optimizer, schedule and length, in place of --opt and --schedule: vision or llm
+    #[arg(long, value_name = "NAME", help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipe: Option<String>,
     /// Shrink or stretch the recipe to the length of the run
-    #[arg(long, requires = "recipe")]
+    #[arg(long, requires = "recipe", help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "is_false")]
     pub scale_recipe: bool,
     /// warmup: the peak learning rates, separated by commas [default: see --list]
-    #[arg(long, value_name = "LR,..", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "LR,..", value_delimiter = ',', allow_negative_numbers = true, help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lr: Vec<f64>,
     /// warmup: where the transformer normalises: pre, post or both [default: that of --model, else see --list]
-    #[arg(long, value_name = "WHERE")]
+    #[arg(long, value_name = "WHERE", help_heading = PROBLEM)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub norm: Option<Norm>,
-    /// Choose each optimizer's (or schedule's) learning rate and weight decay by N trials before it is compared; what --opt gives a value keeps it
-    #[arg(long, value_name = "N")]
+    /// Choose each optimizer's (or schedule's) learning rate and weight decay by N trials
+    ///
+    /// The trials come before the comparison. What --opt gives a value keeps it
+    #[arg(long, value_name = "N", help_heading = SEARCH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tune: Option<NonZeroUsize>,
-    /// The space that --tune searches for an optimizer, in place of its own (see --list), repeatable: adamw:lr=1e-4..1e-2
-    #[arg(long, value_name = "NAME:KEY=LOW..HIGH,..")]
+    /// What --tune searches for an optimizer, repeatable, as in adamw:lr=1e-4..1e-2 [default: see --list]
+    #[arg(long, value_name = "NAME:KEY=LOW..HIGH,..", help_heading = SEARCH)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub space: Vec<String>,
     /// Report the steps and the time to this test accuracy, 0 to 1
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, help_heading = OUTPUT)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_accuracy: Option<f64>,
     /// Report the steps and the time to this test loss
-    #[arg(long, value_name = "LOSS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, help_heading = OUTPUT)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_loss: Option<f64>,
     /// Train with N seeds, from 0 to N - 1 [default: 3]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = LENGTH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seeds: Option<NonZeroUsize>,
     /// Passes over the training data [default: the data set's own, see --list]
-    #[arg(long, value_name = "N", conflicts_with = "steps")]
+    #[arg(long, value_name = "N", conflicts_with = "steps", help_heading = LENGTH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<NonZeroU64>,
     /// Updates, in place of --epochs
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = LENGTH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<NonZeroU64>,
     /// Examples per update [default: the data set's own, see --list]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = LENGTH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<NonZeroUsize>,
     /// Clip the global gradient norm; 0 for no clipping [default: no clipping]
-    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
-    /// A training loss above it ends a trial as diverged [default: 1000]
-    #[arg(long, value_name = "LOSS", allow_negative_numbers = true)]
+    /// End a trial as diverged where its training loss is above this [default: 1000]
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, help_heading = LENGTH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_loss: Option<f64>,
-    /// Save every trial after so many updates, for --resume [default: every 200, and at most once in 5 seconds]
-    #[arg(long, value_name = "N")]
+    /// Save every trial after N updates, for --resume [default: 200, at most once in 5 seconds]
+    #[arg(long, value_name = "N", help_heading = OUTPUT)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<NonZeroU64>,
     /// Where to train: cpu, cuda, cuda:INDEX or metal [default: cpu]
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", help_heading = MACHINE)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
-    /// Whose operations models run on: this project's, or candle's own to compare with [default: descent]
-    #[arg(long, value_name = "WHOSE")]
+    /// Whose operations the models run on: this project's, or candle's own [default: descent]
+    #[arg(long, value_name = "WHOSE", help_heading = MACHINE)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ops: Option<Operations>,
-    /// What models compute in: f32; tf32, for products on NVIDIA's GPUs; or bf16, with f32 parameters [default: f32]
-    #[arg(long, value_name = "FORMAT")]
+    /// The numbers that models compute in [default: f32]
+    ///
+    /// f32; bf16, with parameters in f32; or tf32, which is f32 with products of shorter factors, on NVIDIA's GPUs
+    #[arg(long, value_name = "FORMAT", help_heading = MACHINE)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
-    /// CPU threads, shared by the trials that run at a time [default: all cores]
-    #[arg(long, value_name = "N")]
+    /// CPU threads of all trials together [default: all cores]
+    #[arg(long, value_name = "N", help_heading = MACHINE)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<NonZeroUsize>,
-    /// Trials that run at a time; the results do not depend on it [default: a trial per thread on the CPU, 1 elsewhere]
-    #[arg(long, value_name = "N")]
+    /// Trials that run at a time [default: a trial per thread on the CPU, 1 elsewhere]
+    ///
+    /// The results do not depend on it
+    #[arg(long, value_name = "N", help_heading = MACHINE)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<NonZeroUsize>,
 }
