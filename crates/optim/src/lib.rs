@@ -57,7 +57,6 @@ mod backend;
 mod error;
 mod grads;
 mod group;
-mod names;
 mod optimizer;
 mod real;
 pub mod recipes;
@@ -65,6 +64,7 @@ mod rule;
 pub mod rules;
 pub mod schedule;
 mod state;
+pub mod text;
 pub mod trace;
 mod wrappers;
 

@@ -11,9 +11,9 @@
 //! ```
 
 use crate::error::{Error, Result};
-use crate::names::{same, suggestion};
 use crate::rules::AdamW;
 use crate::schedule::Schedule;
+use crate::text::{same_name, suggestion};
 
 /// Epochs of [`vision`].
 pub const VISION_EPOCHS: u64 = 300;
@@ -66,7 +66,7 @@ pub fn by_name(name: &str, steps_per_epoch: u64) -> Result<Recipe> {
     let names: Vec<&str> = recipes.iter().map(|recipe| recipe.name).collect();
     let unknown =
         Error::Recipe { name: name.to_string(), suggestion: suggestion(name, &names), allowed: names.join(", ") };
-    recipes.into_iter().find(|recipe| same(recipe.name, name)).ok_or(unknown)
+    recipes.into_iter().find(|recipe| same_name(recipe.name, name)).ok_or(unknown)
 }
 
 impl Recipe {

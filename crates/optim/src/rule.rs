@@ -6,9 +6,9 @@
 
 use crate::backend::cpu;
 use crate::error::{Error, Result};
-use crate::names::{same, suggestion};
 use crate::real::{Array, MAX_SLOTS, Real, Slots};
 use crate::rules;
+use crate::text::{PairError, SpecText, same_name, suggestion};
 use crate::wrappers::{Sam, Sharpness, TrustRatio};
 use std::fmt::{Debug, Display, Formatter};
 use std::ops::Bound;
@@ -557,21 +557,16 @@ impl Rule for AnyRule {
 /// # Ok::<(), optim::Error>(())
 /// ```
 pub fn by_name(text: &str) -> Result<AnyRule> {
-    let (name, rest) = text.split_once(':').unwrap_or((text, ""));
-    let mut pairs: Vec<(&str, &str)> = Vec::new();
-    for pair in rest.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-        let syntax = || Error::Pair { rule: name.to_string(), pair: pair.to_string() };
-        let (key, value) = pair.split_once('=').ok_or_else(syntax)?;
-        let (key, value) = (key.trim(), value.trim());
-        if pairs.iter().any(|(k, _)| same(k, key)) {
-            return Err(Error::KeyTwice { rule: name.to_string(), key: key.to_string() });
-        }
-        pairs.push((key, value));
-    }
-    let name = name.trim();
-    let is_sam = |name: &str| same(name, Sam::<AnyRule>::SPEC.name);
+    let text = SpecText::of(text).without_blanks();
+    let rule = || text.name.clone();
+    let mut pairs = text.pairs().map_err(|error| match error {
+        PairError::NotAPair { part } => Error::Pair { rule: rule(), pair: part },
+        PairError::Twice { key, .. } => Error::KeyTwice { rule: rule(), key },
+    })?;
+    let name = text.name.as_str();
+    let is_sam = |name: &str| same_name(name, Sam::<AnyRule>::SPEC.name);
     let mut rule = if is_sam(name) {
-        let base = pairs.iter().position(|(k, _)| same(k, "base")).map_or("sgd", |at| pairs.remove(at).1);
+        let base = pairs.iter().position(|(k, _)| same_name(k, "base")).map_or("sgd", |at| pairs.remove(at).1);
         if is_sam(base) {
             let names: Vec<&str> = rules::ALL.iter().map(|r| r().spec().name).collect();
             return Err(Error::Nested { allowed: names.join(", ") });
@@ -582,14 +577,14 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
     };
     let (head, all) = (rule.head(), rule.hyperparameters());
     for (key, value) in pairs {
-        let found = all.iter().find(|h| same(h.name, key)).ok_or_else(|| unknown_key(&head, key, &all))?;
+        let found = all.iter().find(|h| same_name(h.name, key)).ok_or_else(|| unknown_key(&head, key, &all))?;
         rule.set(found.name, found.parse(&head, value)?)?;
     }
     Ok(rule)
 }
 
 fn default_rule(name: &str) -> Result<AnyRule> {
-    let found = rules::ALL.iter().find(|r| same(r().spec().name, name));
+    let found = rules::ALL.iter().find(|r| same_name(r().spec().name, name));
     found.map(|r| r()).ok_or_else(|| {
         let names: Vec<&str> = rules::specs().map(|s| s.name).collect();
         Error::Rule { name: name.to_string(), suggestion: suggestion(name, &names), allowed: names.join(", ") }

@@ -37,7 +37,7 @@
 //! for the last piece, to the end of the run (1 if the run ends before).
 
 use crate::error::{Error, Result};
-use crate::names::{same, suggestion};
+use crate::text::{PairError, SpecText, same_name, suggestion};
 use serde::{Deserialize, Serialize};
 use std::{f64::consts::PI, fmt, str::FromStr, sync::Once};
 
@@ -615,15 +615,13 @@ fn read_until(text: &str, start: u64) -> Result<u64> {
 }
 
 fn read_piece(text: &str, mut run: Defaults) -> Result<Schedule> {
-    let (name, keys) = match text.split_once(':') {
-        Some((name, keys)) => (name.trim(), Some(keys)),
-        None => (text.trim(), None),
-    };
-    let entry = ALL.iter().find(|entry| same(entry.name, name)).ok_or_else(|| {
+    let text = SpecText::of(text);
+    let name = text.name.as_str();
+    let entry = ALL.iter().find(|entry| same_name(entry.name, name)).ok_or_else(|| {
         let names: Vec<_> = ALL.iter().map(|entry| entry.name).collect();
         Error::UnknownSchedule { name: name.to_owned(), suggestion: suggestion(name, &names), known: names.join(", ") }
     })?;
-    let given = Given::new(entry, keys)?;
+    let given = Given::new(entry, &text)?;
     if let Some(steps) = given.text("steps") {
         run.steps = Some(read(entry.name, "steps", steps, &POSITIVE)?);
     }
@@ -637,13 +635,15 @@ struct Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    fn new(entry: &Entry, keys: Option<&'a str>) -> Result<Given<'a>> {
-        let mut given = Given { schedule: entry.name, pairs: Vec::new() };
-        for pair in keys.into_iter().flat_map(|keys| keys.split(',')) {
-            let syntax = |expected| Error::ScheduleSyntax { text: pair.trim().to_owned(), expected };
-            let (key, value) = pair.split_once('=').ok_or_else(|| syntax("must have the form key=value"))?;
-            let key = key.trim();
-            let known = entry.keys.iter().find(|known| same(known.name, key)).ok_or_else(|| {
+    fn new(entry: &Entry, text: &'a SpecText) -> Result<Given<'a>> {
+        let pairs = text.pairs().map_err(|error| match error {
+            PairError::NotAPair { part } => {
+                Error::ScheduleSyntax { text: part, expected: "must have the form key=value" }
+            }
+            PairError::Twice { part, .. } => Error::ScheduleSyntax { text: part, expected: "this key is given twice" },
+        })?;
+        let known = |(key, value): (&str, &'a str)| {
+            let known = entry.keys.iter().find(|known| same_name(known.name, key)).ok_or_else(|| {
                 let names: Vec<_> = entry.keys.iter().map(|key| key.name).collect();
                 Error::UnknownScheduleKey {
                     schedule: entry.name,
@@ -652,12 +652,9 @@ impl<'a> Given<'a> {
                     known: names.join(", "),
                 }
             })?;
-            if given.text(known.name).is_some() {
-                return Err(syntax("this key is given twice"));
-            }
-            given.pairs.push((known.name, value.trim()));
-        }
-        Ok(given)
+            Ok((known.name, value))
+        };
+        Ok(Given { schedule: entry.name, pairs: pairs.into_iter().map(known).collect::<Result<_>>()? })
     }
 
     fn text(&self, key: &str) -> Option<&'a str> {
