@@ -55,6 +55,7 @@ extern crate self as optim;
 
 mod backend;
 mod error;
+pub mod files;
 mod grads;
 mod group;
 mod optimizer;

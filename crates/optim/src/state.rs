@@ -2,6 +2,7 @@
 
 use crate::backend::State;
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::optimizer::{Call, Parameter, Stepper};
 use crate::rule::{Kernel, Rule};
 use candle_core::{DType, Device, Shape, Tensor};
@@ -9,7 +10,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The version of the layout that [`StateDict`] describes.
 const VERSION: &str = "1";
@@ -37,14 +38,12 @@ fn mismatch(problem: String) -> Error {
 }
 
 impl StateDict {
-    /// Writes a safetensors file: beside `path` first, then synced and renamed, so that `path` is never half-written. A link
-    /// stays one, and what it leads to is written; what is no regular file, such as a pipe, is written into.
+    /// Writes a safetensors file, whole or not at all, as [`write_whole`] does.
     ///
     /// # Errors
-    /// The file cannot be written; it is then as before.
+    /// The file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let file_error = |source| Error::File { path: path.to_path_buf(), source };
         let bytes = self.tensors.iter().map(|(key, tensor)| Ok((key, tensor, to_bytes(tensor)?)));
         let bytes = bytes.collect::<Result<Vec<_>>>()?;
         let views = bytes.iter().map(|(key, tensor, bytes)| {
@@ -60,22 +59,8 @@ impl StateDict {
         let metadata: HashMap<String, String> = self.metadata.clone().into_iter().collect();
         let data = safetensors::serialize(views, Some(metadata)).map_err(|e| mismatch(e.to_string()))?;
 
-        let Some(path) = replaced(path).map_err(file_error)? else {
-            let file = std::fs::File::options().append(true).open(path);
-            return file.and_then(|mut file| file.write_all(&data)).map_err(file_error);
-        };
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}.part", std::process::id()));
-        let write = || -> std::io::Result<()> {
-            let mut file = std::fs::File::create(&beside)?;
-            file.write_all(&data)?;
-            file.sync_all()?;
-            std::fs::rename(&beside, &path)
-        };
-        write().map_err(|error| {
-            let _ = std::fs::remove_file(&beside);
-            file_error(error)
-        })
+        write_whole(path, |file| file.write_all(&data))
+            .map_err(|source| Error::File { path: path.to_path_buf(), source })
     }
 
     /// Reads a file written by [`save`](Self::save).
@@ -130,26 +115,6 @@ impl StateDict {
         let has_master = parameter.is_half() && self.tensors.contains_key(&format!("{name}.{MASTER}"));
         Ok(State::with(var, slots, has_master.then(|| tensor(MASTER)).transpose()?)?)
     }
-}
-
-/// The file that takes the place of what `path` leads to; none where that is no regular file and is written into.
-fn replaced(path: &Path) -> std::io::Result<Option<PathBuf>> {
-    match std::fs::metadata(path) {
-        // A folder can be neither; writing says so.
-        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => return Ok(None),
-        // A link that leads nowhere is written as the file that it names. One that leads in a circle is an error.
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut path = path.to_owned();
-    while let Ok(target) = std::fs::read_link(&path) {
-        // The system's own links stand for what a process has open, as `/dev/stdout` does, and need not name a file.
-        if ["/dev", "/proc"].iter().any(|own| path.starts_with(own)) {
-            return Ok(None);
-        }
-        path = path.parent().unwrap_or(Path::new("")).join(target);
-    }
-    Ok(Some(path))
 }
 
 fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
@@ -277,57 +242,25 @@ impl<R: Rule + Clone> Stepper<R> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-
-    fn state(value: f32) -> StateDict {
-        let tensor = Tensor::new(&[value], &Device::Cpu).unwrap();
-        StateDict { tensors: [("w.momentum_buffer".to_owned(), tensor)].into(), ..StateDict::default() }
-    }
-
-    fn value(path: &Path) -> f32 {
-        StateDict::load(path).unwrap().tensors["w.momentum_buffer"].to_vec1::<f32>().unwrap()[0]
-    }
 
     #[test]
-    fn a_state_is_saved_where_a_link_leads_and_the_link_stays() {
+    fn a_state_is_saved_whole_and_errors_name_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        fs::create_dir(at("states")).unwrap();
-        state(0.0).save(at("states/old")).unwrap();
-        for (i, (link, target, file)) in
-            [("a", "states/old", "states/old"), ("b", "a", "states/old"), ("c", "states/new", "states/new")]
-                .into_iter()
-                .enumerate()
-        {
-            std::os::unix::fs::symlink(target, at(link)).unwrap();
-            state(i as f32).save(at(link)).unwrap();
-            assert_eq!(fs::read_link(at(link)).unwrap(), Path::new(target));
-            assert!(fs::symlink_metadata(at(file)).unwrap().is_file());
-            assert_eq!(value(&at(file)), i as f32);
+        let state = |value: f32| {
+            let tensor = Tensor::new(&[value], &Device::Cpu).unwrap();
+            StateDict { tensors: [("w.momentum_buffer".to_owned(), tensor)].into(), ..StateDict::default() }
+        };
+        let path = folder.path().join("state");
+        for value in [0.0, 7.0] {
+            state(value).save(&path).unwrap();
+            let loaded = StateDict::load(&path).unwrap();
+            assert_eq!(loaded.tensors["w.momentum_buffer"].to_vec1::<f32>().unwrap(), [value]);
         }
-        assert_eq!(fs::read_dir(at("states")).unwrap().count(), 2, "nothing is left beside them");
-        std::os::unix::fs::symlink("circle", at("circle")).unwrap();
-        assert!(matches!(state(0.0).save(at("circle")), Err(Error::File { .. })));
-        assert!(matches!(state(0.0).save(at("states")), Err(Error::File { .. })), "a folder is no file");
-    }
-
-    #[test]
-    fn a_state_goes_into_what_is_no_regular_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let pipe = folder.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let reader = std::thread::spawn({
-            let pipe = pipe.clone();
-            move || fs::read(pipe).unwrap()
-        });
-        state(7.0).save(&pipe).unwrap();
-        let copy = folder.path().join("copy");
-        fs::write(&copy, reader.join().unwrap()).unwrap();
-        assert_eq!(value(&copy), 7.0);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-        assert!(!fs::metadata(&pipe).unwrap().is_file());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        let error = state(0.0).save(folder.path()).unwrap_err();
+        assert!(matches!(&error, Error::File { path, .. } if path == folder.path()), "{error}");
     }
 }
