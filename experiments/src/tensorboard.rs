@@ -292,7 +292,7 @@ fn hyperparameters(record: &TrialRecord) -> Result<BTreeMap<String, Value>> {
         ("phase", phase.into()),
         ("dataset", config.dataset.as_str().into()),
         ("model", config.model.as_str().into()),
-        ("optimizer", rule.head().as_str().into()),
+        ("optimizer", rule.qualified_name().as_str().into()),
         ("schedule", config.schedule.as_str().into()),
         ("seed", (config.seed as f64).into()),
         ("batch_size", (config.batch_size as f64).into()),

@@ -182,7 +182,7 @@ impl Training<'_> {
                 };
                 Ok(match &mut prober {
                     None => {
-                        optimizer.measure_grad_norm(is_recorded);
+                        optimizer.set_measure_grad_norm(is_recorded);
                         let evaluate = |evaluation| {
                             let loss = loss_of(evaluation, None)?;
                             let grads = ops::backward(&loss)?;

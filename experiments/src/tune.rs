@@ -69,7 +69,7 @@ pub const USUAL: &[Usual] = &[
 
 /// What is usual for `rule`, or for the base of a SAM.
 pub fn usual_of(rule: &AnyRule) -> &'static Usual {
-    let head = rule.head();
+    let head = rule.qualified_name();
     let name = head.rsplit('=').next().unwrap_or_default();
     USUAL.iter().find(|usual| usual.rule == name).expect("every rule has a usual range, as a test checks")
 }
@@ -201,7 +201,7 @@ impl std::fmt::Display for Space {
 /// error.
 pub fn gives(text: &str, key: &str) -> bool {
     let join = if text.contains(':') { ',' } else { ':' };
-    matches!(optim::by_name(&format!("{text}{join}{key}=0")), Err(optim::Error::KeyTwice { .. }))
+    matches!(optim::by_name(&format!("{text}{join}{key}=0")), Err(optim::Error::RepeatedKey { .. }))
 }
 
 fn parse_interval(text: &str, pair: &str) -> Result<(String, Interval)> {

@@ -8,28 +8,28 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// No rule has this name.
-    #[error("unknown optimizer `{name}`:{suggestion} ({allowed})")]
-    Rule {
+    #[error("unknown optimizer `{name}`:{suggestion} ({known})")]
+    UnknownRule {
         /// What was asked for.
         name: String,
         /// The nearest known name, as part of a sentence.
         suggestion: String,
         /// All names.
-        allowed: String,
+        known: String,
     },
     /// No recipe has this name.
-    #[error("unknown recipe `{name}`:{suggestion} ({allowed})")]
-    Recipe {
+    #[error("unknown recipe `{name}`:{suggestion} ({known})")]
+    UnknownRecipe {
         /// What was asked for.
         name: String,
         /// The nearest known name, as part of a sentence.
         suggestion: String,
         /// All names.
-        allowed: String,
+        known: String,
     },
     /// The rule has no such hyperparameter.
-    #[error("{rule} has no hyperparameter `{key}`:{suggestion} ({allowed})")]
-    Key {
+    #[error("{rule} has no hyperparameter `{key}`:{suggestion} ({known})")]
+    UnknownKey {
         /// The rule.
         rule: String,
         /// What was asked for.
@@ -37,11 +37,11 @@ pub enum Error {
         /// The nearest known key, as part of a sentence.
         suggestion: String,
         /// All keys.
-        allowed: String,
+        known: String,
     },
     /// A hyperparameter was given twice.
     #[error("{rule}: `{key}` is given twice")]
-    KeyTwice {
+    RepeatedKey {
         /// The rule.
         rule: String,
         /// The key.
@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// Not of the form key=value.
     #[error("{rule}: `{pair}` is not of the form key=value")]
-    Pair {
+    NotAPair {
         /// The rule.
         rule: String,
         /// What was found.
@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// A hyperparameter out of its range.
     #[error("{rule}: {key} = {value} is out of range: it must be {allowed}")]
-    Value {
+    OutOfRange {
         /// The rule.
         rule: String,
         /// The hyperparameter.
@@ -69,7 +69,7 @@ pub enum Error {
     },
     /// SAM around SAM.
     #[error("sam cannot go around itself: base must be one of {allowed}")]
-    Nested {
+    NestedSam {
         /// What it can go around.
         allowed: String,
     },
@@ -110,7 +110,7 @@ pub enum Error {
 
     /// A value is not a number (or a whole number, or a list of them).
     #[error("schedule {schedule}: {key}={value:?} cannot be read; allowed: {allowed}")]
-    NotANumber {
+    UnreadableScheduleValue {
         /// The schedule's name, or `until` of a joined schedule.
         schedule: &'static str,
         /// The key.
@@ -144,7 +144,7 @@ pub enum Error {
     },
     /// A parameter that cannot be optimized.
     #[error("parameter `{name}`: {problem}")]
-    Parameter {
+    UnsuitableParameter {
         /// Its name.
         name: String,
         /// What is wrong.
@@ -152,7 +152,7 @@ pub enum Error {
     },
     /// Two parameters are one.
     #[error("parameters `{first}` and `{second}` share their storage: give a tied parameter once")]
-    Tied {
+    TiedParameters {
         /// The first.
         first: String,
         /// The second.
@@ -160,7 +160,7 @@ pub enum Error {
     },
     /// Two parameters have one name.
     #[error("two parameters are named `{name}`: state is kept by name, so names must differ")]
-    SameName {
+    RepeatedName {
         /// The name.
         name: String,
     },
@@ -182,10 +182,10 @@ pub enum Error {
     Unnamed,
     /// A method was called at the wrong time.
     #[error("{0}")]
-    Order(&'static str),
+    WrongState(&'static str),
     /// A saved state that does not fit.
     #[error("saved state: {0}")]
-    State(String),
+    StateMismatch(String),
     /// A file.
     #[error("{path}: {source}")]
     File {

@@ -19,7 +19,7 @@ impl Clip {
         if limit > 0.0 {
             return Ok(self);
         }
-        Err(Error::Value {
+        Err(Error::OutOfRange {
             rule: "clip".to_string(),
             key: if matches!(self, Clip::Value(_)) { "value" } else { "norm" }.to_string(),
             value: limit.to_string(),

@@ -31,9 +31,9 @@
 //!
 //! # Beyond them
 //!
-//! [`Stepper::named`] keeps state by the names of a `VarMap`, for [`Stepper::state_dict`]; [`Group`]s have their own
-//! hyperparameters and [`Schedule`]s ([`exclude_from_decay`] makes the usual two); [`Stepper::set_clip`],
-//! [`Stepper::accumulate`], [`Stepper::freeze`] and [`Stepper::set_master_copies`] do what their names say; [`Sam`] goes
+//! [`FusedOptimizer::named`] keeps state by the names of a `VarMap`, for [`FusedOptimizer::state_dict`]; [`Group`]s have their own
+//! hyperparameters and [`Schedule`]s ([`exclude_from_decay`] makes the usual two); [`FusedOptimizer::set_clip`],
+//! [`FusedOptimizer::accumulate`], [`FusedOptimizer::freeze`] and [`FusedOptimizer::set_master_copies`] do what their names say; [`Sam`] goes
 //! around any rule. A call that fails leaves parameters and optimizer as they were. [`by_name`] chooses at run time:
 //!
 //! ```
@@ -73,11 +73,11 @@ pub use candle_nn::Optimizer;
 pub use error::{Error, Result};
 pub use grads::{Clip, global_norm};
 pub use group::{Group, exclude_from_decay, named_params};
-pub use optimizer::Stepper;
+pub use optimizer::FusedOptimizer;
 pub use real::{Array, MAX_SLOTS, Real, Slots};
 pub use rule::{
-    AnyRule, Decay, Direction, Elementwise, Hyperparameter, Hyperparameters, Kernel, NON_NEGATIVE, Range, Rule, Single,
-    Spec, UNIT, Value, by_name,
+    AnyRule, Decay, Direction, Elementwise, FRACTION, Hyperparameter, Hyperparameters, Kernel, NON_NEGATIVE,
+    OneKernelRule, Range, Rule, Spec, Value, by_name,
 };
 pub use schedule::Schedule;
 pub use state::StateDict;
@@ -87,20 +87,20 @@ pub use wrappers::{Sharpness, TrustRatio};
 pub type ParamsAdamW = rules::AdamW;
 
 /// [`rules::Sgd`] applied to parameters.
-pub type Sgd = Stepper<rules::Sgd>;
+pub type Sgd = FusedOptimizer<rules::Sgd>;
 /// [`rules::RmsProp`] applied to parameters.
-pub type RmsProp = Stepper<rules::RmsProp>;
+pub type RmsProp = FusedOptimizer<rules::RmsProp>;
 /// [`rules::Adam`] applied to parameters.
-pub type Adam = Stepper<rules::Adam>;
+pub type Adam = FusedOptimizer<rules::Adam>;
 /// [`rules::AmsGrad`] applied to parameters.
-pub type AmsGrad = Stepper<rules::AmsGrad>;
+pub type AmsGrad = FusedOptimizer<rules::AmsGrad>;
 /// [`rules::AdamW`] applied to parameters.
-pub type AdamW = Stepper<rules::AdamW>;
+pub type AdamW = FusedOptimizer<rules::AdamW>;
 /// [`rules::Lion`] applied to parameters.
-pub type Lion = Stepper<rules::Lion>;
+pub type Lion = FusedOptimizer<rules::Lion>;
 /// [`rules::Lamb`] applied to parameters.
-pub type Lamb = Stepper<rules::Lamb>;
+pub type Lamb = FusedOptimizer<rules::Lamb>;
 /// [`rules::Sam`] around the rule `B`, applied to parameters.
-pub type Sam<B> = Stepper<rules::Sam<B>>;
+pub type Sam<B> = FusedOptimizer<rules::Sam<B>>;
 /// A rule chosen at run time, applied to parameters.
-pub type AnyOptimizer = Stepper<AnyRule>;
+pub type AnyOptimizer = FusedOptimizer<AnyRule>;

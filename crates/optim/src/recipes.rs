@@ -65,7 +65,7 @@ pub fn by_name(name: &str, steps_per_epoch: u64) -> Result<Recipe> {
     let recipes = all(steps_per_epoch);
     let names: Vec<&str> = recipes.iter().map(|recipe| recipe.name).collect();
     let unknown =
-        Error::Recipe { name: name.to_string(), suggestion: suggestion(name, &names), allowed: names.join(", ") };
+        Error::UnknownRecipe { name: name.to_string(), suggestion: suggestion(name, &names), known: names.join(", ") };
     recipes.into_iter().find(|recipe| same_name(recipe.name, name)).ok_or(unknown)
 }
 

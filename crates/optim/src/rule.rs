@@ -25,7 +25,7 @@ pub struct Range {
 pub const NON_NEGATIVE: Range =
     Range { low: Bound::Included(0.0), high: Bound::Excluded(f64::INFINITY), text: "a number >= 0" };
 /// `0 <= x < 1`: the decay rate of a moving average.
-pub const UNIT: Range = Range { low: Bound::Included(0.0), high: Bound::Excluded(1.0), text: "a number in [0, 1)" };
+pub const FRACTION: Range = Range { low: Bound::Included(0.0), high: Bound::Excluded(1.0), text: "a number in [0, 1)" };
 
 impl Range {
     /// Whether `x` lies in it. NaN never does.
@@ -121,7 +121,7 @@ impl Hyperparameter {
     }
 
     fn refuse(&self, rule: &str, value: String) -> Error {
-        Error::Value { rule: rule.to_string(), key: self.name.to_string(), value, allowed: self.allowed() }
+        Error::OutOfRange { rule: rule.to_string(), key: self.name.to_string(), value, allowed: self.allowed() }
     }
 }
 
@@ -335,9 +335,9 @@ impl Kernel {
     }
 }
 
-/// A rule that a [`Stepper`](crate::Stepper) can apply: hyperparameters and a kernel.
+/// A rule that a [`FusedOptimizer`](crate::FusedOptimizer) can apply: hyperparameters and a kernel.
 ///
-/// A rule whose flags do not change its state implements [`Single`], and gets this from it.
+/// A rule whose flags do not change its state implements [`OneKernelRule`], and gets this from it.
 pub trait Rule: Debug + Send + Sync + 'static {
     /// Name, documentation and formula.
     fn spec(&self) -> &'static Spec;
@@ -375,34 +375,34 @@ pub trait Rule: Debug + Send + Sync + 'static {
     /// A copy whose type is chosen at run time.
     fn boxed(&self) -> AnyRule;
     /// The rule's name with what it wraps: the start of its text.
-    fn head(&self) -> String {
+    fn qualified_name(&self) -> String {
         self.spec().name.to_string()
     }
 
     /// The hyperparameter `key`, or an error that names it and what the rule has.
     fn get(&self, key: &str) -> Result<Value> {
-        self.field(key).ok_or_else(|| unknown_key(&self.head(), key, &self.hyperparameters()))
+        self.field(key).ok_or_else(|| unknown_key(&self.qualified_name(), key, &self.hyperparameters()))
     }
 
     /// Sets the hyperparameter `key`, or says what is wrong with the key or the value.
     fn set(&mut self, key: &str, value: Value) -> Result<()> {
         let all = self.hyperparameters();
-        let found = all.iter().find(|h| h.name == key).ok_or_else(|| unknown_key(&self.head(), key, &all))?;
-        found.check(&self.head(), value)?;
+        let found = all.iter().find(|h| h.name == key).ok_or_else(|| unknown_key(&self.qualified_name(), key, &all))?;
+        found.check(&self.qualified_name(), value)?;
         self.set_field(key, value);
         Ok(())
     }
 
     /// Checks every hyperparameter against its range.
     fn validate(&self) -> Result<()> {
-        self.hyperparameters().iter().try_for_each(|h| h.check(&self.head(), self.get(h.name)?))
+        self.hyperparameters().iter().try_for_each(|h| h.check(&self.qualified_name(), self.get(h.name)?))
     }
 
     /// The canonical text: `adamw:lr=0.001,beta1=0.9,..`; [`by_name`] reads it back.
     fn text(&self) -> String {
         let values: Vec<String> =
             self.hyperparameters().iter().filter_map(|h| Some(format!("{}={}", h.name, self.field(h.name)?))).collect();
-        let head = self.head();
+        let head = self.qualified_name();
         let join = if head.contains(':') { ',' } else { ':' };
         format!("{head}{join}{}", values.join(","))
     }
@@ -415,16 +415,16 @@ fn smallest_state(eps: Option<Value>) -> f64 {
 
 fn unknown_key(rule: &str, key: &str, all: &[&'static Hyperparameter]) -> Error {
     let names: Vec<&str> = all.iter().map(|h| h.name).collect();
-    Error::Key {
+    Error::UnknownKey {
         rule: rule.to_string(),
         key: key.to_string(),
         suggestion: suggestion(key, &names),
-        allowed: names.join(", "),
+        known: names.join(", "),
     }
 }
 
 /// A rule with one kernel: hyperparameters and formula on the same struct.
-pub trait Single: Hyperparameters + Elementwise {
+pub trait OneKernelRule: Hyperparameters + Elementwise {
     /// Once per update, on the host, in f64: everything that is the same for all elements. `t` counts from 1.
     fn scalars(&self, t: u64) -> Self::Scalars<f64>;
     /// As [`Rule::smallest_state`].
@@ -437,7 +437,7 @@ pub trait Single: Hyperparameters + Elementwise {
     }
 }
 
-impl<T: Single> Rule for T {
+impl<T: OneKernelRule> Rule for T {
     fn spec(&self) -> &'static Spec {
         T::SPEC
     }
@@ -451,13 +451,13 @@ impl<T: Single> Rule for T {
         const { &Kernel::of::<T>() }
     }
     fn scalars(&self, t: u64, _starts: bool) -> Vec<f64> {
-        Single::scalars(self, t).as_ref().to_vec()
+        OneKernelRule::scalars(self, t).as_ref().to_vec()
     }
     fn smallest_state(&self) -> f64 {
-        Single::smallest_state(self)
+        OneKernelRule::smallest_state(self)
     }
     fn trust_ratio(&self) -> Option<TrustRatio> {
-        Single::trust_ratio(self)
+        OneKernelRule::trust_ratio(self)
     }
     fn boxed(&self) -> AnyRule {
         AnyRule::new(self.clone())
@@ -534,8 +534,8 @@ impl Rule for AnyRule {
     fn boxed(&self) -> AnyRule {
         self.0.boxed()
     }
-    fn head(&self) -> String {
-        self.0.head()
+    fn qualified_name(&self) -> String {
+        self.0.qualified_name()
     }
 }
 
@@ -560,8 +560,8 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
     let text = SpecText::of(text).without_blanks();
     let rule = || text.name.clone();
     let mut pairs = text.pairs().map_err(|error| match error {
-        PairError::NotAPair { part } => Error::Pair { rule: rule(), pair: part },
-        PairError::Twice { key, .. } => Error::KeyTwice { rule: rule(), key },
+        PairError::NotAPair { part } => Error::NotAPair { rule: rule(), pair: part },
+        PairError::Twice { key, .. } => Error::RepeatedKey { rule: rule(), key },
     })?;
     let name = text.name.as_str();
     let is_sam = |name: &str| same_name(name, Sam::<AnyRule>::SPEC.name);
@@ -569,13 +569,13 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
         let base = pairs.iter().position(|(k, _)| same_name(k, "base")).map_or("sgd", |at| pairs.remove(at).1);
         if is_sam(base) {
             let names: Vec<&str> = rules::ALL.iter().map(|r| r().spec().name).collect();
-            return Err(Error::Nested { allowed: names.join(", ") });
+            return Err(Error::NestedSam { allowed: names.join(", ") });
         }
         Sam::new(default_rule(base)?).boxed()
     } else {
         default_rule(name)?
     };
-    let (head, all) = (rule.head(), rule.hyperparameters());
+    let (head, all) = (rule.qualified_name(), rule.hyperparameters());
     for (key, value) in pairs {
         let found = all.iter().find(|h| same_name(h.name, key)).ok_or_else(|| unknown_key(&head, key, &all))?;
         rule.set(found.name, found.parse(&head, value)?)?;
@@ -587,7 +587,7 @@ fn default_rule(name: &str) -> Result<AnyRule> {
     let found = rules::ALL.iter().find(|r| same_name(r().spec().name, name));
     found.map(|r| r()).ok_or_else(|| {
         let names: Vec<&str> = rules::specs().map(|s| s.name).collect();
-        Error::Rule { name: name.to_string(), suggestion: suggestion(name, &names), allowed: names.join(", ") }
+        Error::UnknownRule { name: name.to_string(), suggestion: suggestion(name, &names), known: names.join(", ") }
     })
 }
 

@@ -592,7 +592,7 @@ fn check<T: Value>(schedule: &'static str, key: &'static str, value: &T, allowed
 }
 
 fn read<T: Value>(schedule: &'static str, key: &'static str, text: &str, allowed: &Allowed<T>) -> Result<T> {
-    T::read(text).ok_or_else(|| Error::NotANumber {
+    T::read(text).ok_or_else(|| Error::UnreadableScheduleValue {
         schedule,
         key,
         value: text.to_owned(),

@@ -3,7 +3,7 @@
 use crate::backend::State;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::optimizer::{Call, Parameter, Stepper};
+use crate::optimizer::{Call, FusedOptimizer, Parameter};
 use crate::rule::{Kernel, Rule};
 use candle_core::{DType, Device, Shape, Tensor};
 use safetensors::SafeTensors;
@@ -34,7 +34,7 @@ pub struct StateDict {
 }
 
 fn mismatch(problem: String) -> Error {
-    Error::State(problem)
+    Error::StateMismatch(problem)
 }
 
 impl StateDict {
@@ -126,10 +126,10 @@ fn to_bytes(tensor: &Tensor) -> Result<Vec<u8>> {
     })
 }
 
-impl<R: Rule + Clone> Stepper<R> {
+impl<R: Rule + Clone> FusedOptimizer<R> {
     /// The names of the rules in use, sorted: what a saved state is checked against.
     fn rules(&self) -> String {
-        let mut heads: Vec<String> = self.groups.iter().map(|g| g.rule.head()).collect();
+        let mut heads: Vec<String> = self.groups.iter().map(|g| g.rule.qualified_name()).collect();
         heads.sort();
         heads.dedup();
         heads.join(" ")

@@ -387,7 +387,7 @@ fn clipping_equals_gradients_clipped_beforehand() -> Result<()> {
             }
             let mut optimizer = optimizer(text, &ours);
             optimizer.set_clip(Some(clip))?;
-            optimizer.measure_grad_norm(true);
+            optimizer.set_measure_grad_norm(true);
             step(&mut optimizer, &store)?;
             step(&mut self::optimizer(text, &theirs), &clipped)?;
             let measured = optimizer.grad_norm().expect("read").expect("measured");

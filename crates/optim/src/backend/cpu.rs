@@ -17,7 +17,7 @@ const CHUNK: usize = 16_384;
 /// Elements that are converted from and to 16 bits at a time, in the first-level cache.
 const BLOCK: usize = 1_024;
 /// Up to here one thread is faster than waking the others.
-const SERIAL: usize = 32_768;
+const MAX_SERIAL_ELEMENTS: usize = 32_768;
 
 /// The number type that a tensor is computed in: `f64` for `f64` parameters, `f32` for all others.
 pub trait Compute: Real + Default + PartialOrd {
@@ -60,7 +60,7 @@ compute!(f64, convert_from_f64_slice, convert_to_f64_slice);
 
 /// What an update does beside the rule, the same for all elements of a tensor.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass<R> {
+pub struct StepNumbers<R> {
     pub lr: R,
     pub weight_decay: R,
     /// Multiplies the gradient: accumulation and clipping by norm.
@@ -71,9 +71,9 @@ pub struct Pass<R> {
     pub smallest_state: R,
 }
 
-impl Pass<f64> {
-    fn to<R: Compute>(self) -> Pass<R> {
-        Pass {
+impl StepNumbers<f64> {
+    fn to<R: Compute>(self) -> StepNumbers<R> {
+        StepNumbers {
             lr: R::from_f64(self.lr),
             weight_decay: R::from_f64(self.weight_decay),
             grad_scale: R::from_f64(self.grad_scale),
@@ -83,8 +83,8 @@ impl Pass<f64> {
     }
 }
 
-type Update<R> = fn(&[R], &Pass<R>, &mut [R], &[R], &mut [&mut [R]; MAX_SLOTS]);
-type Direction<R> = fn(&[R], &Pass<R>, &[R], &[R], &mut [&mut [R]; MAX_SLOTS], &mut [R]);
+type Update<R> = fn(&[R], &StepNumbers<R>, &mut [R], &[R], &mut [&mut [R]; MAX_SLOTS]);
+type Direction<R> = fn(&[R], &StepNumbers<R>, &[R], &[R], &mut [&mut [R]; MAX_SLOTS], &mut [R]);
 
 /// The loops of a rule.
 #[derive(Clone, Copy)]
@@ -101,17 +101,17 @@ impl<R: Real + PartialOrd> Loops<R> {
 
 /// Scales, clips and (L2) decays a gradient.
 #[inline(always)]
-fn prepare<T: Elementwise, R: Real + PartialOrd>(pass: &Pass<R>, grad: R, param: R) -> R {
-    let g = grad * pass.grad_scale;
+fn prepare<T: Elementwise, R: Real + PartialOrd>(numbers: &StepNumbers<R>, grad: R, param: R) -> R {
+    let g = grad * numbers.grad_scale;
     // NaN passes through both comparisons.
-    let g = if g > pass.clip_value { pass.clip_value } else { g };
-    let g = if g < -pass.clip_value { -pass.clip_value } else { g };
-    if T::DECAY == Decay::L2 { g + pass.weight_decay * param } else { g }
+    let g = if g > numbers.clip_value { numbers.clip_value } else { g };
+    let g = if g < -numbers.clip_value { -numbers.clip_value } else { g };
+    if T::DECAY == Decay::L2 { g + numbers.weight_decay * param } else { g }
 }
 
 #[inline(always)]
-fn decayed<T: Elementwise, R: Real>(pass: &Pass<R>, direction: R, param: R) -> R {
-    if T::DECAY == Decay::Decoupled { direction + pass.weight_decay * param } else { direction }
+fn decayed<T: Elementwise, R: Real>(numbers: &StepNumbers<R>, direction: R, param: R) -> R {
+    if T::DECAY == Decay::Decoupled { direction + numbers.weight_decay * param } else { direction }
 }
 
 /// Puts 0 in place of state that is too small to count, where the gradient is 0: processors are slow with denormal numbers, and a
@@ -129,45 +129,45 @@ fn drop_tiny<R: Compute>(smallest: R, grad: &[R], slots: &mut [&mut [R]; MAX_SLO
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 fn update<T: Elementwise, R: Real + PartialOrd>(
     scalars: &[R],
-    pass: &Pass<R>,
+    numbers: &StepNumbers<R>,
     param: &mut [R],
     grad: &[R],
     slots: &mut [&mut [R]; MAX_SLOTS],
 ) {
     let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
-    let pass = *pass;
+    let numbers = *numbers;
     let n = param.len();
     let grad = &grad[..n];
-    let whole = n - n % LINE;
-    for at in (0..whole).step_by(LINE) {
-        prefetch(param, at + AHEAD);
-        prefetch(grad, at + AHEAD);
+    let whole = n - n % ELEMENTS_PER_LINE;
+    for at in (0..whole).step_by(ELEMENTS_PER_LINE) {
+        prefetch(param, at + ELEMENTS_AHEAD);
+        prefetch(grad, at + ELEMENTS_AHEAD);
         for slot in &slots[..T::State::<R>::LEN] {
-            prefetch(slot, at + AHEAD);
+            prefetch(slot, at + ELEMENTS_AHEAD);
         }
-        let g: [R; LINE] = std::array::from_fn(|i| grad[at..at + LINE][i]);
-        let mut p: [R; LINE] = std::array::from_fn(|i| param[at..at + LINE][i]);
-        T::State::<R>::update_block::<LINE>(slots, at, |i, state| {
-            let (u, state) = T::direction(scalars, prepare::<T, R>(&pass, g[i], p[i]), p[i], state);
-            p[i] = p[i] - pass.lr * decayed::<T, R>(&pass, u, p[i]);
+        let g: [R; ELEMENTS_PER_LINE] = std::array::from_fn(|i| grad[at..at + ELEMENTS_PER_LINE][i]);
+        let mut p: [R; ELEMENTS_PER_LINE] = std::array::from_fn(|i| param[at..at + ELEMENTS_PER_LINE][i]);
+        T::State::<R>::update_block::<ELEMENTS_PER_LINE>(slots, at, |i, state| {
+            let (u, state) = T::direction(scalars, prepare::<T, R>(&numbers, g[i], p[i]), p[i], state);
+            p[i] = p[i] - numbers.lr * decayed::<T, R>(&numbers, u, p[i]);
             state
         });
-        param[at..at + LINE].copy_from_slice(&p);
+        param[at..at + ELEMENTS_PER_LINE].copy_from_slice(&p);
     }
     let (param, grad) = (&mut param[whole..], &grad[whole..]);
     let mut rest = slots.each_mut().map(|slot| if slot.is_empty() { &mut [][..] } else { &mut slot[whole..] });
     T::State::<R>::update_each(&mut rest, param.len(), |i, state| {
         let p = param[i];
-        let (u, state) = T::direction(scalars, prepare::<T, R>(&pass, grad[i], p), p, state);
-        param[i] = p - pass.lr * decayed::<T, R>(&pass, u, p);
+        let (u, state) = T::direction(scalars, prepare::<T, R>(&numbers, grad[i], p), p, state);
+        param[i] = p - numbers.lr * decayed::<T, R>(&numbers, u, p);
         state
     });
 }
 
 /// Elements updated between two prefetches: a line of the cache for f32.
-const LINE: usize = 16;
+const ELEMENTS_PER_LINE: usize = 16;
 /// How many elements ahead of the update memory is fetched.
-const AHEAD: usize = 128;
+const ELEMENTS_AHEAD: usize = 128;
 
 /// Asks for the cache line of element `at`, which may lie behind the end.
 #[inline(always)]
@@ -187,20 +187,20 @@ fn prefetch<R>(values: &[R], at: usize) {
 #[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 fn direction<T: Elementwise, R: Real + PartialOrd>(
     scalars: &[R],
-    pass: &Pass<R>,
+    numbers: &StepNumbers<R>,
     param: &[R],
     grad: &[R],
     slots: &mut [&mut [R]; MAX_SLOTS],
     out: &mut [R],
 ) {
     let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
-    let pass = *pass;
+    let numbers = *numbers;
     let n = param.len();
     let (grad, out) = (&grad[..n], &mut out[..n]);
     T::State::<R>::update_each(slots, n, |i, state| {
         let p = param[i];
-        let (u, state) = T::direction(scalars, prepare::<T, R>(&pass, grad[i], p), p, state);
-        out[i] = decayed::<T, R>(&pass, u, p);
+        let (u, state) = T::direction(scalars, prepare::<T, R>(&numbers, grad[i], p), p, state);
+        out[i] = decayed::<T, R>(&numbers, u, p);
         state
     });
 }
@@ -458,20 +458,20 @@ fn part<'a, R>(all: &'a mut [R], range: &std::ops::Range<usize>) -> &'a mut [R] 
 pub struct Job<R> {
     pub loops: Loops<R>,
     pub scalars: Vec<R>,
-    pub pass: Pass<R>,
+    pub numbers: StepNumbers<R>,
     pub ratio: Option<TrustRatio>,
 }
 
 impl<R: Compute> Job<R> {
-    pub fn new(loops: Loops<R>, scalars: &[f64], pass: Pass<f64>, ratio: Option<TrustRatio>) -> Self {
+    pub fn new(loops: Loops<R>, scalars: &[f64], numbers: StepNumbers<f64>, ratio: Option<TrustRatio>) -> Self {
         let scalars = scalars.iter().map(|s| R::from_f64(*s)).collect();
-        Self { loops, scalars, pass: pass.to(), ratio }
+        Self { loops, scalars, numbers: numbers.to(), ratio }
     }
 }
 
 /// Runs `f` on every item, on all threads where that pays; the results are in order.
 fn for_all<T: Send, O: Send>(items: Vec<T>, elements: usize, f: impl Fn(T) -> O + Sync + Send) -> Vec<O> {
-    if elements <= SERIAL { items.into_iter().map(f).collect() } else { share::map(items, f) }
+    if elements <= MAX_SERIAL_ELEMENTS { items.into_iter().map(f).collect() } else { share::map(items, f) }
 }
 
 /// Updates all tensors.
@@ -484,16 +484,16 @@ pub fn step<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) {
     }
     // The squared norms of parameter and direction, where a trust ratio needs them.
     let norms = for_all(chunks.iter_mut().collect(), elements, |(tensor, chunk)| {
-        let Job { loops, scalars, pass, ratio } = &jobs[*tensor];
+        let Job { loops, scalars, numbers, ratio } = &jobs[*tensor];
         let mut norms = [0.0; 2];
         chunk.for_blocks(|param, grad, slots, direction| {
-            if pass.smallest_state > R::default() {
-                drop_tiny(pass.smallest_state, grad, slots);
+            if numbers.smallest_state > R::default() {
+                drop_tiny(numbers.smallest_state, grad, slots);
             }
             if ratio.is_none() {
-                return (loops.update)(scalars, pass, param, grad, slots);
+                return (loops.update)(scalars, numbers, param, grad, slots);
             }
-            (loops.direction)(scalars, pass, param, grad, slots, direction);
+            (loops.direction)(scalars, numbers, param, grad, slots, direction);
             norms[0] += sum_of_squares(param);
             norms[1] += sum_of_squares(direction);
         });
@@ -508,9 +508,9 @@ pub fn step<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) {
         totals[*tensor][1] += chunk[1];
     }
     for_all(chunks, elements, |(tensor, mut chunk)| {
-        let Job { pass, ratio: Some(ratio), .. } = &jobs[tensor] else { return };
+        let Job { numbers, ratio: Some(ratio), .. } = &jobs[tensor] else { return };
         let [param_norm, direction_norm] = totals[tensor].map(f64::sqrt);
-        let step = pass.lr * R::from_f64(ratio.ratio(param_norm, direction_norm));
+        let step = numbers.lr * R::from_f64(ratio.ratio(param_norm, direction_norm));
         chunk.for_blocks(|param, _, _, direction| apply(param, step, direction));
     });
 }

@@ -3,7 +3,7 @@
 //! All tensors of a kind (rule, dtypes) are updated by one launch, up to the length of a nest. Its tables, `launch.h`
 //! describes them, stay on the device from step to step and are uploaded only where they have changed. Nothing is read back.
 
-use super::{Addition, Norm, Pass, allocate, launch};
+use super::{Addition, Norm, StepNumbers, allocate, launch};
 use crate::rule::Kernel;
 use crate::wrappers::TrustRatio;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
@@ -40,7 +40,7 @@ pub(super) struct Place {
 /// The state of a parameter on its device: rows of one tensor, each of `stride` numbers, so that it starts at a multiple of
 /// 16 bytes. First the slots, then the master copy, then the direction between the two passes of a trust ratio.
 #[derive(Debug, Default)]
-pub(crate) struct Rows {
+pub(crate) struct DeviceState {
     values: Option<Tensor>,
     slots: usize,
     pub has_master: bool,
@@ -55,7 +55,7 @@ fn stride(len: usize) -> usize {
     len.next_multiple_of(4)
 }
 
-impl Rows {
+impl DeviceState {
     /// Rows with the given values.
     pub fn new(var: &Var, slots: Vec<Tensor>, master: Option<Tensor>) -> Result<Self> {
         Self::with_rows(var, slots.into_iter().map(Some).collect(), master.map(Some), false)
@@ -352,10 +352,10 @@ pub(super) struct Item<'a> {
     pub grad: Place,
     pub dtypes: [DType; 2],
     pub len: usize,
-    pub state: &'a Rows,
+    pub state: &'a DeviceState,
     pub kernel: &'static Kernel,
     pub scalars: Vec<f64>,
-    pub pass: Pass<f64>,
+    pub numbers: StepNumbers<f64>,
     pub ratio: Option<TrustRatio>,
     pub noise: Option<u64>,
 }
@@ -418,10 +418,12 @@ pub(super) fn plan_step(
     let mut number = 0;
     let mut plan = |items: Vec<Item<'_>>| {
         let mut batches = Vec::new();
-        for Item { param, grad, dtypes, len, state, kernel, scalars, pass, ratio, noise } in items {
-            let row =
-                [&[pass.lr, pass.weight_decay, pass.grad_scale, pass.clip_value, pass.smallest_state][..], &scalars]
-                    .concat();
+        for Item { param, grad, dtypes, len, state, kernel, scalars, numbers, ratio, noise } in items {
+            let row = [
+                &[numbers.lr, numbers.weight_decay, numbers.grad_scale, numbers.clip_value, numbers.smallest_state][..],
+                &scalars,
+            ]
+            .concat();
             let batch = batch_of(&mut batches, Some(kernel), dtypes, ratio.is_some(), row.len());
             let flags = [
                 (state.has_master, MASTER),

@@ -28,21 +28,21 @@ use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Result, Shape, Storage, Tensor, Var, WithDType, bail,
 };
-pub(crate) use cpu::Pass;
+pub(crate) use cpu::StepNumbers;
 use cpu::{Compute, Job, Operands, Source, Target};
+pub(crate) use device::{DeviceState, Tables};
 use device::{Item, Launch, Place};
-pub(crate) use device::{Rows, Tables};
 use std::cell::Cell;
 
 /// Tensors written in one nest, and by one launch. A level takes up to 3 KB of stack in a debug build and threads have 2 MiB.
-const NEST: usize = 256;
+const TENSORS_PER_LAUNCH: usize = 256;
 
 /// The state of a parameter in the number type that it is computed in.
 #[derive(Debug)]
 pub(crate) enum State {
     F32(Buffers<f32>),
     F64(Buffers<f64>),
-    Device(Rows),
+    Device(DeviceState),
 }
 
 /// The state of a parameter on the CPU: a flat buffer per slot.
@@ -59,7 +59,7 @@ impl State {
     /// No slots yet. Parameters of type f64 are computed in f64, all others in f32.
     pub fn new(var: &Var) -> Self {
         if is_gpu(var.device()) {
-            State::Device(Rows::default())
+            State::Device(DeviceState::default())
         } else if var.dtype() == DType::F64 {
             State::F64(Buffers::default())
         } else {
@@ -70,7 +70,7 @@ impl State {
     /// With these values.
     pub fn with(var: &Var, slots: Vec<Tensor>, master: Option<Tensor>) -> Result<Self> {
         Ok(match Self::new(var) {
-            State::Device(_) => State::Device(Rows::new(var, slots, master)?),
+            State::Device(_) => State::Device(DeviceState::new(var, slots, master)?),
             State::F32(_) => State::F32(Buffers::with(&slots, master.as_ref())?),
             State::F64(_) => State::F64(Buffers::with(&slots, master.as_ref())?),
         })
@@ -159,7 +159,7 @@ pub(crate) struct Update<'a> {
     pub state: &'a mut State,
     pub kernel: &'static Kernel,
     pub scalars: Vec<f64>,
-    pub pass: Pass<f64>,
+    pub numbers: StepNumbers<f64>,
     pub ratio: Option<TrustRatio>,
     /// The key of the random numbers of stochastic rounding.
     pub noise: Option<u64>,
@@ -180,18 +180,18 @@ pub(crate) fn step(
             rows.keep_direction(u.param)?;
         }
         tensors.push((u.param, u.grad));
-        how.push((u.state, u.kernel, u.scalars, u.pass, u.ratio, u.noise));
+        how.push((u.state, u.kernel, u.scalars, u.numbers, u.ratio, u.noise));
     }
     if let Some((device, nests)) = nests_on_gpu(&tensors) {
         let mut how = how.iter();
         let items = |nest: &[(&Var, Tensor)]| {
             let item = |(var, grad): &(&Var, Tensor)| match how.next() {
-                Some((State::Device(state), kernel, scalars, pass, ratio, noise)) => {
+                Some((State::Device(state), kernel, scalars, numbers, ratio, noise)) => {
                     let dtypes = [var.dtype(), grad.dtype()];
                     let (len, param, grad) = (var.elem_count(), place(var)?, place(grad)?);
-                    let (kernel, scalars, pass) = (*kernel, scalars.clone(), *pass);
+                    let (kernel, scalars, numbers) = (*kernel, scalars.clone(), *numbers);
                     let (ratio, noise) = (*ratio, *noise);
-                    Ok(Item { param, grad, dtypes, len, state, kernel, scalars, pass, ratio, noise })
+                    Ok(Item { param, grad, dtypes, len, state, kernel, scalars, numbers, ratio, noise })
                 }
                 _ => bail!("the state of a parameter is not where the parameter is"),
             };
@@ -206,16 +206,16 @@ pub(crate) fn step(
     let mut how = how.into_iter();
     with_elements(&tensors, |pairs| {
         let (mut f32s, mut f64s) = (Vec::new(), Vec::new());
-        for (pair, (state, kernel, scalars, pass, ratio, noise)) in pairs.into_iter().zip(how.by_ref()) {
+        for (pair, (state, kernel, scalars, numbers, ratio, noise)) in pairs.into_iter().zip(how.by_ref()) {
             match (pair, state) {
                 (Pair::F32(param, grad), State::F32(buffers)) => {
                     let len = grad.len();
-                    let job = Job::new(kernel.f32, &scalars, pass, ratio);
+                    let job = Job::new(kernel.f32, &scalars, numbers, ratio);
                     f32s.push((buffers.operands(param, grad, len, ratio, noise), job));
                 }
                 (Pair::F64(param, grad), State::F64(buffers)) => {
                     let len = grad.len();
-                    let job = Job::new(kernel.f64, &scalars, pass, ratio);
+                    let job = Job::new(kernel.f64, &scalars, numbers, ratio);
                     f64s.push((buffers.operands(param, grad, len, ratio, noise), job));
                 }
                 _ => bail!("the state of a parameter is of another number type than the parameter"),
@@ -241,7 +241,7 @@ pub(crate) struct Addition<'a> {
 pub(crate) fn add(tables: &mut Tables, all: Vec<Addition<'_>>) -> Result<()> {
     let tensors: Vec<_> = all.iter().map(|a| (a.to, a.addend.clone())).collect();
     if let Some((device, _)) = nests_on_gpu(&tensors) {
-        let plans = device::plan_add(tables, device, all.chunks(NEST))?;
+        let plans = device::plan_add(tables, device, all.chunks(TENSORS_PER_LAUNCH))?;
         return launch_nests(&tensors, device, &plans);
     }
     let mut how = all.iter();
@@ -269,7 +269,7 @@ fn nests_on_gpu<'a, 't>(
     tensors: &'a [(&'t Var, Tensor)],
 ) -> Option<(&'t Device, impl Iterator<Item = &'a [(&'t Var, Tensor)]>)> {
     let (var, _) = tensors.first()?;
-    is_gpu(var.device()).then(|| (var.device(), tensors.chunks(NEST)))
+    is_gpu(var.device()).then(|| (var.device(), tensors.chunks(TENSORS_PER_LAUNCH)))
 }
 
 /// Starts the launches of each nest while its tensors are locked.
@@ -551,9 +551,9 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// Calls `work` with the elements of all tensors, in order, `NEST` tensors at a time.
+/// Calls `work` with the elements of all tensors, in order, `TENSORS_PER_LAUNCH` tensors at a time.
 fn with_elements(tensors: &[(&Var, Tensor)], mut work: impl FnMut(Vec<Pair<'_>>) -> Result<()>) -> Result<()> {
-    tensors.chunks(NEST).try_for_each(|part| nest(part, Vec::with_capacity(part.len()), &mut work))
+    tensors.chunks(TENSORS_PER_LAUNCH).try_for_each(|part| nest(part, Vec::with_capacity(part.len()), &mut work))
 }
 
 type WorkFn<'w> = &'w mut dyn FnMut(Vec<Pair<'_>>) -> Result<()>;

@@ -42,7 +42,7 @@ use std::collections::HashSet;
 /// keep their addresses and after a step that made the state; but what the host uploads is not part of a graph: a replay
 /// repeats the step with the learning rate and bias corrections of its capture.
 #[derive(Debug)]
-pub struct Stepper<R> {
+pub struct FusedOptimizer<R> {
     pub(crate) groups: Vec<Active<R>>,
     pub(crate) step: u64,
     pub(crate) has_names: bool,
@@ -81,7 +81,7 @@ pub(crate) struct Parameter {
 
 impl Parameter {
     fn new(name: String, var: Var) -> Result<Self> {
-        let problem = |problem: String| Error::Parameter { name: name.clone(), problem };
+        let problem = |problem: String| Error::UnsuitableParameter { name: name.clone(), problem };
         let dtype = var.dtype();
         if !matches!(dtype, DType::F32 | DType::F64 | DType::BF16 | DType::F16) {
             return Err(problem(format!("its type is {dtype:?}, but must be f32, f64, bf16 or f16")));
@@ -107,12 +107,12 @@ impl Parameter {
             return Ok(());
         }
         let problem = "its type is F16, but stochastic rounding is of bf16 parameters: choose bf16, or master copies";
-        Err(Error::Parameter { name: self.name.clone(), problem: problem.to_string() })
+        Err(Error::UnsuitableParameter { name: self.name.clone(), problem: problem.to_string() })
     }
 
     /// The gradient as the backend takes it.
     fn prepared(&self, grad: Tensor, params: &HashSet<usize>) -> Result<Tensor> {
-        let problem = |problem: String| Error::Parameter { name: self.name.clone(), problem };
+        let problem = |problem: String| Error::UnsuitableParameter { name: self.name.clone(), problem };
         if grad.shape() != self.var.shape() {
             let (g, p) = (grad.shape(), self.var.shape());
             return Err(problem(format!("its gradient has the shape {g:?}, but it has {p:?}")));
@@ -134,7 +134,7 @@ impl Parameter {
     }
 }
 
-impl<R: Rule + Clone> Stepper<R> {
+impl<R: Rule + Clone> FusedOptimizer<R> {
     /// An optimizer of all variables of a `VarMap` (of floating point), by their names.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl<R: Rule + Clone> Stepper<R> {
     /// devices.
     pub fn from_groups(groups: Vec<Group<R>>) -> Result<Self> {
         if groups.is_empty() {
-            return Err(Error::Order("an optimizer needs at least one group, which may be empty"));
+            return Err(Error::WrongState("an optimizer needs at least one group, which may be empty"));
         }
         let mut stepper = Self {
             groups: Vec::with_capacity(groups.len()),
@@ -203,17 +203,17 @@ impl<R: Rule + Clone> Stepper<R> {
         }
         for other in self.all_params() {
             if other.name == parameter.name {
-                return Err(Error::SameName { name: parameter.name });
+                return Err(Error::RepeatedName { name: parameter.name });
             }
         }
         if let Some(other) = self.all_params().find(|other| other.address == parameter.address) {
-            return Err(Error::Tied { first: other.name.clone(), second: parameter.name });
+            return Err(Error::TiedParameters { first: other.name.clone(), second: parameter.name });
         }
         if let Some(other) = self.all_params().next().filter(|o| !o.var.device().same_device(parameter.var.device())) {
             let (first, this) = (other.var.device().location(), parameter.var.device().location());
             let problem =
                 format!("it is on {this:?}, but `{}` is on {first:?}: an optimizer has one device", other.name);
-            return Err(Error::Parameter { name: parameter.name, problem });
+            return Err(Error::UnsuitableParameter { name: parameter.name, problem });
         }
         if let Some(group) = self.groups.last_mut() {
             group.params.push(parameter);
@@ -288,7 +288,7 @@ impl<R: Rule + Clone> Stepper<R> {
     /// After the first step; `false` with a parameter of f16 and stochastic rounding.
     pub fn set_master_copies(&mut self, on: bool) -> Result<()> {
         if self.step > 0 {
-            return Err(Error::Order("master copies are chosen before the first step"));
+            return Err(Error::WrongState("master copies are chosen before the first step"));
         }
         if self.stochastic_rounding.is_some() {
             self.all_params().try_for_each(|p| p.check_stochastic_rounding(on))?;
@@ -314,7 +314,7 @@ impl<R: Rule + Clone> Stepper<R> {
 
     /// Measures the global gradient norm at every step, for [`grad_norm`](Self::grad_norm); it costs a pass over the
     /// gradients. Clipping by norm measures it anyway.
-    pub fn measure_grad_norm(&mut self, on: bool) {
+    pub fn set_measure_grad_norm(&mut self, on: bool) {
         self.measure_grad_norm = on;
     }
 
@@ -355,14 +355,14 @@ impl<R: Rule + Clone> Stepper<R> {
     }
 }
 
-impl<R: Rule + Clone> Optimizer for Stepper<R> {
+impl<R: Rule + Clone> Optimizer for FusedOptimizer<R> {
     type Config = R;
 
     /// An optimizer of variables without names. Variables that are not of floating point are left out, as in candle.
     ///
     /// # Errors
     /// No variable, which candle allows: nothing would ever move. To add them later, begin with
-    /// [`from_groups`](Stepper::from_groups) and an empty group. Else as there.
+    /// [`from_groups`](FusedOptimizer::from_groups) and an empty group. Else as there.
     fn new(vars: Vec<Var>, config: R) -> candle_core::Result<Self> {
         let floats = vars.into_iter().filter(|var| var.dtype().is_float());
         let params = floats.enumerate().map(|(i, var)| (i.to_string(), var)).collect();
@@ -371,12 +371,12 @@ impl<R: Rule + Clone> Optimizer for Stepper<R> {
         Ok(stepper)
     }
 
-    /// One update of every parameter that has a gradient. After SAM's [`Stepper::first_step`] this is
-    /// [`Stepper::second_step`], so `backward_step` completes the update.
+    /// One update of every parameter that has a gradient. After SAM's [`FusedOptimizer::first_step`] this is
+    /// [`FusedOptimizer::second_step`], so `backward_step` completes the update.
     ///
     /// # Errors
     /// No parameter has a gradient; a gradient of another shape or device than its parameter; a hyperparameter out of
-    /// range; SAM without its first step, since it needs two gradients ([`Stepper::step_with`]); gradients are accumulated, which
+    /// range; SAM without its first step, since it needs two gradients ([`FusedOptimizer::step_with`]); gradients are accumulated, which
     /// this would leave for a later step; the device has no memory left. Parameters, state and counts are then as before. (Only
     /// where a GPU fails to start a kernel that is loaded may a part of the parameters have been updated.)
     fn step(&mut self, grads: &GradStore) -> candle_core::Result<()> {

@@ -72,5 +72,5 @@ pub(crate) fn check(phase: Phase, call: Call, is_sam: bool) -> Result<()> {
         | (FirstStepAccumulated, Accumulating)
         | (SecondStep, Perturbed) => return Ok(()),
     };
-    Err(Error::Order(problem))
+    Err(Error::WrongState(problem))
 }

@@ -5,8 +5,8 @@
 
 use super::perturbation::Perturbation;
 use super::phase::{Call, Phase, check};
-use super::{Active, Parameter, Stepper};
-use crate::backend::{self, Addition, Norm, Pass, State, Update};
+use super::{Active, FusedOptimizer, Parameter};
+use crate::backend::{self, Addition, Norm, State, StepNumbers, Update};
 use crate::error::{Error, Result};
 use crate::grads::Clip;
 use crate::rule::{Kernel, Rule};
@@ -14,7 +14,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 use std::collections::{HashMap, HashSet};
 
-impl<R: Rule + Clone> Stepper<R> {
+impl<R: Rule + Clone> FusedOptimizer<R> {
     pub(crate) fn phase(&self) -> Phase {
         match (self.perturbation.is_some(), self.accumulated.count > 0) {
             (false, false) => Phase::Idle,
@@ -114,7 +114,7 @@ impl<R: Rule + Clone> Stepper<R> {
         self.first_step(&grads)?;
         drop(grads);
         /// Restores the parameters, also while a panic of the closure unwinds.
-        struct Cancel<'a, R: Rule + Clone>(&'a mut Stepper<R>);
+        struct Cancel<'a, R: Rule + Clone>(&'a mut FusedOptimizer<R>);
         impl<R: Rule + Clone> Drop for Cancel<'_, R> {
             fn drop(&mut self) {
                 if let Err(error) = self.0.cancel_first_step() {
@@ -269,8 +269,8 @@ impl<R: Rule + Clone> Stepper<R> {
         let factor = norm.as_ref().filter(|_| max.is_some());
         let done = self.fit(&rules, &has_grad, &mut refitted).and_then(|()| {
             let clip_value = if let Some(Clip::Value(max)) = self.clip { max } else { f64::INFINITY };
-            let pass = Pass { lr: 0.0, weight_decay: 0.0, grad_scale, clip_value, smallest_state: 0.0 };
-            let updates = updates(&mut self.groups, &rules, grads, pass, self.stochastic_rounding, &refitted);
+            let numbers = StepNumbers { lr: 0.0, weight_decay: 0.0, grad_scale, clip_value, smallest_state: 0.0 };
+            let updates = updates(&mut self.groups, &rules, grads, numbers, self.stochastic_rounding, &refitted);
             let restore = || restored.map_or(Ok(()), |restored| restored.write());
             Ok(backend::step(&mut self.tables, updates, factor, restore)?)
         });
@@ -324,12 +324,12 @@ impl<R: Rule + Clone> Stepper<R> {
 /// Updates of a parameter between two at which tiny numbers of its state are dropped, for which the CPU takes a pass of its own.
 const TINY_EVERY: u64 = 32;
 
-/// The updates of all parameters that have a gradient. What of the `pass` is the rule's is that of each group.
+/// The updates of all parameters that have a gradient. What of the `numbers` is the rule's is that of each group.
 fn updates<'a, R: Rule>(
     groups: &'a mut [Active<R>],
     rules: &[R],
     grads: Vec<Option<Tensor>>,
-    pass: Pass<f64>,
+    numbers: StepNumbers<f64>,
     stochastic_rounding: Option<u64>,
     refitted: &[Refitted],
 ) -> Vec<Update<'a>> {
@@ -339,7 +339,7 @@ fn updates<'a, R: Rule>(
     for (group, (active, rule)) in groups.iter_mut().zip(rules).enumerate() {
         let (kernel, ratio) = (rule.kernel(), rule.trust_ratio());
         let number = |key: &str| rule.field(key).map_or(0.0, f64::from);
-        let pass = Pass { lr: number("lr"), weight_decay: number("weight_decay"), ..pass };
+        let numbers = StepNumbers { lr: number("lr"), weight_decay: number("weight_decay"), ..numbers };
         // Almost all parameters have been updated equally often.
         let mut scalars: HashMap<(u64, bool), Vec<f64>> = HashMap::new();
         for (index, parameter) in active.params.iter_mut().enumerate() {
@@ -352,8 +352,9 @@ fn updates<'a, R: Rule>(
             let noise = seed.map(|seed| noise_key(seed, &parameter.name, t));
             let (param, state) = (&parameter.var, &mut parameter.state);
             let drops_tiny = t.is_multiple_of(TINY_EVERY) && parameter.var.dtype() != DType::F64;
-            let pass = Pass { smallest_state: if drops_tiny { rule.smallest_state() } else { 0.0 }, ..pass };
-            updates.push(Update { param, grad, state, kernel, scalars, pass, ratio, noise });
+            let numbers =
+                StepNumbers { smallest_state: if drops_tiny { rule.smallest_state() } else { 0.0 }, ..numbers };
+            updates.push(Update { param, grad, state, kernel, scalars, numbers, ratio, noise });
         }
     }
     updates

@@ -1,7 +1,7 @@
 //! The state machine, cell by cell; and that a call that fails leaves everything as it was.
 
 use super::phase::Phase;
-use super::{Active, Stepper};
+use super::{Active, FusedOptimizer};
 use crate::backend::{allocations, emulated};
 use crate::rule::{AnyRule, Rule, by_name};
 use crate::{Clip, Error, Group, Optimizer, Result, Schedule};
@@ -29,7 +29,7 @@ const RULES: [&str; 14] = [
 
 const PHASES: [Phase; 4] = [Phase::Idle, Phase::Accumulating, Phase::Perturbed, Phase::PerturbedAccumulating];
 
-fn is_sam(optimizer: &Stepper<AnyRule>) -> bool {
+fn is_sam(optimizer: &FusedOptimizer<AnyRule>) -> bool {
     optimizer.params().sharpness().is_some()
 }
 
@@ -42,10 +42,10 @@ fn params(dtype: DType) -> Vec<(String, Var)> {
     vec![("a".to_string(), var(&[3, 5], 1)), ("b".to_string(), var(&[7], 2)), ("c".to_string(), var(&[], 3))]
 }
 
-fn optimizer(text: &str, params: &[(String, Var)]) -> Stepper<AnyRule> {
+fn optimizer(text: &str, params: &[(String, Var)]) -> FusedOptimizer<AnyRule> {
     let schedule = "linear:lr=0.1,end_lr=0,steps=50".parse::<Schedule>().unwrap();
     let group = Group::new(params.to_vec(), by_name(text).unwrap()).schedule("lr", schedule).unwrap();
-    let mut optimizer = Stepper::from_groups(vec![group]).unwrap();
+    let mut optimizer = FusedOptimizer::from_groups(vec![group]).unwrap();
     optimizer.set_clip(Some(Clip::GlobalNorm(0.7))).unwrap();
     optimizer.set_master_copies(true).unwrap();
     optimizer
@@ -63,7 +63,7 @@ fn grads(params: &[(String, Var)], n: usize) -> GradStore {
 }
 
 /// Brings an optimizer that has made a step into a phase; `false` where its rule has none.
-fn enter(optimizer: &mut Stepper<AnyRule>, params: &[(String, Var)], phase: Phase) -> bool {
+fn enter(optimizer: &mut FusedOptimizer<AnyRule>, params: &[(String, Var)], phase: Phase) -> bool {
     if matches!(phase, Phase::Perturbed | Phase::PerturbedAccumulating) {
         if !is_sam(optimizer) {
             return false;
@@ -79,7 +79,7 @@ fn enter(optimizer: &mut Stepper<AnyRule>, params: &[(String, Var)], phase: Phas
 }
 
 /// An optimizer and its parameters.
-type Entered = (Stepper<AnyRule>, Vec<(String, Var)>);
+type Entered = (FusedOptimizer<AnyRule>, Vec<(String, Var)>);
 
 /// An optimizer after one whole step, in a phase.
 fn entered(text: &str, dtype: DType, phase: Phase) -> Option<Entered> {
@@ -90,7 +90,7 @@ fn entered(text: &str, dtype: DType, phase: Phase) -> Option<Entered> {
 }
 
 /// Completes a step from any phase.
-fn complete(optimizer: &mut Stepper<AnyRule>, params: &[(String, Var)], n: usize) -> Result<()> {
+fn complete(optimizer: &mut FusedOptimizer<AnyRule>, params: &[(String, Var)], n: usize) -> Result<()> {
     match optimizer.phase() {
         Phase::Idle if !is_sam(optimizer) => Ok(optimizer.step(&grads(params, n))?),
         Phase::Idle => {
@@ -107,7 +107,7 @@ fn complete(optimizer: &mut Stepper<AnyRule>, params: &[(String, Var)], n: usize
 }
 
 /// All that an optimizer and its parameters hold, bit by bit.
-fn snapshot(optimizer: &Stepper<AnyRule>, params: &[(String, Var)]) -> Vec<String> {
+fn snapshot(optimizer: &FusedOptimizer<AnyRule>, params: &[(String, Var)]) -> Vec<String> {
     let bits = |tensor: &Tensor| {
         let values: Vec<f64> = tensor.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap();
         format!("{:?}", values.into_iter().map(f64::to_bits).collect::<Vec<_>>())
@@ -135,7 +135,7 @@ fn same(ours: &[String], theirs: &[String], what: &str) {
     assert!(differing.is_none() && ours.len() == theirs.len(), "{what}: {differing:?}");
 }
 
-type Call = fn(&mut Stepper<AnyRule>, &[(String, Var)]) -> Result<()>;
+type Call = fn(&mut FusedOptimizer<AnyRule>, &[(String, Var)]) -> Result<()>;
 
 fn loss(params: &[(String, Var)]) -> candle_core::Result<Tensor> {
     let zero = Tensor::zeros((), DType::F32, &Device::Cpu)?;
@@ -231,7 +231,7 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 23] = {
         (
             "measure_grad_norm",
             |o, _| {
-                o.measure_grad_norm(true);
+                o.set_measure_grad_norm(true);
                 Ok(())
             },
             [I, A, "", ""],
@@ -268,7 +268,7 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 23] = {
 };
 
 /// The state of an optimizer of the same rule between two steps.
-fn optimizer_state(of: &Stepper<AnyRule>) -> crate::StateDict {
+fn optimizer_state(of: &FusedOptimizer<AnyRule>) -> crate::StateDict {
     let params = params(of.groups[0].params[0].var.dtype());
     let mut other = optimizer(&of.params().text(), &params);
     complete(&mut other, &params, 1).unwrap();
@@ -289,7 +289,7 @@ fn every_call_in_every_phase_leads_to_the_next_phase_or_says_what_to_do() {
                     Ok(()) => assert_eq!(format!("{:?}", optimizer.phase()), expected, "{what}"),
                     Err(error) => {
                         assert!(error.to_string().contains(expected), "{what}: {error}, not {expected}");
-                        assert!(matches!(error, Error::Order(_)), "{what}: {error:?}");
+                        assert!(matches!(error, Error::WrongState(_)), "{what}: {error:?}");
                         same(&snapshot(&optimizer, &params), &before, &what);
                     }
                 }
@@ -324,7 +324,8 @@ fn every_public_method_and_every_rule_is_in_the_table() {
     let sources = [include_str!("mod.rs"), include_str!("step.rs"), include_str!("../state.rs")];
     let lines = sources.iter().flat_map(|source| source.lines());
     // The methods of candle's trait have no `pub`.
-    let of_candle = include_str!("mod.rs").split("Optimizer for Stepper<R> {").nth(1).expect("the implementation");
+    let of_candle =
+        include_str!("mod.rs").split("Optimizer for FusedOptimizer<R> {").nth(1).expect("the implementation");
     let methods = lines.filter_map(|line| line.strip_prefix("    pub fn "));
     let methods = methods.chain(of_candle.lines().filter_map(|line| line.strip_prefix("    fn ")));
     let names: Vec<&str> = methods.map(|rest| rest.split(['(', '<']).next().expect("a name")).collect();
@@ -396,7 +397,7 @@ const FAILURES: [(&str, Call, &str); 14] = [
     ),
 ];
 
-fn negative_learning_rate(optimizer: &mut Stepper<AnyRule>, params: &[(String, Var)]) -> Result<()> {
+fn negative_learning_rate(optimizer: &mut FusedOptimizer<AnyRule>, params: &[(String, Var)]) -> Result<()> {
     let (rule, schedules) = (optimizer.params().clone(), optimizer.groups[0].schedules.clone());
     optimizer.set_learning_rate(-1.0);
     let result = complete(optimizer, params, 9);
@@ -417,7 +418,7 @@ fn shaped(params: &[(String, Var)], which: usize, shape: &[usize]) -> GradStore 
 
 /// Completes a step with such gradients, in every phase that takes gradients to complete it.
 fn complete_with(
-    optimizer: &mut Stepper<AnyRule>,
+    optimizer: &mut FusedOptimizer<AnyRule>,
     params: &[(String, Var)],
     which: usize,
     shape: &[usize],

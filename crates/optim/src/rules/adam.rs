@@ -1,6 +1,6 @@
 use super::AdamW;
 use crate::real::Real;
-use crate::rule::{Decay, Elementwise, Single, hyperparameters};
+use crate::rule::{Decay, Elementwise, OneKernelRule, hyperparameters};
 
 hyperparameters! {
     /// Adam with L2 decay (Kingma & Ba 2015, arXiv:1412.6980).
@@ -8,9 +8,9 @@ hyperparameters! {
         /// Learning rate.
         lr: 1e-3 in NON_NEGATIVE,
         /// Decay rate of the mean of the gradient.
-        beta1: 0.9 in UNIT,
+        beta1: 0.9 in FRACTION,
         /// Decay rate of the mean of its square.
-        beta2: 0.999 in UNIT,
+        beta2: 0.999 in FRACTION,
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// L2 weight decay.
@@ -20,7 +20,7 @@ hyperparameters! {
     best_for: "quick progress with little tuning, where no weight decay is wanted"
 }
 
-impl Single for Adam {
+impl OneKernelRule for Adam {
     fn scalars(&self, t: u64) -> [f64; 6] {
         AdamW { lr: self.lr, beta1: self.beta1, beta2: self.beta2, eps: self.eps, weight_decay: 0.0 }.scalars(t)
     }

@@ -1,5 +1,5 @@
 use crate::real::Real;
-use crate::rule::{Elementwise, Single, hyperparameters};
+use crate::rule::{Elementwise, OneKernelRule, hyperparameters};
 
 hyperparameters! {
     /// AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
@@ -9,9 +9,9 @@ hyperparameters! {
         /// Learning rate.
         lr: 1e-3 in NON_NEGATIVE,
         /// Decay rate of the mean of the gradient.
-        beta1: 0.9 in UNIT,
+        beta1: 0.9 in FRACTION,
         /// Decay rate of the mean of its square.
-        beta2: 0.999 in UNIT,
+        beta2: 0.999 in FRACTION,
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Decoupled weight decay.
@@ -21,7 +21,7 @@ hyperparameters! {
     best_for: "transformers, and a first try anywhere"
 }
 
-impl Single for AdamW {
+impl OneKernelRule for AdamW {
     fn scalars(&self, t: u64) -> [f64; 6] {
         let (c1, c2) = (1.0 - self.beta1.powf(t as f64), 1.0 - self.beta2.powf(t as f64));
         [1.0 - self.beta1, self.beta2, 1.0 - self.beta2, self.eps, 1.0 / c1, 1.0 / c2]

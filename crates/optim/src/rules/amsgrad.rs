@@ -1,6 +1,6 @@
 use super::AdamW;
 use crate::real::Real;
-use crate::rule::{Decay, Elementwise, Single, hyperparameters};
+use crate::rule::{Decay, Elementwise, OneKernelRule, hyperparameters};
 
 hyperparameters! {
     /// AMSGrad: Adam whose denominator never shrinks (Reddi et al. 2018, arXiv:1904.09237).
@@ -10,9 +10,9 @@ hyperparameters! {
         /// Learning rate.
         lr: 1e-3 in NON_NEGATIVE,
         /// Decay rate of the mean of the gradient.
-        beta1: 0.9 in UNIT,
+        beta1: 0.9 in FRACTION,
         /// Decay rate of the mean of its square.
-        beta2: 0.999 in UNIT,
+        beta2: 0.999 in FRACTION,
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// L2 weight decay.
@@ -22,7 +22,7 @@ hyperparameters! {
     best_for: "problems with rare large gradients, where Adam's step grows back too fast"
 }
 
-impl Single for AmsGrad {
+impl OneKernelRule for AmsGrad {
     fn scalars(&self, t: u64) -> [f64; 6] {
         AdamW { lr: self.lr, beta1: self.beta1, beta2: self.beta2, eps: self.eps, weight_decay: 0.0 }.scalars(t)
     }

@@ -1,19 +1,19 @@
 use super::AdamW;
 use crate::real::Real;
-use crate::rule::{Elementwise, Single, hyperparameters};
+use crate::rule::{Elementwise, OneKernelRule, hyperparameters};
 use crate::wrappers::TrustRatio;
 
 hyperparameters! {
     /// LAMB: AdamW's direction, rescaled per tensor to the norm of the parameter (You et al. 2020, arXiv:1904.00962).
     ///
-    /// apex and timm also clip the global gradient norm to 1 first: [`set_clip(Some(Clip::GlobalNorm(1.0)))`](crate::Stepper::set_clip).
+    /// apex and timm also clip the global gradient norm to 1 first: [`set_clip(Some(Clip::GlobalNorm(1.0)))`](crate::FusedOptimizer::set_clip).
     pub struct Lamb = "lamb" {
         /// Learning rate.
         lr: 1e-3 in NON_NEGATIVE,
         /// Decay rate of the mean of the gradient.
-        beta1: 0.9 in UNIT,
+        beta1: 0.9 in FRACTION,
         /// Decay rate of the mean of its square.
-        beta2: 0.999 in UNIT,
+        beta2: 0.999 in FRACTION,
         /// Keeps the division finite.
         eps: 1e-6 in NON_NEGATIVE,
         /// Decoupled weight decay, part of what is rescaled.
@@ -29,7 +29,7 @@ hyperparameters! {
     best_for: "very large batches"
 }
 
-impl Single for Lamb {
+impl OneKernelRule for Lamb {
     fn scalars(&self, t: u64) -> [f64; 6] {
         let adamw = AdamW { lr: self.lr, beta1: self.beta1, beta2: self.beta2, eps: self.eps, weight_decay: 0.0 };
         // A mean that has run for ever needs no correction.

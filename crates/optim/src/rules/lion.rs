@@ -1,5 +1,5 @@
 use crate::real::Real;
-use crate::rule::{Elementwise, Single, hyperparameters};
+use crate::rule::{Elementwise, OneKernelRule, hyperparameters};
 
 hyperparameters! {
     /// Lion: the sign of an interpolated momentum, with decoupled weight decay (Chen et al. 2023, arXiv:2302.06675).
@@ -7,9 +7,9 @@ hyperparameters! {
         /// Learning rate: the size of every element's step, so 3 to 10 times below AdamW's.
         lr: 1e-4 in NON_NEGATIVE,
         /// Weight of the momentum in the step.
-        beta1: 0.9 in UNIT,
+        beta1: 0.9 in FRACTION,
         /// Decay rate of the momentum.
-        beta2: 0.99 in UNIT,
+        beta2: 0.99 in FRACTION,
         /// Decoupled weight decay: 3 to 10 times above AdamW's.
         weight_decay: 0.0 in NON_NEGATIVE,
     }
@@ -17,7 +17,7 @@ hyperparameters! {
     best_for: "large batches and memory: half of AdamW's state"
 }
 
-impl Single for Lion {
+impl OneKernelRule for Lion {
     fn scalars(&self, _t: u64) -> [f64; 2] {
         [1.0 - self.beta1, 1.0 - self.beta2]
     }

@@ -11,7 +11,7 @@ hyperparameters! {
         /// Learning rate.
         lr: 1e-2 in NON_NEGATIVE,
         /// Decay rate of the mean square.
-        alpha: 0.99 in UNIT,
+        alpha: 0.99 in FRACTION,
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// `sqrt(v + eps)` rather than `sqrt(v) + eps`.

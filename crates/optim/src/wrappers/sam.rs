@@ -16,7 +16,7 @@ pub struct Sharpness {
 /// `e = rho g / (norm(g) + 1e-12)`, the norm over all parameters; the base rule steps from `theta` with the gradient at
 /// `theta + e`. Adaptive: `e = rho theta^2 g / (norm(theta g) + 1e-12)`.
 ///
-/// See [`Stepper::step_with`](crate::Stepper::step_with) for the two evaluations; a plain step, with one gradient, is an error.
+/// See [`FusedOptimizer::step_with`](crate::FusedOptimizer::step_with) for the two evaluations; a plain step, with one gradient, is an error.
 /// Clipping applies to the second gradient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sam<B> {
@@ -109,7 +109,7 @@ impl<B: Rule + Clone> Rule for Sam<B> {
     fn boxed(&self) -> AnyRule {
         AnyRule::new(Sam { base: self.base.boxed(), rho: self.rho, adaptive: self.adaptive })
     }
-    fn head(&self) -> String {
-        format!("sam:base={}", self.base.head())
+    fn qualified_name(&self) -> String {
+        format!("sam:base={}", self.base.qualified_name())
     }
 }
