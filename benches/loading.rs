@@ -11,10 +11,12 @@ use candle_core::Device;
 use candle_nn::Optimizer;
 use clap::Parser;
 use experiments::{
-    ahead::Ahead,
-    batches::{Batch, Batches, Placer},
-    data::{Data, ImageData, Split},
-    models::{self, Operations, Parameters, Pass},
+    problem::{
+        batches::{Batch, Batches, Placer},
+        data::{Data, ImageData, Split},
+        models::{self, Operations, Parameters, Pass},
+        prefetch::Ahead,
+    },
     record::{Phase, TrialConfig},
 };
 use rand::{Rng, SeedableRng};

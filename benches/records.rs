@@ -9,15 +9,18 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use clap::Parser;
 use experiments::{
-    background::Background,
-    console::Console,
-    data::{Dataset, Hub},
-    experiment::{CHECKPOINT_EVERY, CHECKPOINTS_APART},
-    models::{self, Operations},
-    optimizer,
-    record::{MetricsWriter, Phase, TrialConfig, TrialRecord, write_json},
-    tensorboard::Events,
-    train::{Saving, Training},
+    problem::{
+        data::{Dataset, Hub},
+        models::{self, Operations},
+    },
+    record::{MetricsWriter, Phase, TrialConfig, TrialRecord, tensorboard::Events, write_json},
+    run::{
+        console::Console,
+        experiment::{CHECKPOINT_EVERY, CHECKPOINTS_APART},
+        optimizer,
+        train::{Saving, Training},
+        write_queue::Background,
+    },
 };
 use std::{
     fs,

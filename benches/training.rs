@@ -13,10 +13,9 @@ use candle_core::{DType, Result, Tensor};
 use candle_nn::Optimizer;
 use clap::Parser;
 use experiments::{
-    device::DeviceName,
-    memory,
-    models::{self, ImageShape, Operations, Parameters, Pass, Shape},
-    precision::Precision,
+    config::{device::DeviceName, precision::Precision},
+    problem::models::{self, ImageShape, Operations, Parameters, Pass, Shape},
+    run::memory,
 };
 use rand::{RngExt, SeedableRng};
 use std::{io::BufRead, time::Instant};

@@ -4,15 +4,15 @@
 
 use experiments::{
     GroupConfig,
-    models::Operations,
+    problem::models::Operations,
     record::{
         ExperimentRecord, LayerProbe, Metric, MetricsWriter, Phase, Run, TrialConfig, TrialRecord, Versions, Workload,
+        summary::{GroupSummary, Searched, Summary, TrialSummary},
         write_json,
     },
     report::{self, Targets},
+    run::train::Outcome,
     stats::Estimate,
-    summary::{GroupSummary, Searched, Summary, TrialSummary},
-    train::Outcome,
 };
 use scraper::{Html, Selector};
 use serde_json::{Value, json};
@@ -820,7 +820,11 @@ fn what_is_not_the_same_problem_stands_side_by_side() {
         ("steps", |config| config.steps = 100, "updates (200, 100)"),
         ("batch", |config| config.batch_size = 64, "batch size (32, 64)"),
         ("often", |config| config.evaluate_every = 10, "updates between evaluations (20, 10)"),
-        ("precision", |config| config.precision = experiments::precision::Precision::Bf16, "precision (f32, bf16)"),
+        (
+            "precision",
+            |config| config.precision = experiments::config::precision::Precision::Bf16,
+            "precision (f32, bf16)",
+        ),
         ("augment", |config| config.augment = true, "augmentation (no, yes)"),
         ("clip", |config| config.clip = Some(1.0), "clipping (none, 1)"),
         ("decay", |config| config.decay_matrices_only = true, "decay of matrices only (no, yes)"),

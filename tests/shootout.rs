@@ -402,16 +402,16 @@ fn training_takes_what_it_is_said_to_take_at_least_and_not_much_more() {
         let args = [args, &["--model", model, "--batch-size", &batch, "--steps", "1", "--seeds", "1", "--opt", "sgd"]];
         let (out, _) = run(folder.path(), &out, &args.concat());
         let peak = json(&out.join("summary.json"))["peak_memory_bytes"].as_u64().unwrap();
-        let model = experiments::models::parse(model).unwrap();
+        let model = experiments::problem::models::parse(model).unwrap();
         let shape = match model.context() {
-            Some(context) => experiments::models::Shape::Text { vocabulary: 16, context },
+            Some(context) => experiments::problem::models::Shape::Text { vocabulary: 16, context },
             None => {
-                let image = experiments::models::ImageShape { channels: 1, height: 8, width: 8, classes: 10 };
-                experiments::models::Shape::Images(image)
+                let image = experiments::problem::models::ImageShape { channels: 1, height: 8, width: 8, classes: 10 };
+                experiments::problem::models::Shape::Images(image)
             }
         };
-        let dtype = experiments::precision::Precision::F32.dtype();
-        let least = experiments::memory::least(&model.least(&shape), batch_size, dtype);
+        let dtype = experiments::config::precision::Precision::F32.dtype();
+        let least = experiments::run::memory::least(&model.least(&shape), batch_size, dtype);
         println!("{model}: at least {} MB, and {} MB", least >> 20, peak >> 20);
         assert!(least < peak && peak < 4 * least + (200 << 20), "{model}: at least {least}, and {peak}");
     }

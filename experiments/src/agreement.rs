@@ -1,10 +1,11 @@
 //! Whether the records of a run agree with each other: what one file says is held against what another one does.
 
 use crate::{
-    optimizer,
-    record::{GroupConfig, Metric, Run, TrialRecord, Workload},
-    summary::{GroupSummary, TrialSummary},
-    train::Outcome,
+    record::{
+        GroupConfig, Metric, Run, TrialRecord, Workload,
+        summary::{GroupSummary, TrialSummary},
+    },
+    run::{optimizer, train::Outcome},
 };
 use anyhow::{Context, Result, bail, ensure};
 use std::{collections::BTreeSet, path::Path};

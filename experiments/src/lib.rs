@@ -8,39 +8,24 @@
 //! [`Options`] and write the same records ([`record`]).
 
 pub mod agreement;
-pub mod ahead;
-pub mod background;
-pub mod batches;
-pub mod checkpoint;
-pub mod checksum;
-pub mod console;
-pub mod data;
-pub mod device;
-pub mod experiment;
-pub mod list;
-pub mod memory;
-pub mod models;
-pub mod names;
-pub mod optimizer;
-pub mod options;
+pub mod config;
 pub mod plot;
-pub mod precision;
-pub mod probe;
+pub mod problem;
 pub mod random;
 pub mod record;
 pub mod report;
+pub mod run;
 pub mod stats;
-pub mod summary;
-pub mod tensorboard;
-pub mod train;
-pub mod tune;
 
-pub use experiment::{Comparison, End, Experiment};
-pub use options::{Norm, Options, Settings};
+pub use config::options::{Norm, Options, Settings};
 pub use record::GroupConfig;
+pub use run::experiment::{Comparison, End, Experiment};
 
 use clap::{CommandFactory, FromArgMatches};
-use console::Console;
+use run::{
+    console::{self, Console},
+    list,
+};
 use signal_hook::{consts, flag};
 use std::{
     io::{self, Write},
@@ -118,7 +103,7 @@ pub fn main(comparison: Comparison) -> ExitCode {
         Ok(End::Interrupted) => {
             tracing::info!("interrupted");
             let flag = if out.as_os_str().as_encoded_bytes().starts_with(b"-") { "--out=" } else { "--out " };
-            let out = names::for_shell(out.as_os_str());
+            let out = config::names::for_shell(out.as_os_str());
             let _ = writeln!(io::stderr(), "interrupted; go on with `{} {flag}{out} --resume`", comparison.name);
             ExitCode::from(INTERRUPTED)
         }

@@ -33,7 +33,7 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
     let [schedule] = settings.schedule.as_slice() else {
         bail!("warmup compares one schedule with and without its warmup: give one --schedule");
     };
-    if let Some(optimizer) = settings.opt.iter().find(|optimizer| experiments::tune::gives(optimizer, "lr")) {
+    if let Some(optimizer) = settings.opt.iter().find(|optimizer| experiments::run::tune::gives(optimizer, "lr")) {
         bail!("--opt {optimizer}: warmup compares peak learning rates: give them by --lr, and leave `lr` out here");
     }
     let models = match settings.norm {

@@ -18,7 +18,7 @@ mod tuning;
 mod warmup;
 
 use crate::{
-    names,
+    config::names,
     plot::Figure,
     record::{Run, Workload},
 };

@@ -19,7 +19,7 @@ pub fn optional(value: Option<f64>) -> String {
 }
 
 /// A learning rate or another number that was set.
-pub use crate::names::number as setting;
+pub use crate::config::names::number as setting;
 
 /// A share in percent, without the sign.
 pub fn percent(share: f64) -> String {

@@ -355,7 +355,7 @@ pub fn answer(problem: &Problem, pairs: &Pairs, name_problem: bool) -> String {
         text += &format!(" Of {}, {warning}: a better value may lie outside.", best.name);
     }
     let at_edge = |subject: &&&Subject| {
-        let is = |searched: &crate::summary::Searched| !searched.at_edge.is_empty();
+        let is = |searched: &crate::record::summary::Searched| !searched.at_edge.is_empty();
         subject.anchor() != best.anchor() && subject.summary.searched.as_ref().is_some_and(is)
     };
     let at_edge: Vec<&str> = problem.subjects.iter().filter(at_edge).map(|subject| subject.name.as_str()).collect();

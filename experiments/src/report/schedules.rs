@@ -124,7 +124,7 @@ pub fn areas(problem: &Problem) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::Operations;
+    use crate::problem::models::Operations;
 
     const STEPS: u64 = 1000;
 

@@ -3,9 +3,8 @@
 use super::number;
 use crate::{
     plot::STYLES,
-    record::{GroupConfig, Metric, Phase, Run, TrialRecord, Workload},
-    summary::GroupSummary,
-    train::Outcome,
+    record::{GroupConfig, Metric, Phase, Run, TrialRecord, Workload, summary::GroupSummary},
+    run::train::Outcome,
 };
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;

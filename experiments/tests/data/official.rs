@@ -1,6 +1,6 @@
 //! The official files, where the variable `DESCENT_DATA` names their folder.
 
-use experiments::data::{Data, Dataset, Hub, ImageData};
+use experiments::problem::data::{Data, Dataset, Hub, ImageData};
 use indicatif::MultiProgress;
 use std::{
     fs, io,

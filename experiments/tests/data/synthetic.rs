@@ -1,7 +1,7 @@
 //! Small data sets in every format that the loaders read. Their images have no symmetry, so a wrong order of rows,
 //! columns or channels shows.
 
-use experiments::data::{Dataset, Hub, ImageData, ImageSpec, Split, cifar10, fashion_mnist};
+use experiments::problem::data::{Dataset, Hub, ImageData, ImageSpec, Split, cifar10, fashion_mnist};
 use flate2::{Compression, write::GzEncoder};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use parquet::{

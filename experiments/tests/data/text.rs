@@ -1,7 +1,7 @@
 //! Text from files: right ones, and every way in which a file can be wrong.
 
-use crate::official;
-use experiments::data::{Data, Dataset, Hub, TextData};
+use experiments::official;
+use experiments::problem::data::{Data, Dataset, Hub, TextData};
 use indicatif::MultiProgress;
 use std::{fs, path::Path};
 

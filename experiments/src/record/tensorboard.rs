@@ -7,9 +7,8 @@
 //! [`plugin_data.proto`](https://github.com/tensorflow/tensorboard/blob/master/tensorboard/plugins/hparams/plugin_data.proto).
 
 use crate::{
-    optimizer,
     record::{self, Metric, Phase, TrialRecord},
-    train::Outcome,
+    run::{optimizer, train::Outcome},
 };
 use anyhow::{Context, Result};
 use optim::Rule;
@@ -541,7 +540,7 @@ mod tests {
     }
 
     fn cases() -> Vec<Case> {
-        let cases: Vec<Case> = serde_json::from_str(include_str!("../tests/fixtures/tensorboard.json")).unwrap();
+        let cases: Vec<Case> = serde_json::from_str(include_str!("../../tests/fixtures/tensorboard.json")).unwrap();
         assert!(cases.len() >= 3);
         cases
     }

@@ -1,8 +1,8 @@
 //! Statistics over the seeds of each group: `summary.json` and the table of results.
 
 use crate::{
+    run::train::Outcome,
     stats::{Estimate, median},
-    train::Outcome,
 };
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};

@@ -125,7 +125,7 @@ fn track(running: &Var, batch: &Tensor, momentum: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::Parameters;
+    use crate::problem::models::Parameters;
     use candle_core::Device;
 
     fn values(t: &Tensor) -> Vec<f32> {

@@ -296,7 +296,7 @@ fn norm_weight(width: usize, vb: &VarBuilder) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{Noise, Parameters, Probe, Shape, layer_of, parse};
+    use crate::problem::models::{Noise, Parameters, Probe, Shape, layer_of, parse};
     use candle_core::{Device, backprop::GradStore};
     use candle_nn::loss::cross_entropy;
     use serde::Deserialize;
@@ -492,7 +492,7 @@ mod tests {
     #[test]
     fn values_and_gradients_are_pytorchs() {
         let fixtures: BTreeMap<String, Fixture> =
-            serde_json::from_str(include_str!("../../tests/fixtures/gpt.json")).unwrap();
+            serde_json::from_str(include_str!("../../../tests/fixtures/gpt.json")).unwrap();
         let close = |what: &str, found: &[f32], expected: &[f64]| {
             assert_eq!(found.len(), expected.len(), "{what}");
             for (found, expected) in found.iter().zip(expected) {

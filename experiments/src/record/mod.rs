@@ -19,9 +19,16 @@
 //! read back is also held against each other ([`agreement`]), so that records without checksums, of programs before this one, agree.
 //! `metrics.jsonl` may be packed by gzip, as `metrics.jsonl.gz`.
 
+pub mod checksum;
+pub mod summary;
+pub mod tensorboard;
+
 use crate::{
-    agreement, checksum, models::Operations, precision::Precision, summary::Summary, tensorboard::Events,
-    train::Outcome,
+    agreement,
+    config::precision::Precision,
+    problem::models::Operations,
+    record::{checksum, summary::Summary, tensorboard::Events},
+    run::train::Outcome,
 };
 use anyhow::{Context, Result, bail};
 use flate2::read::MultiGzDecoder;

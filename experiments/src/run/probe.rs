@@ -1,7 +1,7 @@
 //! What a probed training step tells of the gradients, the updates and the model's inside.
 
 use crate::{
-    models::{Probe, layer_of},
+    problem::models::{Probe, layer_of},
     record::{LayerProbe, Metric},
 };
 use candle_core::{Result, Tensor, Var, backprop::GradStore};

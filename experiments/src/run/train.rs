@@ -1,15 +1,19 @@
 //! One training run: updates, measurements, checkpoints.
 
 use crate::{
-    ahead::Ahead,
-    batches::{Batches, Placer},
-    checkpoint::{Checkpoint, Progress},
-    console::TrialBar,
-    data::Data,
-    models::{Mode, Model, ModelConfig, Noise, Parameters, Pass, Probe, Shape},
-    optimizer,
-    probe::Prober,
+    problem::{
+        batches::{Batches, Placer},
+        data::Data,
+        models::{Mode, Model, ModelConfig, Noise, Parameters, Pass, Probe, Shape},
+        prefetch::Ahead,
+    },
     record::{Metric, MetricsWriter, TrialConfig},
+    run::{
+        checkpoint::{Checkpoint, Progress},
+        console::TrialBar,
+        optimizer,
+        probe::Prober,
+    },
 };
 use anyhow::Result;
 use candle_core::{D, DType, Device, Tensor};
@@ -124,7 +128,8 @@ impl Training<'_> {
         let batches = || Batches::new(self.data, &self.shape, config, device);
         let (tests, mut trained) = (batches(), batches());
         let mut ahead = Ahead::new("the batch after update", move |step| trained.train(step));
-        let steps_per_epoch = crate::batches::steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
+        let steps_per_epoch =
+            crate::problem::batches::steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
         let mut clock = Clock::from_seconds(progress.outcome.seconds);
         let mut saved_at = progress.step;
         let mut saved = Instant::now();
@@ -317,10 +322,9 @@ impl Clock {
 mod tests {
     use super::*;
     use crate::{
-        console::Console,
-        data::digits,
-        models,
+        problem::{data::digits, models},
         record::{self, Phase},
+        run::console::Console,
     };
     use std::{collections::BTreeSet, path::Path, thread};
 

@@ -7,7 +7,7 @@
 //! judged by the loss on the rest, with a seed that no final trial has; the test data play no part. The least final loss wins; a
 //! trial that diverged cannot.
 
-use crate::{names::number, train::Outcome};
+use crate::{config::names::number, run::train::Outcome};
 use anyhow::{Result, bail};
 use optim::{AnyRule, Rule};
 

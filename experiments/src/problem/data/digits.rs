@@ -28,7 +28,7 @@ const PUBLISHED: [Published; 2] = [
     Published { name: "test", sha256: "d74b2de3eccc81b1fc2fb917c1123e01fd5cdcb5536f707a9f877e689a426158" },
 ];
 
-const CSV: &[u8] = include_bytes!("../../data/digits.csv.gz");
+const CSV: &[u8] = include_bytes!("../../../data/digits.csv.gz");
 
 /// Unpacks the data set.
 pub fn load() -> ImageData {

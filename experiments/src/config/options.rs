@@ -1,6 +1,9 @@
 //! What an experiment is told: the command line, and the same as a TOML file.
 
-use crate::{models::Operations, names, precision::Precision};
+use crate::{
+    config::{names, precision::Precision},
+    problem::models::Operations,
+};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};

@@ -312,7 +312,7 @@ mod candle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{self, ImageShape, Model, Noise, Parameters, Pass, Shape};
+    use crate::problem::models::{self, ImageShape, Model, Noise, Parameters, Pass, Shape};
     use candle_core::{DType, Device, Var};
     use candle_nn::Optimizer;
 

@@ -2,8 +2,8 @@
 
 use super::{Build, ImageShape, Least, Model, ModelSpec, Shape, all};
 use crate::{
-    data::{Data, Kind},
-    names,
+    config::names,
+    problem::data::{Data, Kind},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use candle_nn::VarBuilder;
@@ -223,7 +223,7 @@ impl fmt::Display for ModelConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::problem::{
         data::{TextData, digits},
         models::Parameters,
     };

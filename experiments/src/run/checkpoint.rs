@@ -4,7 +4,7 @@
 //!
 //! The file names its trial, and holds a checksum over all that it has: what goes on from a damaged one would end with other results.
 
-use crate::{models::Parameters, train::Outcome};
+use crate::{problem::models::Parameters, run::train::Outcome};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 use optim::{AnyOptimizer, StateDict};
@@ -177,8 +177,8 @@ fn append<T: Copy, const BYTES: usize>(crc: u32, values: &[T], bytes: fn(T) -> [
 mod tests {
     use super::*;
     use crate::{
-        models::{self, ImageShape, Shape},
-        optimizer,
+        problem::models::{self, ImageShape, Shape},
+        run::optimizer,
     };
     use candle_core::DType;
     use candle_nn::Optimizer;

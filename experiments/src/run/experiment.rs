@@ -1,26 +1,31 @@
 //! From the options of a binary to its results: checks everything, tunes, trains all trials, writes the records.
 
 use crate::{
-    background::Background,
-    batches::steps_per_epoch,
-    console::{self, Console},
-    data::{Data, Dataset, Hub},
-    device::DeviceName,
-    memory,
-    models::{self, ModelConfig, Operations, Parameters, Shape},
-    optimizer,
-    options::{Norm, Options, Settings},
-    precision::Precision,
+    config::{
+        device::DeviceName,
+        options::{Norm, Options, Settings},
+        precision::Precision,
+    },
+    problem::{
+        batches::steps_per_epoch,
+        data::{Data, Dataset, Hub},
+        models::{self, ModelConfig, Operations, Parameters, Shape},
+    },
     record::{
         self, Continuation, ExperimentRecord, GroupConfig, MetricsWriter, OutDir, Phase, Run, TrialConfig, TrialRecord,
         Versions, Workload,
+        summary::{GroupSummary, Searched, Summary, TrialSummary},
+        tensorboard::Events,
     },
     report,
+    run::{
+        console::{self, Console},
+        memory, optimizer,
+        train::{Outcome, Saving, Training},
+        tune::{self, Space},
+        write_queue::Background,
+    },
     stats::Estimate,
-    summary::{GroupSummary, Searched, Summary, TrialSummary},
-    tensorboard::Events,
-    train::{Outcome, Saving, Training},
-    tune::{self, Space},
 };
 use anyhow::{Context, Result, bail};
 use candle_core::Device;

@@ -1,10 +1,11 @@
 //! What `--list` prints.
 
 use crate::{
-    Comparison,
-    data::Dataset,
-    experiment::{self, Length},
-    models, optimizer,
+    problem::{data::Dataset, models},
+    run::{
+        experiment::{self, Comparison, Length},
+        optimizer,
+    },
 };
 use optim::recipes;
 
@@ -55,7 +56,7 @@ pub fn list(comparison: &Comparison) -> String {
         text += &format!("  --norm {norm}\n");
     }
     if !comparison.peaks.is_empty() {
-        let peaks: Vec<String> = comparison.peaks.iter().map(|peak| crate::names::number(*peak)).collect();
+        let peaks: Vec<String> = comparison.peaks.iter().map(|peak| crate::config::names::number(*peak)).collect();
         text += &format!("  --lr {}\n", peaks.join(","));
     }
     if let Some(steps) = comparison.steps {

@@ -42,7 +42,7 @@ impl Dropout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::Noise;
+    use crate::problem::models::Noise;
     use candle_core::{DType, Device};
 
     fn drop(name: &str, seed: u64, step: u64) -> Vec<f32> {

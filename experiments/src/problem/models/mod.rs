@@ -20,7 +20,7 @@ pub use operations::Operations;
 pub use parameters::Parameters;
 pub use probe::{Probe, layer_of};
 
-use crate::data::Kind;
+use crate::problem::data::Kind;
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 

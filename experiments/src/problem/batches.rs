@@ -1,8 +1,10 @@
 //! The batches that a trial trains on and is judged by: functions of the seed and the step.
 
 use crate::{
-    data::{Augment, Data, ImageData, Split, text},
-    models::Shape,
+    problem::{
+        data::{Augment, Data, ImageData, Split, text},
+        models::Shape,
+    },
     random::{self, Purpose, stream},
     record::TrialConfig,
 };
@@ -228,8 +230,10 @@ impl<'a> Placer<'a> {
 mod tests {
     use super::*;
     use crate::{
-        data::{TextData, digits},
-        models::{ImageShape, Operations},
+        problem::{
+            data::{TextData, digits},
+            models::{ImageShape, Operations},
+        },
         record::Phase,
     };
 

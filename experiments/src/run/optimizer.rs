@@ -1,6 +1,9 @@
 //! The optimizer of a trial, from the text that users write.
 
-use crate::{list, record::TrialConfig, tune};
+use crate::{
+    record::TrialConfig,
+    run::{list, tune},
+};
 use anyhow::{Context, Result};
 use candle_core::Var;
 use optim::{AnyOptimizer, AnyRule, Clip, Group, Rule, Schedule, Value, rules, schedule};

@@ -1,5 +1,5 @@
 use super::Dataset;
-use crate::names;
+use crate::config::names;
 use std::{fmt::Display, path::Path};
 
 /// Why a data set cannot be had. Every message is one line.
