@@ -11,13 +11,13 @@ use candle_core::Device;
 use candle_nn::Optimizer;
 use clap::Parser;
 use experiments::{
+    config::operations::Operations,
     problem::{
-        batches::{Batch, Batches, Placer},
+        batches::{Batch, Batches, DeviceBatches, Sampling},
         data::{Data, ImageData, Split},
-        models::{self, Operations, Parameters, Pass},
-        prefetch::Ahead,
+        models::{self, ForwardContext, Parameters},
+        prefetch::Prefetcher,
     },
-    record::{Phase, TrialConfig},
 };
 use rand::{Rng, SeedableRng};
 use std::time::Instant;
@@ -71,40 +71,21 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn run(options: &Options) -> Result<()> {
     let (data, model, device) = (data(), models::parse(&options.model)?, Device::Cpu);
     let shape = model.shape(&data)?;
-    let config = TrialConfig {
-        phase: Phase::Final,
-        dataset: "random".to_owned(),
-        text_sha256: None,
-        model: model.to_string(),
-        optimizer: "adamw".to_owned(),
-        schedule: "constant".to_owned(),
-        clip: None,
-        decay_matrices_only: false,
-        batch_size: options.batch_size,
-        steps: u64::MAX,
-        evaluate_every: u64::MAX,
-        augment: true,
-        max_loss: 1e3,
-        probe: false,
-        device: "cpu".to_owned(),
-        ops: Operations::Descent,
-        precision: Default::default(),
-        seed: 0,
-    };
-    let (parameters, placer) = (Parameters::new(0), Placer::new(&data, &shape, &device));
-    let batches = || Batches::new(&data, &shape, &config, &device);
+    let sampling = Sampling { batch_size: options.batch_size, augment: true, seed: 0 };
+    let (parameters, on_device) = (Parameters::new(0), DeviceBatches::new(&data, &shape, &device));
+    let batches = || Batches::new(&data, &shape, sampling, &device);
     let network = model.build(&shape, parameters.builder(&device))?;
     let variables = parameters.trainable().into_iter().map(|(_, var)| var).collect();
-    let mut optimizer = optim::AnyOptimizer::new(variables, optim::by_name(&config.optimizer)?)?;
+    let mut optimizer = optim::AnyOptimizer::new(variables, optim::by_name("adamw")?)?;
     let mut step = |batch: Batch| -> Result<()> {
-        let (x, labels) = placer.place(batch)?;
-        let loss = config.ops.cross_entropy(&network.forward(&x, &Pass::train(0))?, &labels)?;
+        let (x, labels) = on_device.place(batch)?;
+        let loss = Operations::Descent.cross_entropy(&network.forward(&x, &ForwardContext::train(0))?, &labels)?;
         Ok(optimizer.backward_step(&loss)?)
     };
 
     let (mut before, mut made, mut times) = (batches(), batches(), batches());
     let fixed = made.train(0);
-    let mut ahead = Ahead::new("batch", move |step| made.train(step));
+    let mut prefetcher = Prefetcher::new("batch", move |step| made.train(step));
     let mut ways: [Vec<f64>; 3] = Default::default();
     let mut ratios: [Vec<f64>; 2] = Default::default();
     for round in 0..=options.rounds as u64 {
@@ -117,7 +98,7 @@ fn run(options: &Options) -> Result<()> {
                 match (way, fixed) {
                     (0, Some(batch)) => step(batch)?,
                     (1, _) => step(before.train(at))?,
-                    _ => ahead.with(at, Some(at + 1), &mut step)?,
+                    _ => prefetcher.use_and_make_next(at, Some(at + 1), &mut step)?,
                 }
                 let ms = start.elapsed().as_secs_f64() * 1e3;
                 sums[way] += ms;
@@ -140,7 +121,7 @@ fn run(options: &Options) -> Result<()> {
     let [fixed, before, ahead] = ways.map(median);
     let [before_ratio, ahead_ratio] = ratios.map(median);
     let line = serde_json::json!({
-        "model": config.model,
+        "model": model.to_string(),
         "batch_size": options.batch_size,
         "threads": options.threads,
         "step_ms": {"one_batch": fixed, "made_before": before, "made_ahead": ahead},

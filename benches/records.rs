@@ -9,19 +9,21 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use clap::Parser;
 use experiments::{
+    config::operations::Operations,
     problem::{
         data::{Dataset, Hub},
-        models::{self, Operations},
+        models,
     },
-    record::{MetricsWriter, Phase, TrialConfig, TrialRecord, tensorboard::Events, write_json},
+    record::{MetricsWriter, Phase, TrialConfig, TrialRecord, hyperparameters, tensorboard::Events, write_json},
     run::{
         console::Console,
-        experiment::{CHECKPOINT_EVERY, CHECKPOINTS_APART},
+        jobs::{CHECKPOINT_EVERY, CHECKPOINTS_APART},
         optimizer,
         train::{Saving, Training},
-        write_queue::Background,
+        write_queue::WriteQueue,
     },
 };
+use optim::Rule;
 use std::{
     fs,
     sync::{Arc, atomic::AtomicBool},
@@ -78,7 +80,7 @@ fn main() -> Result<()> {
         let run = |with_records: bool| -> Result<f64> {
             let folder = tempfile::tempdir()?;
             let start = Instant::now();
-            let background = Background::start(Arc::default());
+            let queue = WriteQueue::start(Arc::default());
             for trial in 0..trials {
                 let id = format!("{}-{trial}", config.id());
                 let file = |name: &str| folder.path().join("trials").join(&id).join(name);
@@ -92,9 +94,15 @@ fn main() -> Result<()> {
                 let mut metrics = MetricsWriter::nowhere();
                 if with_records {
                     fs::create_dir_all(file(""))?;
-                    let events = Events::new(folder.path().join("tensorboard").join(&id), &record)?;
+                    let folder = folder.path().join("tensorboard").join(&id);
+                    let events = Events::new(
+                        folder,
+                        &record,
+                        &training.rule.qualified_name(),
+                        hyperparameters::of(&training.rule),
+                    );
                     let (path, record) = (file("trial.json"), record.clone());
-                    background.later(move || write_json(&path, &record))?;
+                    queue.push(move || write_json(&path, &record))?;
                     metrics = MetricsWriter::open(file("metrics.jsonl"))?.with_events(events);
                 }
                 let (every, apart) = (CHECKPOINT_EVERY, CHECKPOINTS_APART);
@@ -106,13 +114,13 @@ fn main() -> Result<()> {
                 if with_records {
                     let (metrics_sha256, path) = (Some(metrics.sha256()), file("trial.json"));
                     let record = TrialRecord { outcome: outcome.clone(), metrics_sha256, ..record };
-                    background.later(move || {
+                    queue.push(move || {
                         metrics.end(&outcome.unwrap_or_default())?;
                         write_json(&path, &record)
                     })?;
                 }
             }
-            background.finish()?;
+            queue.finish()?;
             Ok(start.elapsed().as_secs_f64())
         };
         run(true)?;

@@ -13,8 +13,8 @@ use candle_core::{DType, Result, Tensor};
 use candle_nn::Optimizer;
 use clap::Parser;
 use experiments::{
-    config::{device::DeviceName, precision::Precision},
-    problem::models::{self, ImageShape, Operations, Parameters, Pass, Shape},
+    config::{device::DeviceName, operations::Operations, precision::Precision},
+    problem::models::{self, ForwardContext, ImageShape, Parameters, Shape},
     run::memory,
 };
 use rand::{RngExt, SeedableRng};
@@ -72,7 +72,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let model = config.build(&shape, parameters.builder(&device))?;
     let variables = parameters.trainable().into_iter().map(|(_, var)| var).collect();
     let mut optimizer = optim::AnyOptimizer::new(variables, optim::by_name(&options.opt)?)?;
-    let pass = Pass::train(0).with_ops(options.ops).with_dtype(options.precision.dtype());
+    let pass = ForwardContext::train(0).with_ops(options.ops).with_dtype(options.precision.dtype());
 
     // Seconds.
     let mut step = || -> Result<f64> {

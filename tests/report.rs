@@ -3,15 +3,15 @@
 //! The records are made up, so that what the report must say is known; the pages are left in the target folder, to be looked at.
 
 use experiments::{
-    GroupConfig,
-    problem::models::Operations,
+    GroupConfig, Targets,
+    config::operations::Operations,
     record::{
-        ExperimentRecord, LayerProbe, Metric, MetricsWriter, Phase, Run, TrialConfig, TrialRecord, Versions, Workload,
+        ExperimentRecord, LayerProbe, Metric, MetricsWriter, Outcome, Phase, Run, TrialConfig, TrialRecord, Versions,
+        Workload,
         summary::{GroupSummary, Searched, Summary, TrialSummary},
         write_json,
     },
-    report::{self, Targets},
-    run::train::Outcome,
+    report,
     stats::Estimate,
 };
 use scraper::{Html, Selector};

@@ -1,9 +1,6 @@
 //! A run that is killed, interrupted or resumed ends with the same bits as one that was left alone.
 
-use experiments::{
-    record::Run,
-    report::{self, Targets},
-};
+use experiments::{Targets, record::Run, report};
 use flate2::{Compression, write::GzEncoder};
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use experiments::{
+    Targets,
     record::{Run, is_replaced, write_text},
-    report::{self, Targets},
+    report,
 };
 use std::{
     io::{self, Write},

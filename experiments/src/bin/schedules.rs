@@ -1,11 +1,11 @@
 //! Which schedule serves this problem? Trains with each of them on equal terms and compares.
 
 use anyhow::Result;
-use experiments::{Comparison, GroupConfig, Settings};
+use experiments::{GroupConfig, Settings, Study};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    experiments::main(Comparison {
+    experiments::main(Study {
         name: "schedules",
         about: "Compare schedules of the learning rate: same model, optimizer, data order and seeds",
         dataset: "digits",

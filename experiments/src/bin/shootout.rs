@@ -1,11 +1,11 @@
 //! Which optimizer serves this problem? Trains with each of them on equal terms and compares.
 
 use anyhow::{Result, bail};
-use experiments::{Comparison, GroupConfig, Settings};
+use experiments::{GroupConfig, Settings, Study};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    experiments::main(Comparison {
+    experiments::main(Study {
         name: "shootout",
         about: "Compare optimizers on a problem: each trains with the same seeds, and statistics tell them apart",
         dataset: "digits",

@@ -1,12 +1,12 @@
 //! Does warmup matter, and why? Trains a transformer with and without it at several peak learning rates, and watches every step.
 
 use anyhow::{Context, Result, bail};
-use experiments::{Comparison, GroupConfig, Norm, Settings};
+use experiments::{GroupConfig, Norm, Settings, Study};
 use optim::Rule;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    experiments::main(Comparison {
+    experiments::main(Study {
         name: "warmup",
         about: "Train a transformer with and without warmup at several peak learning rates, and watch every step",
         dataset: "language",
@@ -33,7 +33,7 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
     let [schedule] = settings.schedule.as_slice() else {
         bail!("warmup compares one schedule with and without its warmup: give one --schedule");
     };
-    if let Some(optimizer) = settings.opt.iter().find(|optimizer| experiments::run::tune::gives(optimizer, "lr")) {
+    if let Some(optimizer) = settings.opt.iter().find(|optimizer| experiments::run::space::gives(optimizer, "lr")) {
         bail!("--opt {optimizer}: warmup compares peak learning rates: give them by --lr, and leave `lr` out here");
     }
     let models = match settings.norm {

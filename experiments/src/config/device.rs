@@ -1,6 +1,6 @@
 //! Where tensors live.
 
-use crate::config::names;
+use super::names;
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use std::{fmt, str::FromStr};

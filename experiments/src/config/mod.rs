@@ -1,6 +1,10 @@
-//! What a run is told: options, TOML, names. Plain data.
+//! What a run is told: options, TOML, names. Plain data, which knows no other room.
 
 pub mod device;
+pub mod group;
 pub mod names;
+pub mod operations;
 pub mod options;
 pub mod precision;
+pub mod study;
+pub mod targets;

@@ -1,9 +1,6 @@
 //! What an experiment is told: the command line, and the same as a TOML file.
 
-use crate::{
-    config::{names, precision::Precision},
-    problem::models::Operations,
-};
+use super::{names, operations::Operations, precision::Precision};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};

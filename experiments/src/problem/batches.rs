@@ -1,13 +1,14 @@
 //! The batches that a trial trains on and is judged by: functions of the seed and the step.
 
-use crate::{
-    problem::{
-        data::{Augment, Data, ImageData, Split, text},
-        models::Shape,
+use super::{
+    data::{
+        images::{Augment, ImageData, Split},
+        loaded::Data,
+        text,
     },
-    random::{self, Purpose, stream},
-    record::TrialConfig,
+    models::shape::Shape,
 };
+use crate::random::{self, Purpose, stream};
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
 use rand::RngExt;
@@ -36,6 +37,17 @@ pub enum Part {
     Train,
     /// What it is judged by.
     Test,
+}
+
+/// How batches are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    /// Examples per update.
+    pub batch_size: usize,
+    /// Whether training images are moved and mirrored at random.
+    pub augment: bool,
+    /// The trial's seed.
+    pub seed: u64,
 }
 
 /// The batches of a trial. An epoch visits each example once in seeded order, in full batches; the few that are left over differ
@@ -75,10 +87,10 @@ fn examples(data: &Data, context: usize) -> usize {
 }
 
 impl<'a> Batches<'a> {
-    /// The batches of the trial of `config` on `device`.
-    pub fn new(data: &'a Data, shape: &Shape, config: &TrialConfig, device: &Device) -> Self {
+    /// The batches of `data` for a model of this shape on `device`.
+    pub fn new(data: &'a Data, shape: &Shape, sampling: Sampling, device: &Device) -> Self {
         let context = if let Shape::Text { context, .. } = shape { *context } else { 1 };
-        let (batch_size, augment, seed) = (config.batch_size, config.augment, config.seed);
+        let Sampling { batch_size, augment, seed } = sampling;
         Self { data, context, batch_size, augment, seed, are_resident: !device.is_cpu(), epoch: None }
     }
 
@@ -176,7 +188,7 @@ impl Part {
 }
 
 /// Puts batches on a device, as inputs and labels.
-pub struct Placer<'a> {
+pub struct DeviceBatches<'a> {
     data: &'a Data,
     context: usize,
     device: &'a Device,
@@ -184,7 +196,7 @@ pub struct Placer<'a> {
     resident: [OnceCell<(Tensor, Tensor)>; 2],
 }
 
-impl<'a> Placer<'a> {
+impl<'a> DeviceBatches<'a> {
     /// Puts batches of `data` on `device`.
     pub fn new(data: &'a Data, shape: &Shape, device: &'a Device) -> Self {
         let context = if let Shape::Text { context, .. } = shape { *context } else { 1 };
@@ -229,12 +241,9 @@ impl<'a> Placer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        problem::{
-            data::{TextData, digits},
-            models::{ImageShape, Operations},
-        },
-        record::Phase,
+    use crate::problem::{
+        data::{digits, text::TextData},
+        models::shape::ImageShape,
     };
 
     #[test]
@@ -242,12 +251,12 @@ mod tests {
         let data = Data::Images(digits::load());
         let Data::Images(images) = &data else { unreachable!("digits are images") };
         let shape = Shape::Images(ImageShape { channels: 1, height: 8, width: 8, classes: 10 });
-        let mut batches = Batches::new(&data, &shape, &config(4), &Device::Cpu);
-        let mut resident = Batches { are_resident: true, ..Batches::new(&data, &shape, &config(4), &Device::Cpu) };
-        let placer = Placer::new(&data, &shape, &Device::Cpu);
+        let mut batches = Batches::new(&data, &shape, sampling(4), &Device::Cpu);
+        let mut resident = Batches { are_resident: true, ..Batches::new(&data, &shape, sampling(4), &Device::Cpu) };
+        let on_device = DeviceBatches::new(&data, &shape, &Device::Cpu);
         let check = |host: Batch, resident: Batch| -> Result<()> {
             assert!(matches!(host, Batch::Images(..)) && matches!(resident, Batch::Resident(..)));
-            let ((x, labels), (chosen, chosen_labels)) = (placer.place(host)?, placer.place(resident)?);
+            let ((x, labels), (chosen, chosen_labels)) = (on_device.place(host)?, on_device.place(resident)?);
             assert_eq!(x.dims(), chosen.dims());
             assert_eq!(x.flatten_all()?.to_vec1::<f32>()?, chosen.flatten_all()?.to_vec1::<f32>()?);
             assert_eq!(labels.to_vec1::<u32>()?, chosen_labels.to_vec1::<u32>()?);
@@ -264,27 +273,8 @@ mod tests {
         Ok(())
     }
 
-    fn config(batch_size: usize) -> TrialConfig {
-        TrialConfig {
-            phase: Phase::Final,
-            dataset: "text".to_owned(),
-            text_sha256: None,
-            model: "gpt".to_owned(),
-            optimizer: "adamw".to_owned(),
-            schedule: "constant".to_owned(),
-            clip: None,
-            decay_matrices_only: true,
-            batch_size,
-            steps: 1,
-            evaluate_every: 1,
-            augment: false,
-            max_loss: 1e3,
-            probe: false,
-            device: "cpu".to_owned(),
-            ops: Operations::default(),
-            precision: Default::default(),
-            seed: 5,
-        }
+    fn sampling(batch_size: usize) -> Sampling {
+        Sampling { batch_size, augment: false, seed: 5 }
     }
 
     /// A text whose tokens tell their places.
@@ -305,12 +295,12 @@ mod tests {
         let shape = Shape::Text { vocabulary: 200, context };
         // 24 windows and one for the offset, of which nothing is left over.
         let data = counted(200);
-        let config = config(batch_size);
+        let sampling = sampling(batch_size);
         assert_eq!(steps_per_epoch(&data, &shape, batch_size), 8);
-        let placer = Placer::new(&data, &shape, &Device::Cpu);
-        let new = || Batches::new(&data, &shape, &config, &Device::Cpu);
+        let on_device = DeviceBatches::new(&data, &shape, &Device::Cpu);
+        let new = || Batches::new(&data, &shape, sampling, &Device::Cpu);
         let starts = |batches: &mut Batches, step: u64| -> Vec<u32> {
-            let (x, labels) = placer.place(batches.train(step)).unwrap();
+            let (x, labels) = on_device.place(batches.train(step)).unwrap();
             let x: Vec<Vec<u32>> = x.to_vec2().unwrap();
             let labels: Vec<u32> = labels.to_vec1().unwrap();
             assert!(x.concat().iter().zip(&labels).all(|(token, label)| token + 1 == *label));
@@ -339,10 +329,10 @@ mod tests {
     #[test]
     fn a_text_of_one_window_is_enough() {
         let shape = Shape::Text { vocabulary: 9, context: 8 };
-        let (data, config) = (counted(9), config(1));
+        let (data, sampling) = (counted(9), sampling(1));
         assert_eq!(steps_per_epoch(&data, &shape, 1), 1);
         for step in 0..5 {
-            let batch = Batches::new(&data, &shape, &config, &Device::Cpu).train(step);
+            let batch = Batches::new(&data, &shape, sampling, &Device::Cpu).train(step);
             assert_eq!(batch, Batch::Windows((0..8).collect(), (1..9).collect()));
         }
     }

@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Items by number, each made while the one before it is used: by a thread of rayon's current pool that has nothing else to do, so
 /// that no more threads work than the pool has. In a pool of one, that is after the use.
-pub struct Ahead<T, F> {
+pub struct Prefetcher<T, F> {
     what: &'static str,
     make: F,
     ready: Option<(u64, T)>,
 }
 
-impl<T: Send, F: FnMut(u64) -> T + Send> Ahead<T, F> {
+impl<T: Send, F: FnMut(u64) -> T + Send> Prefetcher<T, F> {
     /// Items that `make` makes; `what` names one in errors.
     pub fn new(what: &'static str, make: F) -> Self {
         Self { what, make, ready: None }
@@ -21,7 +21,12 @@ impl<T: Send, F: FnMut(u64) -> T + Send> Ahead<T, F> {
     ///
     /// # Errors
     /// That of `use_it`; or an item cannot be made, this one or the next.
-    pub fn with<R>(&mut self, index: u64, next: Option<u64>, use_it: impl FnOnce(T) -> Result<R>) -> Result<R> {
+    pub fn use_and_make_next<R>(
+        &mut self,
+        index: u64,
+        next: Option<u64>,
+        use_it: impl FnOnce(T) -> Result<R>,
+    ) -> Result<R> {
         let item = match self.ready.take() {
             Some((of, item)) if of == index => item,
             _ => self.make(index)?,
@@ -29,8 +34,8 @@ impl<T: Send, F: FnMut(u64) -> T + Send> Ahead<T, F> {
         let mut made = None;
         let used = rayon::in_place_scope(|scope| {
             if let Some(next) = next {
-                let (ahead, made) = (&mut *self, &mut made);
-                scope.spawn(move |_| *made = Some(ahead.make(next).map(|item| (next, item))));
+                let (prefetcher, made) = (&mut *self, &mut made);
+                scope.spawn(move |_| *made = Some(prefetcher.make(next).map(|item| (next, item))));
             }
             use_it(item)
         })?;
@@ -69,13 +74,13 @@ mod tests {
         for threads in [1, 2, 3] {
             let made = Mutex::new(Vec::new());
             let used = in_pool(threads, || {
-                let mut ahead = Ahead::new("number", |index| {
+                let mut prefetcher = Prefetcher::new("number", |index| {
                     made.lock().unwrap().push(index);
                     index * index
                 });
                 // Goes on from 3, jumps to 9, and ends there.
                 let asked = [(3, Some(4)), (4, Some(5)), (5, Some(6)), (9, None)];
-                asked.map(|(index, next)| ahead.with(index, next, Ok).unwrap())
+                asked.map(|(index, next)| prefetcher.use_and_make_next(index, next, Ok).unwrap())
             });
             assert_eq!(used, [9, 16, 25, 81]);
             assert_eq!(made.into_inner().unwrap(), [3, 4, 5, 6, 9]);
@@ -87,7 +92,7 @@ mod tests {
     fn the_next_is_made_during_the_use() {
         in_pool(2, || {
             let made = AtomicU64::new(0);
-            let mut ahead = Ahead::new("number", |index| made.fetch_max(index, SeqCst));
+            let mut prefetcher = Prefetcher::new("number", |index| made.fetch_max(index, SeqCst));
             for index in 1..20 {
                 let start = Instant::now();
                 let wait = |_| {
@@ -97,7 +102,7 @@ mod tests {
                     }
                     Ok(())
                 };
-                ahead.with(index, Some(index + 1), wait).unwrap();
+                prefetcher.use_and_make_next(index, Some(index + 1), wait).unwrap();
             }
         });
     }
@@ -106,17 +111,20 @@ mod tests {
     fn what_cannot_be_made_or_used_is_an_error() {
         for threads in [1, 2] {
             in_pool(threads, || {
-                let mut ahead = Ahead::new("the batch of update", |index| {
+                let mut prefetcher = Prefetcher::new("the batch of update", |index| {
                     assert!(index != 3, "label {index} is missing");
                     index
                 });
-                assert_eq!(ahead.with(1, Some(2), Ok).unwrap(), 1);
+                assert_eq!(prefetcher.use_and_make_next(1, Some(2), Ok).unwrap(), 1);
                 let message = |result: Result<u64>| result.unwrap_err().to_string();
                 let expected = "the batch of update 3 cannot be made: label 3 is missing";
-                assert_eq!(message(ahead.with(2, Some(3), Ok)), expected);
-                assert_eq!(message(ahead.with(3, None, Ok)), expected);
-                assert_eq!(message(ahead.with(4, Some(3), |_| bail!("candle fails"))), "candle fails");
-                assert_eq!(ahead.with(5, Some(6), Ok).unwrap(), 5);
+                assert_eq!(message(prefetcher.use_and_make_next(2, Some(3), Ok)), expected);
+                assert_eq!(message(prefetcher.use_and_make_next(3, None, Ok)), expected);
+                assert_eq!(
+                    message(prefetcher.use_and_make_next(4, Some(3), |_| bail!("candle fails"))),
+                    "candle fails"
+                );
+                assert_eq!(prefetcher.use_and_make_next(5, Some(6), Ok).unwrap(), 5);
             });
         }
     }

@@ -1,9 +1,7 @@
 //! Statistics over the seeds of each group: `summary.json` and the table of results.
 
-use crate::{
-    run::train::Outcome,
-    stats::{Estimate, median},
-};
+use super::outcome::Outcome;
+use crate::stats::{Estimate, median};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 

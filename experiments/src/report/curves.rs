@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     plot::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, Row, Rule, Shape},
-    record::Metric,
+    record::metric::Metric,
     stats::{Estimate, mean},
 };
 use std::collections::BTreeMap;

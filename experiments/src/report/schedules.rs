@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     plot::{Axis, Curve, Drawn, Figure, Panel, Point, Row},
-    record::{Metric, TrialConfig},
+    record::{metric::Metric, trial::TrialConfig},
     stats::{self, Estimate},
 };
 use maud::Markup;
@@ -124,13 +124,13 @@ pub fn areas(problem: &Problem) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::models::Operations;
+    use crate::config::operations::Operations;
 
     const STEPS: u64 = 1000;
 
     fn config(schedule: &str) -> TrialConfig {
         TrialConfig {
-            phase: crate::record::Phase::Final,
+            phase: crate::record::trial::Phase::Final,
             dataset: "digits".to_owned(),
             text_sha256: None,
             model: "mlp".to_owned(),

@@ -2,9 +2,16 @@
 
 use super::number;
 use crate::{
+    config::group::GroupConfig,
     plot::STYLES,
-    record::{GroupConfig, Metric, Phase, Run, TrialRecord, Workload, summary::GroupSummary},
-    run::train::Outcome,
+    record::{
+        metric::Metric,
+        outcome::Outcome,
+        run::Run,
+        summary::GroupSummary,
+        trial::{Phase, TrialRecord},
+        workload::Workload,
+    },
 };
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;

@@ -1,7 +1,6 @@
 //! How soon a target is reached, and who is soonest over many problems.
 
 use super::{
-    Targets,
     curves::By,
     html::{Cell, keys, table},
     number,
@@ -9,8 +8,9 @@ use super::{
     subject::{Problem, Subject, Trial, aspect},
 };
 use crate::{
+    config::targets::Targets,
     plot::{Axis, Curve, Drawn, Figure, Panel, Point, Row, STYLES},
-    record::{Metric, Run},
+    record::{metric::Metric, run::Run},
     stats::{self, Profile},
 };
 use maud::Markup;

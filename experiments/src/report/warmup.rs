@@ -9,7 +9,7 @@ use super::{
 use crate::stats::Estimate;
 use crate::{
     plot::{Axis, Curve, Drawn, Figure, Panel, Row, STYLES, share_y},
-    record::{LayerProbe, Metric},
+    record::metric::{LayerProbe, Metric},
 };
 use maud::{Markup, html};
 use std::{cmp::Ordering, collections::BTreeMap};

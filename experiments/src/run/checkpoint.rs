@@ -4,11 +4,10 @@
 //!
 //! The file names its trial, and holds a checksum over all that it has: what goes on from a damaged one would end with other results.
 
-use crate::{problem::models::Parameters, run::train::Outcome};
+use crate::{problem::models::parameters::Parameters, record::progress::Progress};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 use optim::{AnyOptimizer, StateDict};
-use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
 
 const PROGRESS: &str = "progress";
@@ -24,21 +23,6 @@ const OPTIMIZER: &str = "optimizer/";
 const UPDATE: &str = "update/";
 /// Numbers whose bytes are added to a checksum at a time.
 const NUMBERS_PER_PART: usize = 4096;
-
-/// How far a trial has come.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Updates made.
-    pub step: u64,
-    /// Whether the evaluation that is due after them, if one is, has been made.
-    pub evaluated: bool,
-    /// Bytes of `metrics.jsonl` that were written until then.
-    pub metrics_len: u64,
-    /// Their SHA-256.
-    pub metrics_sha256: Option<String>,
-    /// What was measured until then.
-    pub outcome: Outcome,
-}
 
 /// Everything that a trial continues from.
 #[derive(Debug)]
@@ -177,7 +161,11 @@ fn append<T: Copy, const BYTES: usize>(crc: u32, values: &[T], bytes: fn(T) -> [
 mod tests {
     use super::*;
     use crate::{
-        problem::models::{self, ImageShape, Shape},
+        problem::models::{
+            registry,
+            shape::{ImageShape, Shape},
+        },
+        record::outcome::Outcome,
         run::optimizer,
     };
     use candle_core::DType;
@@ -190,7 +178,7 @@ mod tests {
     fn parts(model: &str, classes: usize, rule: &str) -> Result<(Parameters, AnyOptimizer)> {
         let shape = ImageShape { channels: 1, height: 8, width: 8, classes };
         let parameters = Parameters::new(0);
-        models::parse(model)?.build(&Shape::Images(shape), parameters.builder(&Device::Cpu))?;
+        registry::parse(model)?.build(&Shape::Images(shape), parameters.builder(&Device::Cpu))?;
         let group = Group::new(parameters.trainable(), optimizer::parse(rule)?);
         Ok((parameters, AnyOptimizer::from_groups(vec![group])?))
     }

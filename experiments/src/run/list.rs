@@ -1,19 +1,20 @@
 //! What `--list` prints.
 
+use super::{space::Space, usual_ranges::usual_of};
 use crate::{
-    problem::{data::Dataset, models},
-    run::{
-        experiment::{self, Comparison, Length},
-        optimizer,
+    config::{names::number, study::Study},
+    problem::{
+        data::{dataset::Dataset, spec::Length},
+        models::registry,
     },
 };
-use optim::recipes;
+use optim::{recipes, rules, schedule};
 
 /// The data sets, models, optimizers and schedules that options can name, with their defaults.
-pub fn list(comparison: &Comparison) -> String {
+pub fn list(study: &Study) -> String {
     let mut text = String::from("Data sets (--dataset)\n");
     for dataset in Dataset::ALL {
-        let defaults = experiment::defaults(dataset);
+        let defaults = dataset.spec().defaults;
         let length = match defaults.length {
             Length::Epochs(epochs) => format!("--epochs {epochs}"),
             Length::Steps(steps) => format!("--steps {steps}"),
@@ -23,13 +24,13 @@ pub fn list(comparison: &Comparison) -> String {
         text += &entry("", &format!("default: --model {model} {length} --batch-size {}", defaults.batch_size));
     }
     text += "\nModels (--model NAME:KEY=VALUE,..)\n";
-    for model in models::all() {
+    for model in registry::all() {
         text += &entry(model.name, model.doc);
         for own in model.keys {
             text += &key(&format!("{}={}", own.name, own.default), &format!("{}; {}", own.allowed, own.doc));
         }
     }
-    text += &optimizer::list();
+    text += &optimizers_and_schedules();
     text += "\nRecipes (--recipe)\n";
     for recipe in recipes::all(1) {
         let schedule = if recipe.name == "vision" {
@@ -41,40 +42,73 @@ pub fn list(comparison: &Comparison) -> String {
         text += &entry(recipe.name, recipe.doc);
         text += &entry("", &format!("{}; {schedule}", rule.text()));
     }
-    text += &format!("\n{} without options\n", comparison.name);
-    text += &format!("  --dataset {}\n", comparison.dataset);
-    if let Some(model) = comparison.model {
+    text += &format!("\n{} without options\n", study.name);
+    text += &format!("  --dataset {}\n", study.dataset);
+    if let Some(model) = study.model {
         text += &format!("  --model {model}\n");
     }
-    for optimizer in comparison.optimizers {
+    for optimizer in study.optimizers {
         text += &format!("  --opt {optimizer}\n");
     }
-    for schedule in comparison.schedules {
+    for schedule in study.schedules {
         text += &format!("  --schedule {schedule}\n");
     }
-    if let Some(norm) = comparison.norm {
+    if let Some(norm) = study.norm {
         text += &format!("  --norm {norm}\n");
     }
-    if !comparison.peaks.is_empty() {
-        let peaks: Vec<String> = comparison.peaks.iter().map(|peak| crate::config::names::number(*peak)).collect();
+    if !study.peaks.is_empty() {
+        let peaks: Vec<String> = study.peaks.iter().map(|peak| number(*peak)).collect();
         text += &format!("  --lr {}\n", peaks.join(","));
     }
-    if let Some(steps) = comparison.steps {
+    if let Some(steps) = study.steps {
         text += &format!("  --steps {steps}\n");
     }
     text
 }
 
 /// A line on what an option can name; the second line on it has no name.
-pub fn entry(name: &str, text: &str) -> String {
+fn entry(name: &str, text: &str) -> String {
     format!("  {name:<15} {text}\n")
 }
 
 /// A key with its default, and what it can be: in a line of its own where the default leaves no room.
-pub fn key(default: &str, allowed: &str) -> String {
+fn key(default: &str, allowed: &str) -> String {
     const WIDTH: usize = 22;
     let between = if default.len() > WIDTH { format!("\n{}", " ".repeat(6 + WIDTH)) } else { String::new() };
     format!("      {default:<WIDTH$}{between}  {allowed}\n")
+}
+
+/// The rules and schedules with their hyperparameters.
+fn optimizers_and_schedules() -> String {
+    let mut text = String::from("\nOptimizers (--opt NAME:KEY=VALUE,..)\n");
+    for spec in rules::specs() {
+        text += &entry(spec.name, &summary(spec.doc));
+        text += &entry("", spec.formula);
+        for hyperparameter in spec.hyperparameters {
+            let allowed = hyperparameter.range.map_or("true or false".to_owned(), |range| range.to_string());
+            let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
+            text += &key(&default, &format!("{allowed}. {}", summary(hyperparameter.doc)));
+        }
+        text += &format!("      best for {}\n", spec.best_for);
+        if let Ok(rule) = optim::by_name(spec.name) {
+            text += &format!("      usually {}; --tune searches {}\n", usual_of(&rule), Space::of(&rule));
+        }
+    }
+    text += "\nSchedules of the learning rate (--schedule NAME:KEY=VALUE,..)\n";
+    for piece in schedule::all() {
+        text += &entry(piece.name, piece.doc);
+        text += &entry("", piece.formula);
+        for own in piece.keys {
+            text += &key(&format!("{}={}", own.name, own.default), own.allowed);
+        }
+    }
+    text
+}
+
+/// The first paragraph of a doc, in one line.
+fn summary(doc: &str) -> String {
+    let lines: Vec<&str> = doc.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    lines.join(" ")
 }
 
 #[cfg(test)]
@@ -82,7 +116,7 @@ mod tests {
     use super::*;
 
     fn text() -> String {
-        list(&Comparison {
+        list(&Study {
             name: "shootout",
             about: "",
             dataset: "digits",

@@ -1,6 +1,6 @@
 //! How much memory the process takes, may take, and will take at least.
 
-use crate::problem::models::Least;
+use crate::problem::models::spec::Least;
 use candle_core::DType;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 

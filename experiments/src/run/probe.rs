@@ -1,8 +1,8 @@
 //! What a probed training step tells of the gradients, the updates and the model's inside.
 
 use crate::{
-    problem::models::{Probe, layer_of},
-    record::{LayerProbe, Metric},
+    problem::models::probe::{LayerOutput, Probe, layer_of},
+    record::metric::{LayerProbe, Metric},
 };
 use candle_core::{Result, Tensor, Var, backprop::GradStore};
 
@@ -26,6 +26,12 @@ fn squared_norm(tensor: &Tensor) -> Result<f64> {
 /// To seven significant digits, the precision of what is measured: a probe has a line per step.
 fn rounded(x: f64) -> f64 {
     format!("{x:.6e}").parse().unwrap_or(x)
+}
+
+/// What a layer puts out, as it is recorded; its gradient and its update are not known yet.
+fn of_output(output: LayerOutput) -> LayerProbe {
+    let LayerOutput { layer, activation_max, attention_logit_max } = output;
+    LayerProbe { layer, activation_max, attention_logit_max, ..LayerProbe::default() }
 }
 
 impl Prober {
@@ -64,7 +70,7 @@ impl Prober {
     pub fn after(&mut self, step: u64, watch: Watch, probe: &Probe) -> Result<(Metric, f64)> {
         // With the squares of its update and its parameters; none for a layer without parameters.
         let mut layers: Vec<(LayerProbe, Option<[f64; 2]>)> =
-            probe.layers().into_iter().map(|layer| (layer, None)).collect();
+            probe.layers().into_iter().map(|output| (of_output(output), None)).collect();
         let (mut squared_grad, mut squared_update, mut squared_weight) = (0.0, 0.0, 0.0);
         let mut update = Vec::with_capacity(self.parameters.len());
         for (((name, var), before), grad) in self.parameters.iter().zip(&watch.parameters).zip(watch.squared_grads) {

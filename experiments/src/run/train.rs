@@ -1,25 +1,25 @@
 //! One training run: updates, measurements, checkpoints.
 
+use super::{checkpoint::Checkpoint, console::TrialBar, evaluate::evaluate, optimizer, probe::Prober};
 use crate::{
     problem::{
-        batches::{Batches, Placer},
-        data::Data,
-        models::{Mode, Model, ModelConfig, Noise, Parameters, Pass, Probe, Shape},
-        prefetch::Ahead,
+        batches::{Batches, DeviceBatches, Sampling, steps_per_epoch},
+        data::loaded::Data,
+        models::{
+            forward::{ForwardContext, Mode, Noise},
+            parameters::Parameters,
+            probe::Probe,
+            shape::Shape,
+            spec::ModelConfig,
+        },
+        prefetch::Prefetcher,
     },
-    record::{Metric, MetricsWriter, TrialConfig},
-    run::{
-        checkpoint::{Checkpoint, Progress},
-        console::TrialBar,
-        optimizer,
-        probe::Prober,
-    },
+    record::{metric::Metric, metrics_file::MetricsWriter, outcome::Outcome, progress::Progress, trial::TrialConfig},
 };
 use anyhow::Result;
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use candle_nn::Optimizer;
 use optim::{AnyOptimizer, AnyRule, Schedule};
-use serde::{Deserialize, Serialize};
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -56,27 +56,6 @@ pub struct Saving {
     pub every: u64,
     /// The least time between two: where updates are quick, saving must not cost as much as training.
     pub apart: Duration,
-}
-
-/// How a training run ended.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The mean loss of a test example at the end; none when the run diverged.
-    pub final_loss: Option<f64>,
-    /// The least of all evaluations.
-    pub best_loss: Option<f64>,
-    /// The share of test examples whose class is right at the end; none when the run diverged.
-    pub final_accuracy: Option<f64>,
-    /// The greatest of all evaluations.
-    pub best_accuracy: Option<f64>,
-    /// Updates made.
-    pub steps: u64,
-    /// Training time, without evaluation and saving.
-    pub seconds: f64,
-    /// Whether a loss was not finite or above the bound, which ends a run.
-    pub diverged: bool,
-    /// Where and how it diverged.
-    pub cause: Option<String>,
 }
 
 impl Training<'_> {
@@ -124,12 +103,12 @@ impl Training<'_> {
             }
         }
         metrics.go_on_from(progress.metrics_len, progress.metrics_sha256.as_deref())?;
-        let placer = Placer::new(self.data, &self.shape, device);
-        let batches = || Batches::new(self.data, &self.shape, config, device);
+        let on_device = DeviceBatches::new(self.data, &self.shape, device);
+        let sampling = Sampling { batch_size: config.batch_size, augment: config.augment, seed: config.seed };
+        let batches = || Batches::new(self.data, &self.shape, sampling, device);
         let (tests, mut trained) = (batches(), batches());
-        let mut ahead = Ahead::new("the batch after update", move |step| trained.train(step));
-        let steps_per_epoch =
-            crate::problem::batches::steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
+        let mut prefetcher = Prefetcher::new("the batch after update", move |step| trained.train(step));
+        let steps_per_epoch = steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
         let mut clock = Clock::from_seconds(progress.outcome.seconds);
         let mut saved_at = progress.step;
         let mut saved = Instant::now();
@@ -147,7 +126,7 @@ impl Training<'_> {
             let step = progress.step;
             let is_due = step > 0 && (step == config.steps || step % config.evaluate_every == 0);
             if is_due && !progress.evaluated {
-                let Some((loss, accuracy)) = evaluate(&*model, config, &tests, &placer, stop)? else {
+                let Some((loss, accuracy)) = evaluate(&*model, config, &tests, &on_device, stop)? else {
                     save(&mut progress, metrics, &prober, &optimizer)?;
                     return Ok(None);
                 };
@@ -178,11 +157,11 @@ impl Training<'_> {
             let is_recorded = step == 1 || step == config.steps || step % TRAIN_LINE_EVERY == 0;
             let noise = Some(Noise { seed: config.seed, step });
             let next = (step < config.steps).then_some(step);
-            let (loss, probed) = ahead.with(before, next, |batch| {
-                let (x, labels) = placer.place(batch)?;
+            let (loss, probed) = prefetcher.use_and_make_next(before, next, |batch| {
+                let (x, labels) = on_device.place(batch)?;
                 let loss_of = |evaluation, probe: Option<&Probe>| {
                     let (ops, dtype) = (config.ops, config.precision.dtype());
-                    let pass = Pass { mode: Mode::Train { evaluation }, probe, noise, ops, dtype };
+                    let pass = ForwardContext { mode: Mode::Train { evaluation }, probe, noise, ops, dtype };
                     candle_core::Result::Ok(pass.loss(&*model, &x, &labels)?.0)
                 };
                 Ok(match &mut prober {
@@ -250,52 +229,6 @@ impl Training<'_> {
     }
 }
 
-impl Outcome {
-    /// Counts an evaluation in.
-    pub(crate) fn measure(&mut self, loss: f64, accuracy: f64) {
-        self.final_loss = Some(loss);
-        self.final_accuracy = Some(accuracy);
-        self.best_loss = Some(self.best_loss.map_or(loss, |best| best.min(loss)));
-        self.best_accuracy = Some(self.best_accuracy.map_or(accuracy, |best| best.max(accuracy)));
-    }
-
-    fn diverge(self, cause: String) -> Self {
-        Self { final_loss: None, final_accuracy: None, diverged: true, cause: Some(cause), ..self }
-    }
-}
-
-/// The mean loss of a test example, and the share of those whose class is right; none when `stop` was set on the way.
-///
-/// # Errors
-/// When candle fails.
-pub fn evaluate(
-    model: &dyn Model,
-    config: &TrialConfig,
-    batches: &Batches,
-    placer: &Placer,
-    stop: &AtomicBool,
-) -> Result<Option<(f64, f64)>> {
-    let (mut loss, mut right, mut n) = (0.0, 0.0, 0);
-    let mut ahead = Ahead::new("test batch", |index| batches.test(index));
-    let pass = Pass::evaluate().with_ops(config.ops).with_dtype(config.precision.dtype());
-    for index in 0..batches.tests() {
-        if stop.load(Relaxed) {
-            return Ok(None);
-        }
-        let next = (index + 1 < batches.tests()).then_some(index + 1);
-        ahead.with(index, next, |batch| {
-            let (x, labels) = placer.place(batch)?;
-            let (mean, logits) = pass.loss(model, &x, &labels)?;
-            loss += f64::from(mean.to_scalar::<f32>()?) * labels.elem_count() as f64;
-            let is_right = logits.argmax(D::Minus1)?.eq(&labels)?;
-            right += f64::from(is_right.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?);
-            n += labels.elem_count();
-            Ok(())
-        })?;
-    }
-    Ok(Some((loss / n as f64, right / n as f64)))
-}
-
 /// Adds up the time between `start` and `stop`.
 struct Clock {
     total: Duration,
@@ -322,8 +255,8 @@ impl Clock {
 mod tests {
     use super::*;
     use crate::{
-        problem::{data::digits, models},
-        record::{self, Phase},
+        problem::{data::digits, models::registry},
+        record::{self, trial::Phase},
         run::console::Console,
     };
     use std::{collections::BTreeSet, path::Path, thread};
@@ -362,7 +295,7 @@ mod tests {
         stop: &AtomicBool,
     ) -> Result<(Option<Outcome>, Vec<Metric>, String)> {
         let data = Data::Images(digits::load());
-        let model = models::parse(&config.model)?;
+        let model = registry::parse(&config.model)?;
         let rule = optimizer::parse(&config.optimizer)?;
         let schedule = optimizer::parse_schedule(&config.schedule, &rule, config.steps)?;
         let shape = model.shape(&data)?;

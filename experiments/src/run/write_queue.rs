@@ -13,12 +13,12 @@ use std::{
 type Job = Box<dyn FnOnce() -> Result<()> + Send>;
 
 /// A thread that does jobs one after another, in the order in which they came.
-pub struct Background {
+pub struct WriteQueue {
     jobs: Sender<Job>,
     worker: JoinHandle<Result<()>>,
 }
 
-impl Background {
+impl WriteQueue {
     /// Starts the thread, which sets `stop` when a job fails: what could not be written is no reason to train for hours more.
     pub fn start(stop: Arc<AtomicBool>) -> Self {
         let (jobs, queue) = channel::<Job>();
@@ -29,8 +29,8 @@ impl Background {
     /// Has `job` done after those before it.
     ///
     /// # Errors
-    /// When one before it failed, after which none is done; [`Background::finish`] tells why.
-    pub fn later(&self, job: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    /// When one before it failed, after which none is done; [`WriteQueue::finish`] tells why.
+    pub fn push(&self, job: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
         if self.jobs.send(Box::new(job)).is_err() {
             bail!("a record could not be written");
         }
@@ -56,11 +56,11 @@ mod tests {
     fn jobs_are_done_in_order_until_one_fails() {
         let done = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let background = Background::start(Arc::clone(&stop));
+        let queue = WriteQueue::start(Arc::clone(&stop));
         for i in 0..5 {
             let done = Arc::clone(&done);
             // Refused or not: that depends on how far the thread is.
-            let _ = background.later(move || {
+            let _ = queue.push(move || {
                 if i == 3 {
                     bail!("the disk is full");
                 }
@@ -68,7 +68,7 @@ mod tests {
                 Ok(())
             });
         }
-        assert_eq!(background.finish().unwrap_err().to_string(), "the disk is full");
+        assert_eq!(queue.finish().unwrap_err().to_string(), "the disk is full");
         assert_eq!(*done.lock().unwrap(), [0, 1, 2]);
         assert!(stop.load(Relaxed));
     }

@@ -149,7 +149,7 @@ fn tuning_sees_training_images_only() {
 
 fn synthetic_cifar10(train: usize) -> ImageData {
     let spec = ImageSpec { train, test: 5, ..cifar10::IMAGES };
-    let (train, test) = experiments::synthetic::splits(&spec);
+    let (train, test) = crate::synthetic::splits(&spec);
     reload(&train, &test)
 }
 
@@ -157,7 +157,7 @@ fn synthetic_cifar10(train: usize) -> ImageData {
 fn reload(train: &Split, test: &Split) -> ImageData {
     let spec = ImageSpec { train: train.len(), test: test.len(), ..cifar10::IMAGES };
     let dir = tempfile::tempdir().unwrap();
-    experiments::synthetic::write_cifar10(dir.path(), &spec, train, test);
+    crate::synthetic::write_cifar10(dir.path(), &spec, train, test);
     let hub = Hub::new(&MultiProgress::new());
     cifar10::load(&spec, Some(dir.path()), &hub).unwrap()
 }

@@ -1,7 +1,7 @@
 //! Data sets from folders: right files, and every way in which files can be wrong.
 
+use crate::synthetic::{self, gzip, idx, splits, write_cifar10, write_fashion_mnist};
 use experiments::problem::data::{Dataset, Hub, ImageData, ImageSpec, cifar10, fashion_mnist};
-use experiments::synthetic::{self, gzip, idx, splits, write_cifar10, write_fashion_mnist};
 use indicatif::MultiProgress;
 use std::{fs, path::Path};
 

@@ -4,11 +4,11 @@
 //! itself, told to run one test alone. Files that the real Hub stores in its xet format travel on another path of hf-hub,
 //! which this server does not have.
 
-use experiments::problem::data::{Dataset, Hub, ImageData, ImageSpec, cifar10, fashion_mnist, tinyshakespeare};
-use experiments::{
+use crate::{
     official,
     synthetic::{self, parquet, png, split_as_parquet, splits, text_as_parquet, write_cifar10, write_fashion_mnist},
 };
+use experiments::problem::data::{Dataset, Hub, ImageData, ImageSpec, cifar10, fashion_mnist, tinyshakespeare};
 use indicatif::MultiProgress;
 use std::{
     collections::HashMap,

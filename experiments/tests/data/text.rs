@@ -1,6 +1,6 @@
 //! Text from files: right ones, and every way in which a file can be wrong.
 
-use experiments::official;
+use crate::official;
 use experiments::problem::data::{Data, Dataset, Hub, TextData};
 use indicatif::MultiProgress;
 use std::{fs, path::Path};

@@ -4,7 +4,14 @@
 //! The files of the [binary version](https://www.cs.toronto.edu/~kriz/cifar.html) hold records of 3,073 bytes: the
 //! label, then 32 rows of 32 pixels of red, then of green, then of blue.
 
-use super::{DataError, Hub, ImageData, ImageSpec, Published, Spec, Split, file, hub};
+use super::{
+    error::DataError,
+    file,
+    hub::{self, Hub},
+    images::{ImageData, ImageSpec, Split},
+    published::Published,
+    spec::{Defaults, Spec},
+};
 use std::path::Path;
 
 /// What it is.
@@ -12,6 +19,7 @@ pub const SPEC: Spec = Spec {
     name: "cifar10",
     doc: "photographs of 10 things, 32 x 32 colour",
     default_model: "resnet20",
+    defaults: Defaults { augment: true, ..Defaults::images(10, 128) },
     images: Some(IMAGES),
     published: &PUBLISHED,
 };
@@ -38,7 +46,7 @@ const PUBLISHED: [Published; 6] = [
 /// Reads the data set from the folder `dir`, or from the Hub where there is none. Its images are as `spec` says.
 ///
 /// # Errors
-/// As [`Dataset::load`](super::Dataset::load).
+/// As [`Dataset::load`](super::dataset::Dataset::load).
 pub fn load(spec: &ImageSpec, dir: Option<&Path>, hub: &Hub) -> Result<ImageData, DataError> {
     let splits = match dir {
         Some(dir) => read_dir(spec, dir)?,

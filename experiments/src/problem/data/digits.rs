@@ -7,7 +7,11 @@
 //! has a fifth of its images there, rounded to the nearest: 1,438 images for training and 359 for testing. Both parts
 //! keep the file's order, and hold digits by the same writers.
 
-use super::{ImageData, ImageSpec, Published, Spec, Split};
+use super::{
+    images::{ImageData, ImageSpec, Split},
+    published::Published,
+    spec::{Defaults, Spec},
+};
 use flate2::read::GzDecoder;
 
 /// What it is.
@@ -15,6 +19,7 @@ pub const SPEC: Spec = Spec {
     name: "digits",
     doc: "handwritten digits, 8 x 8 grey (embedded)",
     default_model: "mlp",
+    defaults: Defaults::images(40, 32),
     images: Some(IMAGES),
     published: &PUBLISHED,
 };

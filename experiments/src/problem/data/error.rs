@@ -1,4 +1,5 @@
-use super::Dataset;
+//! Why a data set cannot be had.
+
 use crate::config::names;
 use std::{fmt::Display, path::Path};
 
@@ -42,8 +43,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    pub(super) fn unknown(name: &str) -> Self {
-        let known = Dataset::ALL.map(|dataset| dataset.spec().name);
+    pub(super) fn unknown<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         Self::Unknown(names::unknown("data set", name, known).to_string())
     }
 

@@ -4,7 +4,14 @@
 //! The four files are in MNIST's idx format: a magic number (2051 for images, 2049 for labels), the number of images
 //! and, for images, of rows and of columns, all as big-endian 32-bit integers; then one byte per pixel or label.
 
-use super::{DataError, Hub, ImageData, ImageSpec, Published, Spec, Split, file, hub};
+use super::{
+    error::DataError,
+    file,
+    hub::{self, Hub},
+    images::{ImageData, ImageSpec, Split},
+    published::Published,
+    spec::{Defaults, Spec},
+};
 use std::path::Path;
 
 /// What it is.
@@ -12,6 +19,7 @@ pub const SPEC: Spec = Spec {
     name: "fashion-mnist",
     doc: "pictures of 10 kinds of clothes, 28 x 28 grey",
     default_model: "cnn",
+    defaults: Defaults::images(5, 64),
     images: Some(IMAGES),
     published: &PUBLISHED,
 };
@@ -47,7 +55,7 @@ const MAGIC_LABELS: usize = 0x0801;
 /// Reads the data set from the folder `dir`, or from the Hub where there is none. Its images are as `spec` says.
 ///
 /// # Errors
-/// As [`Dataset::load`](super::Dataset::load).
+/// As [`Dataset::load`](super::dataset::Dataset::load).
 pub fn load(spec: &ImageSpec, dir: Option<&Path>, hub: &Hub) -> Result<ImageData, DataError> {
     let splits = match dir {
         Some(dir) => read_dir(spec, dir)?,

@@ -1,6 +1,6 @@
 //! Files of a known size in a folder that the user names.
 
-use super::DataError;
+use super::error::DataError;
 use flate2::read::MultiGzDecoder;
 use std::{
     fs::{self, File},

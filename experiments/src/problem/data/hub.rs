@@ -5,7 +5,10 @@
 //! not stay in the cache as if it were whole; an image that cannot be read is an error that names its row; and images
 //! keep their orientation, as bytes, in a quarter of the memory.
 
-use super::{DataError, ImageSpec, Split, error::one_line};
+use super::{
+    error::{DataError, one_line},
+    images::{ImageSpec, Split},
+};
 use candle_datasets::hub::FileReader;
 use hf_hub::{
     HFClientSync, HFResult,

@@ -1,6 +1,9 @@
 //! Images with integer labels, held as bytes and normalised batch by batch.
 
-use super::{DataError, Published, published::sha256};
+use super::{
+    error::DataError,
+    published::{Published, sha256},
+};
 use crate::random::{Purpose, stream};
 use multiversion::multiversion;
 use rand::seq::SliceRandom;

@@ -12,7 +12,12 @@
 //!
 //! Weights are whole numbers and the sampling uses whole numbers only, so the text is the same on every machine.
 
-use super::{DataError, Published, Spec, TextData};
+use super::{
+    error::DataError,
+    published::Published,
+    spec::{Defaults, Spec},
+    text::TextData,
+};
 use crate::random::{Purpose, stream};
 use rand::Rng;
 
@@ -21,6 +26,7 @@ pub const SPEC: Spec = Spec {
     name: "language",
     doc: "an artificial language whose least possible loss is known (generated)",
     default_model: "gpt",
+    defaults: Defaults::TEXT,
     images: None,
     published: &[Published {
         name: "language",

@@ -3,7 +3,11 @@
 //! The vocabulary is the text's own: its different characters, sorted, numbered from 0. The first nine tenths of the
 //! characters are for training and the rest for testing, as in nanoGPT's `data/shakespeare_char/prepare.py`.
 
-use super::{DataError, Spec, published::sha256};
+use super::{
+    error::DataError,
+    published::sha256,
+    spec::{Defaults, Spec},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,6 +18,7 @@ pub const SPEC: Spec = Spec {
     name: "text",
     doc: "the characters of any UTF-8 file (--text FILE)",
     default_model: "gpt",
+    defaults: Defaults::TEXT,
     images: None,
     published: &[],
 };

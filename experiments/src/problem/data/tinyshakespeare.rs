@@ -1,7 +1,14 @@
 //! Tiny Shakespeare: a million characters of Shakespeare's plays (Karpathy 2015, "The Unreasonable Effectiveness of
 //! Recurrent Neural Networks"), the usual text for small language models.
 
-use super::{DataError, Hub, Published, Spec, TextData, file, hub, text};
+use super::{
+    error::DataError,
+    file,
+    hub::{self, Hub},
+    published::Published,
+    spec::{Defaults, Spec},
+    text::{self, TextData},
+};
 use std::path::Path;
 
 /// 1,115,394 characters of 65 kinds.
@@ -9,6 +16,7 @@ pub const SPEC: Spec = Spec {
     name: "tinyshakespeare",
     doc: "a million characters of Shakespeare's plays",
     default_model: "gpt",
+    defaults: Defaults::TEXT,
     images: None,
     published: &[Published {
         name: "tinyshakespeare.txt",
@@ -29,7 +37,7 @@ const HUB: hub::Source<3> = hub::Source {
 /// there is no path.
 ///
 /// # Errors
-/// As [`Dataset::load`](super::Dataset::load).
+/// As [`Dataset::load`](super::dataset::Dataset::load).
 pub fn load(path: Option<&Path>, hub: &Hub) -> Result<TextData, DataError> {
     let text = match path {
         Some(path) => {

@@ -1,9 +1,10 @@
 //! A small convolutional network.
 
 use super::{
-    ImageShape, Least, Model, ModelConfig, Pass, Shape,
+    forward::{ForwardContext, Model},
     layers::{affine, convolve_bias_relu},
-    least_of_convolutions,
+    shape::{ImageShape, Shape},
+    spec::{Least, ModelConfig, least_of_convolutions},
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear};
@@ -41,7 +42,7 @@ impl Cnn {
 }
 
 impl Model for Cnn {
-    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
         let mut x = x.clone();
         for (i, conv) in self.convs.iter().enumerate() {
             x = pass.ops.max_pool2(&convolve_bias_relu(conv, &x, pass)?)?;

@@ -1,9 +1,10 @@
 //! A convolutional network without pooling.
 
 use super::{
-    Allowed, ImageShape, Key, Least, Model, ModelConfig, Pass, Shape, Value,
+    forward::{ForwardContext, Model},
     layers::{BatchNorm, affine, conv3x3, convolve_bias_relu},
-    least_of_convolutions,
+    shape::{ImageShape, Shape},
+    spec::{Allowed, Key, Least, ModelConfig, Value, least_of_convolutions},
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, conv2d, linear};
@@ -61,7 +62,7 @@ impl Cnn4 {
 }
 
 impl Model for Cnn4 {
-    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
         let mut x = x.clone();
         for Layer { name, conv, norm } in &self.layers {
             x = match norm {

@@ -1,6 +1,6 @@
 //! Dropout (Srivastava et al. 2014, JMLR 15:1929) with masks of our own.
 
-use super::{Mode, Pass};
+use super::forward::{ForwardContext, Mode};
 use crate::random::{Purpose, stream};
 use candle_core::{Result, Tensor, bail};
 use ops::Masks;
@@ -17,7 +17,7 @@ impl Dropout {
         Self { rate, name: name.into() }
     }
 
-    pub(super) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
         match self.draw(pass)? {
             None => Ok(x.clone()),
             Some(masks) => pass.ops.dropout(x, masks),
@@ -25,7 +25,7 @@ impl Dropout {
     }
 
     /// The masks of this pass; none where nothing is dropped.
-    pub(super) fn draw(&self, pass: &Pass) -> Result<Option<Masks>> {
+    pub(super) fn draw(&self, pass: &ForwardContext) -> Result<Option<Masks>> {
         if self.rate == 0.0 || pass.mode == Mode::Evaluate {
             return Ok(None);
         }
@@ -42,12 +42,12 @@ impl Dropout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::models::Noise;
+    use crate::problem::models::forward::Noise;
     use candle_core::{DType, Device};
 
     fn drop(name: &str, seed: u64, step: u64) -> Vec<f32> {
         let ones = Tensor::ones(10_000, DType::F32, &Device::Cpu).unwrap();
-        let pass = Pass::train(1).with_noise(Noise { seed, step });
+        let pass = ForwardContext::train(1).with_noise(Noise { seed, step });
         Dropout::new(0.2, name).forward(&ones, &pass).unwrap().to_vec1().unwrap()
     }
 
@@ -67,11 +67,11 @@ mod tests {
     #[test]
     fn nothing_is_dropped_outside_training_or_at_rate_0() {
         let x = Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap();
-        for (rate, pass) in [(0.5, Pass::evaluate()), (0.0, Pass::train(0))] {
+        for (rate, pass) in [(0.5, ForwardContext::evaluate()), (0.0, ForwardContext::train(0))] {
             let y = Dropout::new(rate, "a").forward(&x, &pass).unwrap();
             assert_eq!(y.to_vec1::<f32>().unwrap(), [1.0, 2.0]);
         }
-        let message = Dropout::new(0.5, "a").forward(&x, &Pass::train(0)).unwrap_err().to_string();
+        let message = Dropout::new(0.5, "a").forward(&x, &ForwardContext::train(0)).unwrap_err().to_string();
         // candle appends a backtrace where the environment asks for one.
         assert_eq!(message.lines().next(), Some("a: dropout = 0.5 needs noise in training"));
     }

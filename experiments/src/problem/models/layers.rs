@@ -1,6 +1,6 @@
 //! Layers that models share.
 
-use super::{Mode, Pass};
+use super::forward::{ForwardContext, Mode};
 use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::{Conv2d, Conv2dConfig, Init, Linear, VarBuilder};
 
@@ -11,13 +11,13 @@ pub(super) fn conv3x3(in_channels: usize, out_channels: usize, stride: usize, vb
 }
 
 /// `x weight^T + bias`: x (n, inputs) to (n, outputs).
-pub(super) fn affine(layer: &Linear, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+pub(super) fn affine(layer: &Linear, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
     let y = pass.ops.linear(x, layer.weight())?;
     layer.bias().map_or(Ok(y.clone()), |bias| y.broadcast_add(&bias.to_dtype(y.dtype())?))
 }
 
 /// `conv` of `x` without its bias.
-pub(super) fn convolve(conv: &Conv2d, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+pub(super) fn convolve(conv: &Conv2d, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
     pass.ops.conv2d(x, conv.weight(), options(conv))
 }
 
@@ -27,7 +27,7 @@ fn options(conv: &Conv2d) -> ops::Conv2d {
 }
 
 /// `relu(conv(x))`, with the bias if `conv` has one.
-pub(super) fn convolve_bias_relu(conv: &Conv2d, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+pub(super) fn convolve_bias_relu(conv: &Conv2d, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
     match conv.bias() {
         Some(bias) => pass.ops.conv2d_bias(x, conv.weight(), bias, true, options(conv)),
         None => pass.ops.relu(&convolve(conv, x, pass)?),
@@ -62,7 +62,7 @@ impl BatchNorm {
         conv: &Conv2d,
         x: &Tensor,
         residual: Option<&Tensor>,
-        pass: &Pass,
+        pass: &ForwardContext,
     ) -> Result<Tensor> {
         match pass.mode {
             Mode::Evaluate => {
@@ -74,7 +74,7 @@ impl BatchNorm {
     }
 
     /// `norm(conv(x))`
-    pub(super) fn convolve(&self, conv: &Conv2d, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    pub(super) fn convolve(&self, conv: &Conv2d, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
         match pass.mode {
             Mode::Evaluate => self.evaluate(&convolve(conv, x, pass)?, false, pass),
             Mode::Train { evaluation } => self.convolve_and_train(conv, x, None, false, evaluation, pass),
@@ -88,7 +88,7 @@ impl BatchNorm {
         residual: Option<&Tensor>,
         relu: bool,
         evaluation: usize,
-        pass: &Pass,
+        pass: &ForwardContext,
     ) -> Result<Tensor> {
         let options = ops::ConvNorm { conv: options(conv), eps: Self::EPS, relu };
         let (weight, bias) = (&self.weight, &self.bias);
@@ -96,7 +96,7 @@ impl BatchNorm {
         self.trained(normal, evaluation)
     }
 
-    fn evaluate(&self, x: &Tensor, relu: bool, pass: &Pass) -> Result<Tensor> {
+    fn evaluate(&self, x: &Tensor, relu: bool, pass: &ForwardContext) -> Result<Tensor> {
         let var = self.running_var.as_detached_tensor();
         let scale = (&self.weight / (var + Self::EPS)?.sqrt()?)?;
         let shift = (&self.bias - (self.running_mean.as_detached_tensor() * &scale)?)?;
@@ -125,7 +125,7 @@ fn track(running: &Var, batch: &Tensor, momentum: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::problem::models::Parameters;
+    use crate::problem::models::parameters::Parameters;
     use candle_core::Device;
 
     fn values(t: &Tensor) -> Vec<f32> {
@@ -147,14 +147,14 @@ mod tests {
                 assert!((f64::from(*a) - b).abs() < 1e-6, "{found:?} is not {expected:?}");
             }
         };
-        let y = values(&norm.convolve_relu(&conv, &x, None, &Pass::train(0)).unwrap());
+        let y = values(&norm.convolve_relu(&conv, &x, None, &ForwardContext::train(0)).unwrap());
         let (a, b) = ((5.0f64 + 1e-5).sqrt(), (12.0f64 + 1e-5).sqrt());
         close(y, &[0.0, 0.0, 0.0, 0.0, 1.0 / a, 3.0 / a, 0.0, 6.0 / b]);
         let buffers = parameters.buffers();
         close(values(&buffers[0].1), &[0.4, 0.2]);
         close(values(&buffers[1].1), &[0.9 + 0.1 * 20.0 / 3.0, 0.9 + 1.6]);
 
-        let y = values(&norm.convolve_relu(&conv, &x, None, &Pass::evaluate()).unwrap());
+        let y = values(&norm.convolve_relu(&conv, &x, None, &ForwardContext::evaluate()).unwrap());
         let (a, b) = ((0.9f64 + 2.0 / 3.0 + 1e-5).sqrt(), (2.5f64 + 1e-5).sqrt());
         close(y, &[0.6 / a, 2.6 / a, 0.0, 0.0, 4.6 / a, 6.6 / a, 0.0, 7.8 / b]);
     }

@@ -1,6 +1,11 @@
 //! A multi-layer perceptron.
 
-use super::{ImageShape, Least, Model, ModelConfig, Pass, Shape, layers::affine};
+use super::{
+    forward::{ForwardContext, Model},
+    layers::affine,
+    shape::{ImageShape, Shape},
+    spec::{Least, ModelConfig},
+};
 use candle_core::{Result, Tensor};
 use candle_nn::{Linear, VarBuilder, linear};
 
@@ -29,7 +34,7 @@ impl Mlp {
 }
 
 impl Model for Mlp {
-    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
         let [hidden1, hidden2, classifier] = &self.layers;
         let x = pass.ops.relu(&affine(hidden1, &x.flatten_from(1)?, pass)?)?;
         pass.activation("hidden1", &x)?;

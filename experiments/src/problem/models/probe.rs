@@ -1,15 +1,25 @@
 //! A look into a model while it computes.
 
-use crate::record::LayerProbe;
 use candle_core::{DType, Result, Tensor};
 use std::cell::RefCell;
+
+/// What a probe sees of a layer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LayerOutput {
+    /// Its name: the part that its parameters' names share, such as `blocks.0`.
+    pub layer: String,
+    /// The largest absolute value that it puts out.
+    pub activation_max: Option<f64>,
+    /// The largest absolute attention logit before masking; none outside attention.
+    pub attention_logit_max: Option<f64>,
+}
 
 /// Collects the largest values that the layers of a model put out in one forward pass.
 ///
 /// A model shows what it wishes, under names that are prefixes of its parameters' names ([`layer_of`]).
 #[derive(Debug, Default)]
 pub struct Probe {
-    layers: RefCell<Vec<LayerProbe>>,
+    layers: RefCell<Vec<LayerOutput>>,
 }
 
 impl Probe {
@@ -18,9 +28,8 @@ impl Probe {
         Self::default()
     }
 
-    /// What was seen, by layer, in the order of the forward pass. The parts of a [`LayerProbe`] that belong to gradients and
-    /// updates are none.
-    pub fn layers(&self) -> Vec<LayerProbe> {
+    /// What was seen, by layer, in the order of the forward pass.
+    pub fn layers(&self) -> Vec<LayerOutput> {
         self.layers.borrow().clone()
     }
 
@@ -40,13 +49,13 @@ impl Probe {
         self.see(layer, logits, |probe| &mut probe.attention_logit_max)
     }
 
-    fn see(&self, layer: &str, x: &Tensor, field: fn(&mut LayerProbe) -> &mut Option<f64>) -> Result<()> {
+    fn see(&self, layer: &str, x: &Tensor, field: fn(&mut LayerOutput) -> &mut Option<f64>) -> Result<()> {
         let values = x.detach().flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         // A value that is not a number must show, and `f32::max` would hide it.
         let max = values.iter().fold(0f32, |max, x| if x.abs() > max || x.is_nan() { x.abs() } else { max });
         let mut layers = self.layers.borrow_mut();
         let index = layers.iter().position(|probe| probe.layer == layer).unwrap_or_else(|| {
-            layers.push(LayerProbe { layer: layer.to_owned(), ..LayerProbe::default() });
+            layers.push(LayerOutput { layer: layer.to_owned(), ..LayerOutput::default() });
             layers.len() - 1
         });
         let value = field(&mut layers[index]);

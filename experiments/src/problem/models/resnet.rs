@@ -1,9 +1,10 @@
 //! Residual networks for images of CIFAR's size (He et al. 2015, arXiv:1512.03385).
 
 use super::{
-    ImageShape, Least, Model, ModelConfig, Pass, Shape,
+    forward::{ForwardContext, Model},
     layers::{BatchNorm, affine, conv3x3},
-    least_of_convolutions,
+    shape::{ImageShape, Shape},
+    spec::{Least, ModelConfig, least_of_convolutions},
 };
 use candle_core::{Result, Tensor};
 use candle_nn::{Conv2d, Conv2dConfig, Linear, VarBuilder, linear};
@@ -81,7 +82,7 @@ impl ResNet {
 }
 
 impl Model for ResNet {
-    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
         let mut x = self.norm.convolve_relu(&self.conv, x, None, pass)?;
         pass.activation("stem", &x)?;
         for block in &self.blocks {
@@ -144,7 +145,7 @@ impl BasicBlock {
         })
     }
 
-    fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
         let y = self.norm1.convolve_relu(&self.conv1, x, None, pass)?;
         let x = match &self.shortcut {
             Shortcut::Identity => x.clone(),

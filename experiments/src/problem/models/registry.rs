@@ -1,87 +1,72 @@
-//! A model by the text that users write: `NAME` or `NAME:KEY=VALUE,..`.
+//! All models, and each by the text that users write: `NAME` or `NAME:KEY=VALUE,..`.
 
-use super::{Build, ImageShape, Least, Model, ModelSpec, Shape, all};
+use super::{
+    cnn, cnn4,
+    forward::Model,
+    gpt, mlp, resnet,
+    shape::{ImageShape, Shape},
+    spec::{Build, ModelConfig, ModelSpec, Value},
+};
 use crate::{
     config::names,
-    problem::data::{Data, Kind},
+    problem::data::{loaded::Data, spec::Kind},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use candle_nn::VarBuilder;
-use std::fmt;
 
-/// Something that can be set about a model.
-#[derive(Debug)]
-pub struct Key {
-    /// Its name.
-    pub name: &'static str,
-    /// What it is, in a line.
-    pub doc: &'static str,
-    /// Its value where none is given.
-    pub default: Value,
-    /// The values it can have.
-    pub allowed: Allowed,
-}
-
-/// The value of a [`Key`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
-    /// A whole number.
-    Whole(usize),
-    /// A number.
-    Number(f64),
-    /// One of a few words.
-    Word(&'static str),
-}
-
-/// The values that a [`Key`] can have.
-#[derive(Debug)]
-pub enum Allowed {
-    /// Whole numbers from the first to the last.
-    Whole(usize, usize),
-    /// Numbers from 0 to below 1.
-    Share,
-    /// These words.
-    Words(&'static [&'static str]),
-}
-
-impl Allowed {
-    fn read(&self, text: &str) -> Option<Value> {
-        match *self {
-            Self::Whole(low, high) => {
-                text.parse().ok().filter(|number| (low..=high).contains(number)).map(Value::Whole)
-            }
-            Self::Share => text.parse().ok().filter(|number| (0.0..1.0).contains(number)).map(Value::Number),
-            Self::Words(words) => words.iter().find(|word| **word == text).map(|word| Value::Word(word)),
-        }
-    }
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(number) => number.fmt(f),
-            Self::Number(number) => number.fmt(f),
-            Self::Word(word) => word.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Allowed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(low, high) => write!(f, "a whole number from {low} to {high}"),
-            Self::Share => f.write_str("a number from 0 to below 1"),
-            Self::Words(words) => f.write_str(&words.join(" or ")),
-        }
-    }
-}
-
-/// A model and the values of all its keys. It prints as the text that [`parse`] reads, with every key.
-#[derive(Clone, Debug)]
-pub struct ModelConfig {
-    spec: &'static ModelSpec,
-    /// In the order of the keys.
-    values: Vec<Value>,
+/// All models, simplest first.
+pub fn all() -> &'static [ModelSpec] {
+    const ALWAYS: fn(&ModelConfig) -> std::result::Result<(), String> = |_| Ok(());
+    &[
+        ModelSpec {
+            name: "mlp",
+            doc: "two hidden layers of 128 and 64 with ReLU",
+            keys: &[],
+            check: ALWAYS,
+            build: Build::Images(mlp::Mlp::build),
+            least: mlp::least,
+        },
+        ModelSpec {
+            name: "cnn",
+            doc: "three 3x3 convolutions of 16, 32 and 64 channels with ReLU and max pooling",
+            keys: &[],
+            check: ALWAYS,
+            build: Build::Images(cnn::Cnn::build),
+            least: cnn::least,
+        },
+        ModelSpec {
+            name: "cnn4",
+            doc: "four 3x3 convolutions of 32, 64, 128 and 128 channels with ReLU, two of stride 2, and the global average",
+            keys: cnn4::KEYS,
+            check: ALWAYS,
+            build: Build::Images(cnn4::Cnn4::build),
+            least: cnn4::least,
+        },
+        ModelSpec {
+            name: "resnet20",
+            doc: "He et al.'s residual network for CIFAR with batch norm, 0.27 million parameters",
+            keys: &[],
+            check: ALWAYS,
+            build: Build::Images(resnet::ResNet::build_20),
+            least: resnet::least_20,
+        },
+        ModelSpec {
+            name: "resnet18",
+            doc: "He et al.'s residual network with batch norm and 64 to 512 channels, 11.2 million parameters",
+            keys: &[],
+            check: ALWAYS,
+            build: Build::Images(resnet::ResNet::build_18),
+            least: resnet::least_18,
+        },
+        ModelSpec {
+            name: "gpt",
+            doc: "a transformer that predicts the next character, 0.80 million parameters",
+            keys: gpt::KEYS,
+            check: gpt::check,
+            build: Build::Text(gpt::Gpt::build),
+            least: gpt::least,
+        },
+    ]
 }
 
 /// Reads a model, as in `--model NAME[:KEY=VALUE,..]`.
@@ -111,41 +96,12 @@ pub fn parse(text: &str) -> Result<ModelConfig> {
         }
     }
     let values = values.iter().zip(spec.keys).map(|(value, key)| value.unwrap_or(key.default)).collect();
-    let config = ModelConfig { spec, values };
+    let config = ModelConfig::new(spec, values);
     (spec.check)(&config).map_err(|problem| anyhow!("{}: {problem}", spec.name))?;
     Ok(config)
 }
 
 impl ModelConfig {
-    /// The model without its values.
-    pub fn spec(&self) -> &'static ModelSpec {
-        self.spec
-    }
-
-    /// The model's name.
-    pub fn name(&self) -> &'static str {
-        self.spec.name
-    }
-
-    /// What the model takes.
-    pub fn kind(&self) -> Kind {
-        self.spec.kind()
-    }
-
-    /// The value of this key, if the model has it.
-    pub fn get(&self, key: &str) -> Option<Value> {
-        let index = self.spec.keys.iter().position(|known| known.name == key)?;
-        Some(self.values[index])
-    }
-
-    /// How many tokens a window has; none for a model of images.
-    pub fn context(&self) -> Option<usize> {
-        match self.get("context") {
-            Some(Value::Whole(context)) => Some(context),
-            _ => None,
-        }
-    }
-
     /// What the model takes when it learns from `data`.
     ///
     /// # Errors
@@ -166,7 +122,7 @@ impl ModelConfig {
                     bail!(
                         "model {}: context = {context} is too large for {}: a part of it has {shortest} characters, and a \
                          window takes one more than its context",
-                        self.spec.name,
+                        self.name(),
                         data.name
                     );
                 }
@@ -175,17 +131,12 @@ impl ModelConfig {
         }
     }
 
-    /// What training takes at least.
-    pub fn least(&self, shape: &Shape) -> Least {
-        (self.spec.least)(self, shape)
-    }
-
     /// Creates the model's layers in `vb`.
     ///
     /// # Errors
     /// When the model is for another kind of data or another context, or candle fails.
     pub fn build(&self, shape: &Shape, vb: VarBuilder) -> Result<Box<dyn Model>> {
-        match (self.spec.build, *shape) {
+        match (self.spec().build, *shape) {
             (Build::Images(build), Shape::Images(shape)) => Ok(build(self, shape, vb)?),
             (Build::Text(_), Shape::Text { context, .. }) if self.context() != Some(context) => {
                 bail!("model {self}: its context cannot be {context}")
@@ -200,23 +151,7 @@ impl ModelConfig {
             return Ok(());
         }
         let fitting = all().iter().filter(|spec| spec.kind() == kind).map(|spec| spec.name).collect::<Vec<_>>();
-        bail!("model {} takes {}, and {data} has {kind} (for {})", self.spec.name, self.kind(), fitting.join(", "))
-    }
-}
-
-impl PartialEq for ModelConfig {
-    fn eq(&self, other: &Self) -> bool {
-        self.spec.name == other.spec.name && self.values == other.values
-    }
-}
-
-impl fmt::Display for ModelConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.spec.name)?;
-        for (i, (key, value)) in self.spec.keys.iter().zip(&self.values).enumerate() {
-            write!(f, "{}{}={value}", if i == 0 { ':' } else { ',' }, key.name)?;
-        }
-        Ok(())
+        bail!("model {} takes {}, and {data} has {kind} (for {})", self.name(), self.kind(), fitting.join(", "))
     }
 }
 
@@ -224,8 +159,8 @@ impl fmt::Display for ModelConfig {
 mod tests {
     use super::*;
     use crate::problem::{
-        data::{TextData, digits},
-        models::Parameters,
+        data::{digits, text::TextData},
+        models::parameters::Parameters,
     };
     use candle_core::Device;
 

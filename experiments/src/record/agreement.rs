@@ -1,12 +1,15 @@
 //! Whether the records of a run agree with each other: what one file says is held against what another one does.
 
-use crate::{
-    record::{
-        GroupConfig, Metric, Run, TrialRecord, Workload,
-        summary::{GroupSummary, TrialSummary},
-    },
-    run::{optimizer, train::Outcome},
+use super::{
+    hyperparameters,
+    metric::Metric,
+    outcome::Outcome,
+    run::Run,
+    summary::{GroupSummary, TrialSummary},
+    trial::TrialRecord,
+    workload::Workload,
 };
+use crate::config::group::GroupConfig;
 use anyhow::{Context, Result, bail, ensure};
 use std::{collections::BTreeSet, path::Path};
 
@@ -180,7 +183,7 @@ fn of_another(record: &TrialRecord, group: &GroupSummary, config: &GroupConfig, 
         return told;
     }
     // A rule of a program before this one may have had other hyperparameters.
-    let own = optimizer::parse(&trial.optimizer).map(|rule| optimizer::hyperparameters(&rule)).unwrap_or_default();
+    let own = optim::by_name(&trial.optimizer).map(|rule| hyperparameters::of(&rule)).unwrap_or_default();
     let hyperparameter = group.hyperparameters.iter().find_map(|(key, value)| {
         let own = own.get(key).filter(|own| *own != value)?;
         Some(format!("{key} is {value} and {own}"))

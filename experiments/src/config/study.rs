@@ -1,0 +1,39 @@
+//! A study: what a binary compares.
+
+use super::{
+    group::GroupConfig,
+    options::{Norm, Settings},
+};
+use anyhow::Result;
+
+/// What a binary compares.
+#[derive(Debug, Clone, Copy)]
+pub struct Study {
+    /// Its name, as in `summary.json`.
+    pub name: &'static str,
+    /// The question that it answers, in a line.
+    pub about: &'static str,
+    /// The data set where none is given.
+    pub dataset: &'static str,
+    /// The model where none is given; the data set's own otherwise.
+    pub model: Option<&'static str>,
+    /// The optimizers where none is given.
+    pub optimizers: &'static [&'static str],
+    /// The schedules where none is given; their numbers are for [`Study::steps`] and hold for no other length.
+    pub schedules: &'static [&'static str],
+    /// Where its model normalises, where neither a model nor that is given.
+    pub norm: Option<Norm>,
+    /// The peak learning rates where none is given.
+    pub peaks: &'static [f64],
+    /// The number of updates where no length is given; the data set's own otherwise.
+    pub steps: Option<u64>,
+    /// The options that not all binaries have, and this one has.
+    pub own: &'static [&'static str],
+    /// Whether every step is probed.
+    pub probe: bool,
+    /// The groups it compares on a data set and a model; the settings have at least one optimizer and one schedule.
+    pub groups: fn(&Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>>,
+}
+
+/// The options that not all binaries have.
+pub const SPECIAL: [&str; 4] = ["--lr", "--norm", "--tune", "--space"];

@@ -1,0 +1,90 @@
+//! The whole of a binary that compares: it joins the run and its report.
+
+use super::{
+    exit::{INTERRUPTED, NOT_BEGUN, fail, print, usage},
+    signals::{end_where_preparing_hangs, stop_on_signals},
+    speed::set_for_speed,
+};
+use crate::{
+    config::{names::for_shell, options::Options, study::Study, targets::Targets},
+    record::{files::write_text, run::Run},
+    report,
+    run::{
+        console::Console,
+        experiment::{End, Experiment},
+        list::list,
+    },
+};
+use anyhow::Result;
+use clap::{CommandFactory, FromArgMatches};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+/// The whole of a binary: reads the command line, runs the comparison, prints the table of results.
+///
+/// The exit status is 0 after success, 2 when the input is wrong, 1 when a run that began fails, and 130 when Ctrl-C, SIGTERM or
+/// SIGHUP ended it after everything was saved; errors are one line on stderr.
+pub fn main(study: Study) -> ExitCode {
+    let mut command = Options::command().name(study.name).about(study.about).version(env!("CARGO_PKG_VERSION"));
+    for special in ["lr", "norm", "tune", "space"] {
+        let is_own = study.own.iter().any(|own| own.trim_start_matches('-') == special);
+        command = command.mut_arg(special, |argument| argument.hide(!is_own));
+    }
+    let options = match command.try_get_matches().and_then(|matches| Options::from_arg_matches(&matches)) {
+        Ok(options) => options,
+        Err(error) => return usage(&error),
+    };
+    if options.list {
+        return print(&list(&study));
+    }
+    set_for_speed();
+    let stop = Arc::new(AtomicBool::new(false));
+    let console = match Console::start(options.verbose) {
+        Ok(console) => console,
+        Err(error) => return fail(&error, 2),
+    };
+    if let Err(error) = stop_on_signals(&stop) {
+        tracing::warn!(%error, "Ctrl-C will not save the trials that run");
+    }
+    let is_prepared = Arc::new(AtomicBool::new(false));
+    end_where_preparing_hangs(&stop, &is_prepared);
+    let experiment = Experiment::prepare(study, &options, console, &stop);
+    is_prepared.store(true, Relaxed);
+    let experiment = match experiment {
+        Ok(experiment) => experiment,
+        Err(_) if stop.load(Relaxed) => {
+            let _ = writeln!(io::stderr(), "{NOT_BEGUN}");
+            return ExitCode::from(INTERRUPTED);
+        }
+        Err(error) => return fail(&error, 2),
+    };
+    let out = experiment.out().path();
+    match experiment.run(&stop, write_report) {
+        Ok(End::Finished(summary)) => {
+            print(&format!("{}\n\nresults in {}: open report.html\n", summary.table(), out.display()))
+        }
+        Ok(End::Interrupted) => {
+            tracing::info!("interrupted");
+            let flag = if out.as_os_str().as_encoded_bytes().starts_with(b"-") { "--out=" } else { "--out " };
+            let out = for_shell(out.as_os_str());
+            let _ = writeln!(io::stderr(), "interrupted; go on with `{} {flag}{out} --resume`", study.name);
+            ExitCode::from(INTERRUPTED)
+        }
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Writes the report on a finished run into its folder.
+fn write_report(run: &Run) -> Result<()> {
+    for (name, svg) in report::pictures(run)? {
+        write_text(&run.out.join(name), &svg)?;
+    }
+    let html = report::html(std::slice::from_ref(run), &Targets::default())?;
+    write_text(&run.out.join("report.html"), &html)
+}

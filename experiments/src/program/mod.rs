@@ -1,0 +1,6 @@
+//! The binaries: what they do besides their comparison. [`compare::main`] joins the run and its report.
+
+pub mod compare;
+pub mod exit;
+pub mod signals;
+pub mod speed;

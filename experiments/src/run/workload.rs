@@ -1,0 +1,118 @@
+//! A workload of the run: its data set and its model, how long it is trained, and whether that fits into the memory.
+
+use super::memory;
+use crate::{
+    config::options::Settings,
+    problem::{
+        batches::steps_per_epoch,
+        data::{dataset::Dataset, loaded::Data, spec::Length},
+        models::{parameters::Parameters, registry, shape::Shape, spec::ModelConfig},
+    },
+    record::workload::Workload,
+};
+use anyhow::{Result, bail};
+use candle_core::Device;
+use optim::recipes;
+use std::num::NonZeroUsize;
+
+/// A workload, with what trains on it.
+pub struct LoadedWorkload {
+    /// As it is written.
+    pub record: Workload,
+    /// The model.
+    pub model: ModelConfig,
+    /// The model's inputs and outputs.
+    pub shape: Shape,
+    /// The data set.
+    pub dataset: Dataset,
+}
+
+impl LoadedWorkload {
+    /// That of `dataset`, whose data have this hash, and `model`, as in `--model`.
+    ///
+    /// # Errors
+    /// When the model is none, does not fit the data, or is too large for the memory, or a batch is.
+    pub fn new(dataset: Dataset, model: &str, data: &Data, hash: &str, settings: &Settings) -> Result<Self> {
+        let model = registry::parse(model)?;
+        let shape = model.shape(data)?;
+        if let (Data::Text(text), Some(_)) = (data, settings.tune) {
+            // The parts that tuning makes of the training text are shorter.
+            model.shape(&Data::Text(text.split_for_tuning()))?;
+        }
+        let defaults = dataset.spec().defaults;
+        let batch_size = settings.batch_size.map_or(defaults.batch_size, NonZeroUsize::get);
+        let steps_per_epoch = steps_per_epoch(data, &shape, batch_size);
+        if steps_per_epoch == 0 || settings.tune.is_some() && steps_per_epoch < 2 {
+            bail!("batch size {batch_size}: {dataset} has too few training examples for one batch");
+        }
+        let recipe = settings.recipe.as_deref().map(|name| recipes::by_name(name, steps_per_epoch)).transpose()?;
+        let length = match (settings.steps, settings.epochs, recipe) {
+            (Some(steps), ..) => Length::Steps(steps.get()),
+            (None, Some(epochs), _) => Length::Epochs(epochs.get()),
+            (None, None, Some(recipe)) if !settings.scale_recipe => Length::Steps(recipe.steps),
+            (None, None, _) => defaults.length,
+        };
+        let (steps, evaluate_every) = match length {
+            Length::Epochs(epochs) => (epochs.saturating_mul(steps_per_epoch), steps_per_epoch),
+            Length::Steps(steps) => (steps, evaluation_interval(steps, steps_per_epoch, data, batch_size, &shape)),
+        };
+        // Before the model takes it.
+        check_memory(&model, &shape, settings, batch_size, 1)?;
+        let parameters = Parameters::new(0);
+        model.build(&shape, parameters.builder(&Device::Cpu))?;
+        let record = Workload {
+            dataset: dataset.to_string(),
+            data_sha256: Some(hash.to_owned()),
+            model: model.to_string(),
+            classes: data.classes(),
+            parameters: parameters.count(),
+            batch_size,
+            steps,
+            steps_per_epoch,
+            evaluate_every,
+            constant_loss: data.constant_loss(),
+            floor: data.floor(),
+            data_differs: dataset.fingerprint(data).differs,
+        };
+        Ok(Self { record, model, shape, dataset })
+    }
+}
+
+/// Updates between evaluations where a run's length is given in updates: ten in a run, but at least one in an epoch of images,
+/// and not so many that they see more examples than training does.
+fn evaluation_interval(steps: u64, steps_per_epoch: u64, data: &Data, batch_size: usize, shape: &Shape) -> u64 {
+    let tenth = steps.div_ceil(10);
+    match (data, shape) {
+        (Data::Images(images), _) => tenth.max(images.test.len().div_ceil(batch_size) as u64).min(steps_per_epoch),
+        // Evaluating costs a third of training on as many characters.
+        (Data::Text(text), Shape::Text { context, .. }) => {
+            tenth.max((text.test.len() / (context * batch_size)) as u64).min(steps)
+        }
+        (Data::Text(_), Shape::Images(_)) => tenth,
+    }
+    .max(1)
+}
+
+/// Checks that `jobs` trials at a time can fit into the memory.
+pub fn check_memory(
+    model: &ModelConfig,
+    shape: &Shape,
+    settings: &Settings,
+    batch_size: usize,
+    jobs: usize,
+) -> Result<()> {
+    // What a GPU has is not known here; there, a trial that does not fit is an error.
+    if settings.device.as_deref().is_some_and(|device| device != "cpu") {
+        return Ok(());
+    }
+    let precision = settings.precision.unwrap_or_default();
+    let needed = memory::least(&model.least(shape), batch_size, precision.dtype()).saturating_mul(jobs as u64);
+    let Some(available) = memory::limit().filter(|limit| needed > *limit) else { return Ok(()) };
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let at_a_time = if jobs > 1 { format!(" with {jobs} trials at a time (--jobs)") } else { String::new() };
+    bail!(
+        "model {model}: to train it on {batch_size} examples an update takes at least {:.1} GB{at_a_time}, and there are {:.1} GB",
+        gigabytes(needed),
+        gigabytes(available)
+    )
+}
