@@ -4,9 +4,10 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use experiments::{
     Targets,
-    record::{Run, is_replaced, write_text},
+    record::{Run, write_text},
     report,
 };
+use optim::files::is_replaced;
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},

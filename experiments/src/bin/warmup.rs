@@ -1,8 +1,8 @@
 //! Does warmup matter, and why? Trains a transformer with and without it at several peak learning rates, and watches every step.
 
 use anyhow::{Context, Result, bail};
-use experiments::{GroupConfig, Norm, Settings, Study};
-use optim::Rule;
+use experiments::{GroupConfig, Norm, Settings, Study, run::space::gives};
+use optim::{Rule, text::SpecText};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -33,12 +33,12 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
     let [schedule] = settings.schedule.as_slice() else {
         bail!("warmup compares one schedule with and without its warmup: give one --schedule");
     };
-    if let Some(optimizer) = settings.opt.iter().find(|optimizer| experiments::run::space::gives(optimizer, "lr")) {
+    if let Some(optimizer) = settings.opt.iter().find(|optimizer| gives(optimizer, "lr")) {
         bail!("--opt {optimizer}: warmup compares peak learning rates: give them by --lr, and leave `lr` out here");
     }
     let models = match settings.norm {
         None => vec![(None, model.to_owned())],
-        Some(norm) if has_key(model, "norm") => {
+        Some(norm) if gives(model, "norm") => {
             bail!("--norm {norm} and --model {model} both say where it normalises: leave one out");
         }
         Some(norm) => {
@@ -100,35 +100,9 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
     Ok(groups)
 }
 
-/// Whether the text `NAME[:KEY=VALUE,..]` has `key`.
-fn has_key(text: &str, key: &str) -> bool {
-    let keys = text.split_once(':').map_or("", |(_, keys)| keys);
-    keys.split(',').any(|pair| pair.split('=').next().is_some_and(|other| other.trim() == key))
-}
-
 /// The text `NAME[:KEY=VALUE,..]` with `key` set to `value`.
 fn with_key(text: &str, key: &str, value: &str) -> String {
-    let (name, keys) = text.split_once(':').unwrap_or((text, ""));
-    let is_other = |pair: &&str| !pair.is_empty() && pair.split('=').next().is_none_or(|other| other.trim() != key);
-    let others = keys.split(',').map(str::trim).filter(is_other);
-    let pairs: Vec<String> = others.map(str::to_owned).chain([format!("{key}={value}")]).collect();
-    format!("{}:{}", name.trim(), pairs.join(","))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{has_key, with_key};
-
-    #[test]
-    fn a_key_is_set_once_however_it_is_written() {
-        for (text, expected) in [
-            ("wsd", "wsd:warmup=0"),
-            ("wsd:steps=9", "wsd:steps=9,warmup=0"),
-            ("wsd:warmup=20,steps=9", "wsd:steps=9,warmup=0"),
-            ("wsd : warmup = 20 , steps=9", "wsd:steps=9,warmup=0"),
-        ] {
-            assert_eq!(with_key(text, "warmup", "0"), expected);
-            assert_eq!(has_key(text, "warmup"), text.contains("warmup"));
-        }
-    }
+    let mut text = SpecText::of(text);
+    text.set(key, value);
+    text.to_string()
 }

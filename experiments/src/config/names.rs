@@ -1,18 +1,14 @@
 //! Names and numbers that users type.
 
+use optim::text::nearest;
 use std::ffi::OsStr;
 
 /// An error for a `kind` of thing called `name`, which is none of `known`; it suggests the nearest of them.
 pub fn unknown<'a>(kind: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> anyhow::Error {
     let known: Vec<&str> = known.into_iter().collect();
-    let nearest = known
-        .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&name.to_lowercase(), candidate), *candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.len().max(3) / 3)
-        .min();
     let list = known.join(", ");
-    match nearest {
-        Some((_, nearest)) => anyhow::anyhow!("unknown {kind} `{name}`: did you mean `{nearest}`? (known: {list})"),
+    match nearest(name, &known) {
+        Some(nearest) => anyhow::anyhow!("unknown {kind} `{name}`: did you mean `{nearest}`? (known: {list})"),
         None => anyhow::anyhow!("unknown {kind} `{name}` (known: {list})"),
     }
 }

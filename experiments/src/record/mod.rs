@@ -38,7 +38,7 @@ pub mod trial;
 pub mod workload;
 
 pub use experiment::{Continuation, ExperimentRecord, Versions};
-pub use files::{is_replaced, read_json, write_bytes, write_json, write_text};
+pub use files::{read_json, write_bytes, write_json, write_text};
 pub use metric::{LayerProbe, Metric};
 pub use metrics_file::{MetricsWriter, read_metrics};
 pub use out_dir::OutDir;

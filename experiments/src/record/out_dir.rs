@@ -1,7 +1,7 @@
 //! The folder that a run writes to.
 
-use super::files::PART;
 use anyhow::{Context, Result, bail};
+use optim::files::PART;
 use std::{
     ffi::OsStr,
     fs::{self, File, TryLockError},

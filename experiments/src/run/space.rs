@@ -2,8 +2,11 @@
 
 use super::usual_ranges::{Interval, text, usual_of};
 use crate::config::names::number;
-use anyhow::{Result, bail};
-use optim::{AnyRule, Rule};
+use anyhow::{Result, anyhow, bail};
+use optim::{
+    AnyRule, Rule,
+    text::{PairError, SpecText},
+};
 use std::fmt;
 
 /// How far beyond the usual learning rates the search goes, to either side.
@@ -34,16 +37,17 @@ impl Space {
     pub fn choose(text: &str, rule: &AnyRule, given: &[String]) -> Result<Self> {
         let mut chosen = Self::of(rule);
         for text in given {
-            let (name, keys) = text.split_once(':').unwrap_or((text, ""));
-            let named = optim::by_name(name)?.spec().name;
-            let mut intervals: Vec<(String, Interval)> = Vec::new();
-            for pair in keys.split(',').filter(|pair| !pair.is_empty()) {
-                let (key, interval) = parse_interval(text, pair)?;
-                if intervals.iter().any(|(other, _)| *other == key) {
-                    bail!("space `{text}`: `{key}` is given twice");
-                }
-                intervals.push((key, interval));
-            }
+            let given = SpecText::of(text).without_blanks();
+            let named = optim::by_name(&given.name)?.spec().name;
+            let pairs = given.pairs().map_err(|error| match error {
+                PairError::NotAPair { part } => no_interval(text, &part),
+                twice => anyhow!("space `{text}`: {twice}"),
+            })?;
+            let intervals = pairs.into_iter().map(|(key, bounds)| {
+                let interval = parse_interval(key, bounds);
+                Ok((key.to_owned(), interval.ok_or_else(|| no_interval(text, &format!("{key}={bounds}")))?))
+            });
+            let intervals = intervals.collect::<Result<Vec<_>>>()?;
             if intervals.is_empty() {
                 bail!("space `{text}`: it must be NAME:KEY=LOW..HIGH,.., as in `adamw:lr=1e-4..1e-2`");
             }
@@ -71,13 +75,11 @@ impl Space {
     /// A text that is no optimizer.
     pub fn free(text: &str) -> Result<String> {
         let space = Self::of(&optim::by_name(text)?);
-        let (name, pairs) = text.split_once(':').unwrap_or((text, ""));
-        let is_searched = |pair: &&str| {
-            let key = pair.split('=').next().unwrap_or_default().trim();
-            space.intervals.iter().any(|(searched, _)| searched == key)
-        };
-        let kept: Vec<&str> = pairs.split(',').filter(|pair| !pair.is_empty() && !is_searched(pair)).collect();
-        Ok(if kept.is_empty() { name.to_owned() } else { format!("{name}:{}", kept.join(",")) })
+        let mut free = SpecText::of(text).without_blanks();
+        for (searched, _) in &space.intervals {
+            free.remove(searched);
+        }
+        Ok(free.to_string())
     }
 
     /// The rule of trial `index`: `rule` with the values of the sequence's point.
@@ -121,25 +123,21 @@ impl fmt::Display for Space {
     }
 }
 
-/// Whether the optimizer `text` gives `key` a value. The parser of rules knows how keys may be written: to give one again is its
-/// error.
+/// Whether the optimizer `text` gives `key` a value.
 pub fn gives(text: &str, key: &str) -> bool {
-    let join = if text.contains(':') { ',' } else { ':' };
-    matches!(optim::by_name(&format!("{text}{join}{key}=0")), Err(optim::Error::RepeatedKey { .. }))
+    SpecText::of(text).get(key).is_some()
 }
 
-fn parse_interval(text: &str, pair: &str) -> Result<(String, Interval)> {
-    let parsed = pair.split_once('=').and_then(|(key, bounds)| {
-        let (low, high) = bounds.split_once("..").unwrap_or((bounds, bounds));
-        let (low, high): (f64, f64) = (low.parse().ok()?, high.parse().ok()?);
-        let is_point = low == high && low >= 0.0;
-        (!key.is_empty() && high.is_finite() && (is_point || (low > 0.0 && low < high)))
-            .then(|| (key.to_owned(), Interval { low, high }))
-    });
-    let Some(parsed) = parsed else {
-        bail!("space `{text}`: `{pair}` must be KEY=LOW..HIGH with 0 < LOW < HIGH, or KEY=VALUE");
-    };
-    Ok(parsed)
+/// The bounds `LOW..HIGH`, or `VALUE`, of `key`; none where they are no interval.
+fn parse_interval(key: &str, bounds: &str) -> Option<Interval> {
+    let (low, high) = bounds.split_once("..").unwrap_or((bounds, bounds));
+    let (low, high): (f64, f64) = (low.parse().ok()?, high.parse().ok()?);
+    let is_point = low == high && low >= 0.0;
+    (!key.is_empty() && high.is_finite() && (is_point || (low > 0.0 && low < high))).then_some(Interval { low, high })
+}
+
+fn no_interval(text: &str, pair: &str) -> anyhow::Error {
+    anyhow!("space `{text}`: `{pair}` must be KEY=LOW..HIGH with 0 < LOW < HIGH, or KEY=VALUE")
 }
 
 #[cfg(test)]

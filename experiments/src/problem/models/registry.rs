@@ -13,6 +13,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use candle_nn::VarBuilder;
+use optim::text::SpecText;
 
 /// All models, simplest first.
 pub fn all() -> &'static [ModelSpec] {
@@ -74,26 +75,22 @@ pub fn all() -> &'static [ModelSpec] {
 /// # Errors
 /// An unknown name or key (with the nearest known one), a key that is given twice, or a value that is not allowed.
 pub fn parse(text: &str) -> Result<ModelConfig> {
-    let (name, pairs) = text.split_once(':').unwrap_or((text, ""));
-    let (name, pairs) = (name.trim(), pairs.trim());
+    let mut given = SpecText::of(text);
+    if given.to_string() == format!("{}:", given.name) {
+        given = given.without_blanks();
+    }
+    let name = given.name.as_str();
     let spec = all().iter().find(|spec| spec.name == name);
     let spec = spec.ok_or_else(|| names::unknown("model", name, all().iter().map(|spec| spec.name)))?;
     let mut values: Vec<Option<Value>> = vec![None; spec.keys.len()];
-    for pair in pairs.split(',').filter(|_| !pairs.is_empty()) {
-        let (name, value) =
-            pair.split_once('=').ok_or_else(|| anyhow!("{}: `{pair}` is not of the form key=value", spec.name))?;
-        let (name, value) = (name.trim(), value.trim());
+    for (name, value) in given.pairs().map_err(|error| anyhow!("{}: {error}", spec.name))? {
         let index = spec.keys.iter().position(|key| key.name == name).ok_or_else(|| match spec.keys {
             [] => anyhow!("{} has no keys, and `{name}` is given", spec.name),
             keys => names::unknown(&format!("key of {}", spec.name), name, keys.iter().map(|key| key.name)),
         })?;
         let allowed = &spec.keys[index].allowed;
-        let value = allowed
-            .read(value)
-            .ok_or_else(|| anyhow!("{}: {name} = {value} is not allowed: it must be {allowed}", spec.name))?;
-        if values[index].replace(value).is_some() {
-            bail!("{}: `{name}` is given twice", spec.name);
-        }
+        let wrong = || anyhow!("{}: {name} = {value} is not allowed: it must be {allowed}", spec.name);
+        values[index] = Some(allowed.read(value).ok_or_else(wrong)?);
     }
     let values = values.iter().zip(spec.keys).map(|(value, key)| value.unwrap_or(key.default)).collect();
     let config = ModelConfig::new(spec, values);
