@@ -1156,6 +1156,10 @@ fn the_program_makes_the_report_again() {
     let output = report(folder.path(), &["two", "--out", "page.html"]);
     assert!(output.status.success() && folder.path().join("page.html").exists(), "{output:?}");
     assert!(!folder.path().join("two/report.html").exists());
+    let output = report(folder.path(), &["two", "--out", "none/page.html"]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.starts_with("error: cannot write `none/page.html`: ") && !message.contains(".part-"), "{message}");
 }
 
 /// `/dev/fd/1` is what `/dev/stdout` leads to, where nothing can be replaced by mistake.

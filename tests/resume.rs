@@ -235,6 +235,9 @@ fn what_cannot_be_resumed_is_said() {
     fs::create_dir(folder.path().join("blocked")).unwrap();
     fs::write(folder.path().join("blocked/experiment.json"), record).unwrap();
     fs::write(folder.path().join("blocked/trials"), "").unwrap();
+    fs::create_dir(folder.path().join("damaged")).unwrap();
+    fs::copy(folder.path().join("done/experiment.json"), folder.path().join("damaged/experiment.json")).unwrap();
+    fs::write(folder.path().join("damaged/summary.json"), "{").unwrap();
     for (args, part) in [
         (&["--out", "empty", "--resume"][..], "no experiment.json"),
         (&["--out", "none", "--resume"], "no experiment.json"),
@@ -243,6 +246,7 @@ fn what_cannot_be_resumed_is_said() {
         (&["--out", "done"], "`--resume` goes on"),
         (&["--out", "lost", "--resume"], "`max_loss` was a number that JSON does not have"),
         (&["--out", "blocked", "--resume"], "blocked/trials` is a file"),
+        (&["--out", "damaged", "--resume"], "cannot read `damaged/summary.json`"),
         (&["--out", "done", "--resume", "--text", "x"], "--text"),
         (&["--config", "nowhere.toml"], "nowhere.toml"),
     ] {

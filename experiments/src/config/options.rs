@@ -190,7 +190,7 @@ impl fmt::Display for Norm {
 /// Options that cannot both be given: one on the command line replaces the other in the file.
 const EXCLUSIVE: [&str; 2] = ["epochs", "steps"];
 
-/// The data set that `--text` names.
+/// The option `--text`, and the data set that it names.
 const TEXT: &str = "text";
 
 impl Settings {
@@ -229,6 +229,9 @@ impl Settings {
         for (key, value) in &mut table {
             if !Self::keys().iter().any(|known| known == key) {
                 return Err(names::unknown("key", key, Self::keys().iter().map(String::as_str)));
+            }
+            if key == TEXT && value.as_str() == Some("") {
+                bail!("`{key}` is empty: it must name a file");
             }
             if let (true, Some(path)) = (Self::PATHS.contains(&key.as_str()), value.as_str()) {
                 let path = folder.join(path);
@@ -417,6 +420,7 @@ mod tests {
             ("lr = [1]\nseeds = 9223372036854775808", &["line 2", "`seeds`", "at most 9223372036854775807"]),
             ("max_loss = 18446744073709551616", &["line 1", "`max_loss`", "at most 9223372036854775807"]),
             ("dataset = \"digits\"", &["`dataset`", "digits"]),
+            ("text = \"\"", &["`text` is empty"]),
             ("norm = 3", &["`norm` is 3", "pre, post, both"]),
             ("ops = [\"candle\"]", &["`ops`", "descent, candle"]),
             ("scale_recipe = 1", &["`scale_recipe`", "boolean"]),

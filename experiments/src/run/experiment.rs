@@ -70,6 +70,8 @@ pub struct Experiment {
     jobs: usize,
     /// The record of the experiment as it was found, where the run is resumed.
     before: Option<ExperimentRecord>,
+    /// All records, where it had finished, and is not to have more seeds.
+    finished: Option<Run>,
 }
 
 impl Experiment {
@@ -151,14 +153,17 @@ impl Experiment {
             for LoadedWorkload { record, model, shape, .. } in &plan.workloads {
                 check_memory(model, shape, &settings, record.batch_size, jobs)?;
             }
-            anyhow::Ok((data, plan, (0..seeds as u64).collect(), jobs))
+            anyhow::Ok((data, plan, (0..seeds as u64).collect::<Vec<_>>(), jobs))
         };
         let (data, plan, seeds, jobs) = prepare().inspect_err(|_| {
             if before.is_none() {
                 out.discard();
             }
         })?;
-        Ok(Self { study, settings, console, out, data, plan, device, seeds, threads, jobs, before })
+        let has_finished =
+            |before: &ExperimentRecord| seeds.len() <= before.seeds.len() && out.path().join("summary.json").exists();
+        let finished = before.as_ref().is_some_and(has_finished).then(|| Run::read(out.path())).transpose()?;
+        Ok(Self { study, settings, console, out, data, plan, device, seeds, threads, jobs, before, finished })
     }
 
     /// The folder that the results go to.
@@ -176,16 +181,14 @@ impl Experiment {
         match &self.before {
             Some(before) => {
                 self.console.log_to(&file("log.txt"))?;
-                let has_new_seeds = self.seeds.len() > before.seeds.len();
-                if file("summary.json").exists() && !has_new_seeds {
-                    let run = Run::read(self.out.path())?;
+                if let Some(run) = &self.finished {
                     if !file("report.html").exists() {
-                        write_report(&run)?;
+                        write_report(run)?;
                     }
-                    return Ok(End::Finished(Box::new(run.summary)));
+                    return Ok(End::Finished(Box::new(run.summary.clone())));
                 }
                 // First, since it is what tells that all trials of the record have ended.
-                if has_new_seeds && file("summary.json").exists() {
+                if file("summary.json").exists() {
                     fs::remove_file(file("summary.json"))
                         .with_context(|| format!("cannot remove `{}`", file("summary.json").display()))?;
                 }
