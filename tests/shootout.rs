@@ -511,8 +511,15 @@ fn the_list_names_everything_that_can_be_chosen() {
     for name in rules.into_iter().chain(schedules).chain(others) {
         assert!(list.lines().any(|line| line.split_whitespace().next() == Some(name)), "{name} is not in the list");
     }
-    assert!(list.contains("usually lr=1e-4..0.001,weight_decay=0.01..0.1; --tune searches lr=1e-5..0.01,"), "{list}");
-    assert!(list.contains("beta2=0.999") && files(folder.path()).is_empty());
+    let output = shootout(folder.path(), &["--list", "adamw"]);
+    assert!(output.status.success());
+    let adamw = text(&output.stdout);
+    assert!(adamw.contains("usually lr=1e-4..0.001,weight_decay=0.01..0.1; --tune searches lr=1e-5..0.01,"), "{adamw}");
+    assert!(adamw.contains("beta2=0.999") && files(folder.path()).is_empty());
+    let output = shootout(folder.path(), &["--list", "adamx"]);
+    let stderr = text(&output.stderr);
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(2), 1), "{stderr}");
+    assert!(stderr.contains("`adamx`") && stderr.contains("did you mean `adam"), "{stderr}");
 }
 
 #[test]

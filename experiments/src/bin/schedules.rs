@@ -8,6 +8,12 @@ fn main() -> ExitCode {
     experiments::main(Study {
         name: "schedules",
         about: "Compare schedules of the learning rate: same model, optimizer, data order and seeds",
+        examples: &[
+            ("", "compare four schedules on digits, in seconds"),
+            ("--schedule cosine --schedule wsd:warmup=100", "compare these two"),
+            ("--opt sgd:lr=0.1,momentum=0.9 --tune 8", "find a good learning rate for each schedule first"),
+            ("--out runs/a --resume", "finish a run that was stopped"),
+        ],
         dataset: "digits",
         model: None,
         optimizers: &["adamw:lr=2e-3"],

@@ -8,6 +8,13 @@ fn main() -> ExitCode {
     experiments::main(Study {
         name: "shootout",
         about: "Compare optimizers on a problem: each trains with the same seeds, and statistics tell them apart",
+        examples: &[
+            ("", "compare three optimizers on digits, in seconds"),
+            ("--opt adamw:lr=1e-3 --opt lion:lr=1e-4 --seeds 5", "compare these two, with five seeds"),
+            ("--tune 8 --opt sgd:momentum=0.9 --opt adamw", "find good learning rates first, then compare"),
+            ("--dataset cifar10 --data-dir DIR --epochs 10", "the same on photographs"),
+            ("--out runs/a --resume", "finish a run that was stopped"),
+        ],
         dataset: "digits",
         model: None,
         optimizers: &["sgd:lr=0.05,momentum=0.9", "adam:lr=2e-3", "adamw:lr=2e-3"],

@@ -9,6 +9,12 @@ fn main() -> ExitCode {
     experiments::main(Study {
         name: "warmup",
         about: "Train a transformer with and without warmup at several peak learning rates, and watch every step",
+        examples: &[
+            ("", "a small transformer at four peak learning rates, in minutes"),
+            ("--norm post --lr 1e-3,4e-3", "norms after each block, at two peaks"),
+            ("--text FILE --steps 1000", "learn from a text of yours"),
+            ("--out runs/a --resume", "finish a run that was stopped"),
+        ],
         dataset: "language",
         // The smallest that shows what is known of larger ones (Xiong et al. 2020, arXiv:2002.04745): without warmup, a deep post-norm
         // transformer stalls at learning rates that it can use with it. No clipping, which hides that.

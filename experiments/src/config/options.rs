@@ -37,9 +37,9 @@ pub struct Options {
     /// A larger --seeds adds trials; --threads, --jobs, --data-dir and --text can be others than before
     #[arg(long, requires = "out", conflicts_with = "config", help_heading = OUTPUT)]
     pub resume: bool,
-    /// List data sets, models, optimizers, search spaces, schedules and recipes with their defaults
-    #[arg(long, help_heading = OUTPUT)]
-    pub list: bool,
+    /// List what options can name: data sets, models, optimizers, schedules, recipes. With NAME, all about one of them
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", help_heading = OUTPUT)]
+    pub list: Option<String>,
     /// Log more to stderr: -v for info, -vv for debug; RUST_LOG overrides it
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = OUTPUT)]
     pub verbose: u8,

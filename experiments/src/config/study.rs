@@ -13,6 +13,8 @@ pub struct Study {
     pub name: &'static str,
     /// The question that it answers, in a line.
     pub about: &'static str,
+    /// Command lines to begin with, without the program's name, and what each does: they end `--help`.
+    pub examples: &'static [(&'static str, &'static str)],
     /// The data set where none is given.
     pub dataset: &'static str,
     /// The model where none is given; the data set's own otherwise.

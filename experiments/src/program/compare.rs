@@ -12,7 +12,7 @@ use crate::{
     run::{
         console::Console,
         experiment::{End, Experiment},
-        list::list,
+        list::{describe, list},
     },
 };
 use anyhow::Result;
@@ -32,6 +32,7 @@ use std::{
 /// SIGHUP ended it after everything was saved; errors are one line on stderr.
 pub fn main(study: Study) -> ExitCode {
     let mut command = Options::command().name(study.name).about(study.about).version(env!("CARGO_PKG_VERSION"));
+    command = command.after_help(examples(&study));
     for special in ["lr", "norm", "tune", "space"] {
         let is_own = study.own.iter().any(|own| own.trim_start_matches('-') == special);
         command = command.mut_arg(special, |argument| argument.hide(!is_own));
@@ -40,8 +41,12 @@ pub fn main(study: Study) -> ExitCode {
         Ok(options) => options,
         Err(error) => return usage(&error),
     };
-    if options.list {
-        return print(&list(&study));
+    match options.list.as_deref() {
+        None => {}
+        Some("") => return print(&list(&study)),
+        Some(name) => {
+            return describe(name).map_or_else(|error| fail(&error, 2), |text| print(&text));
+        }
     }
     set_for_speed();
     let stop = Arc::new(AtomicBool::new(false));
@@ -78,6 +83,16 @@ pub fn main(study: Study) -> ExitCode {
         }
         Err(error) => fail(&error, 1),
     }
+}
+
+/// The end of `--help`.
+fn examples(study: &Study) -> String {
+    let commands =
+        study.examples.iter().map(|(args, does)| (format!("{} {args}", study.name).trim_end().to_owned(), does));
+    let commands: Vec<_> = commands.collect();
+    let width = commands.iter().map(|(command, _)| command.len()).max().unwrap_or_default();
+    let lines = commands.iter().map(|(command, does)| format!("  {command:<width$}  {does}"));
+    format!("Examples:\n{}", lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// Writes the report on a finished run into its folder.

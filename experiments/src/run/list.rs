@@ -2,47 +2,29 @@
 
 use super::{space::Space, usual_ranges::usual_of};
 use crate::{
-    config::{names::number, study::Study},
+    config::{
+        names::{number, unknown},
+        study::Study,
+    },
     problem::{
         data::{dataset::Dataset, spec::Length},
-        models::registry,
+        models::{registry, spec::ModelSpec},
     },
 };
-use optim::{recipes, rules, schedule};
+use anyhow::Result;
+use optim::{Spec as RuleSpec, recipes, rules, schedule, text::same_name};
 
-/// The data sets, models, optimizers and schedules that options can name, with their defaults.
+/// What options can name, a line each, and what the program compares without options.
 pub fn list(study: &Study) -> String {
-    let mut text = String::from("Data sets (--dataset)\n");
-    for dataset in Dataset::ALL {
-        let defaults = dataset.spec().defaults;
-        let length = match defaults.length {
-            Length::Epochs(epochs) => format!("--epochs {epochs}"),
-            Length::Steps(steps) => format!("--steps {steps}"),
-        };
-        text += &entry(&dataset.to_string(), dataset.spec().doc);
-        let model = dataset.spec().default_model;
-        text += &entry("", &format!("default: --model {model} {length} --batch-size {}", defaults.batch_size));
-    }
-    text += "\nModels (--model NAME:KEY=VALUE,..)\n";
-    for model in registry::all() {
-        text += &entry(model.name, model.doc);
-        for own in model.keys {
-            text += &key(&format!("{}={}", own.name, own.default), &format!("{}; {}", own.allowed, own.doc));
+    let mut text = String::new();
+    for (title, things) in all() {
+        text += &format!("{title}\n");
+        for thing in things {
+            text += &entry(&thing.name, &thing.brief);
         }
+        text += "\n";
     }
-    text += &optimizers_and_schedules();
-    text += "\nRecipes (--recipe)\n";
-    for recipe in recipes::all(1) {
-        let schedule = if recipe.name == "vision" {
-            format!("cosine over {} epochs", recipes::VISION_EPOCHS)
-        } else {
-            recipe.schedule.to_string()
-        };
-        let rule: &dyn optim::Rule = &recipe.rule;
-        text += &entry(recipe.name, recipe.doc);
-        text += &entry("", &format!("{}; {schedule}", rule.text()));
-    }
-    text += &format!("\n{} without options\n", study.name);
+    text += &format!("`{0} --list NAME` shows one of them in full.\n\n{0} without options\n", study.name);
     text += &format!("  --dataset {}\n", study.dataset);
     if let Some(model) = study.model {
         text += &format!("  --model {model}\n");
@@ -66,6 +48,91 @@ pub fn list(study: &Study) -> String {
     text
 }
 
+/// Everything about what has this name: keys with their defaults, formula, use.
+///
+/// # Errors
+/// A name that nothing has, with the nearest one.
+pub fn describe(name: &str) -> Result<String> {
+    let all: Vec<Thing> = all().into_iter().flat_map(|(_, things)| things).collect();
+    let named: Vec<&Thing> = all.iter().filter(|thing| same_name(&thing.name, name)).collect();
+    if named.is_empty() {
+        return Err(unknown("name", name, all.iter().map(|thing| thing.name.as_str())));
+    }
+    Ok(named.into_iter().map(|thing| thing.full.as_str()).collect::<Vec<_>>().join("\n"))
+}
+
+/// What an option can name.
+struct Thing {
+    name: String,
+    /// What it is, in a line.
+    brief: String,
+    /// All about it.
+    full: String,
+}
+
+/// By option, in the order of `--help`.
+fn all() -> [(&'static str, Vec<Thing>); 5] {
+    [
+        ("Data sets (--dataset)", Dataset::ALL.into_iter().map(dataset).collect()),
+        ("Models (--model)", registry::all().iter().map(model).collect()),
+        ("Optimizers (--opt)", rules::specs().map(rule).collect()),
+        ("Schedules of the learning rate (--schedule)", schedule::all().iter().map(piece).collect()),
+        ("Recipes (--recipe)", recipes::all(1).iter().map(recipe).collect()),
+    ]
+}
+
+fn dataset(dataset: Dataset) -> Thing {
+    let (spec, name) = (dataset.spec(), dataset.to_string());
+    let length = match spec.defaults.length {
+        Length::Epochs(epochs) => format!("--epochs {epochs}"),
+        Length::Steps(steps) => format!("--steps {steps}"),
+    };
+    let default = format!("default: --model {} {length} --batch-size {}", spec.default_model, spec.defaults.batch_size);
+    let full = entry(&name, spec.doc) + &entry("", &default);
+    Thing { name, brief: spec.doc.to_owned(), full }
+}
+
+fn model(model: &ModelSpec) -> Thing {
+    let mut full = entry(model.name, model.doc);
+    for own in model.keys {
+        full += &key(&format!("{}={}", own.name, own.default), &format!("{}; {}", own.allowed, own.doc));
+    }
+    Thing { name: model.name.to_owned(), brief: model.doc.to_owned(), full }
+}
+
+fn rule(spec: &RuleSpec) -> Thing {
+    let mut full = entry(spec.name, &summary(spec.doc)) + &entry("", spec.formula);
+    for hyperparameter in spec.hyperparameters {
+        let allowed = hyperparameter.range.map_or("true or false".to_owned(), |range| range.to_string());
+        let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
+        full += &key(&default, &format!("{allowed}. {}", summary(hyperparameter.doc)));
+    }
+    full += &format!("      best for {}\n", spec.best_for);
+    if let Ok(rule) = optim::by_name(spec.name) {
+        full += &format!("      usually {}; --tune searches {}\n", usual_of(&rule), Space::of(&rule));
+    }
+    Thing { name: spec.name.to_owned(), brief: brief(spec.doc), full }
+}
+
+fn piece(piece: &schedule::Entry) -> Thing {
+    let mut full = entry(piece.name, piece.doc) + &entry("", piece.formula);
+    for own in piece.keys {
+        full += &key(&format!("{}={}", own.name, own.default), own.allowed);
+    }
+    Thing { name: piece.name.to_owned(), brief: brief(piece.doc), full }
+}
+
+fn recipe(recipe: &recipes::Recipe) -> Thing {
+    let schedule = if recipe.name == "vision" {
+        format!("cosine over {} epochs", recipes::VISION_EPOCHS)
+    } else {
+        recipe.schedule.to_string()
+    };
+    let rule: &dyn optim::Rule = &recipe.rule;
+    let full = entry(recipe.name, recipe.doc) + &entry("", &format!("{}; {schedule}", rule.text()));
+    Thing { name: recipe.name.to_owned(), brief: recipe.doc.to_owned(), full }
+}
+
 /// A line on what an option can name; the second line on it has no name.
 fn entry(name: &str, text: &str) -> String {
     format!("  {name:<15} {text}\n")
@@ -78,47 +145,36 @@ fn key(default: &str, allowed: &str) -> String {
     format!("      {default:<WIDTH$}{between}  {allowed}\n")
 }
 
-/// The rules and schedules with their hyperparameters.
-fn optimizers_and_schedules() -> String {
-    let mut text = String::from("\nOptimizers (--opt NAME:KEY=VALUE,..)\n");
-    for spec in rules::specs() {
-        text += &entry(spec.name, &summary(spec.doc));
-        text += &entry("", spec.formula);
-        for hyperparameter in spec.hyperparameters {
-            let allowed = hyperparameter.range.map_or("true or false".to_owned(), |range| range.to_string());
-            let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
-            text += &key(&default, &format!("{allowed}. {}", summary(hyperparameter.doc)));
-        }
-        text += &format!("      best for {}\n", spec.best_for);
-        if let Ok(rule) = optim::by_name(spec.name) {
-            text += &format!("      usually {}; --tune searches {}\n", usual_of(&rule), Space::of(&rule));
-        }
-    }
-    text += "\nSchedules of the learning rate (--schedule NAME:KEY=VALUE,..)\n";
-    for piece in schedule::all() {
-        text += &entry(piece.name, piece.doc);
-        text += &entry("", piece.formula);
-        for own in piece.keys {
-            text += &key(&format!("{}={}", own.name, own.default), own.allowed);
-        }
-    }
-    text
-}
-
 /// The first paragraph of a doc, in one line.
 fn summary(doc: &str) -> String {
     let lines: Vec<&str> = doc.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     lines.join(" ")
 }
 
+/// The first sentence of a doc, without what stands in brackets, as much of it as a line holds.
+fn brief(doc: &str) -> String {
+    const WIDTH: usize = 100;
+    let mut text = summary(doc);
+    while let (Some(open), Some(close)) = (text.find(" ("), text.find(')')) {
+        text.replace_range(open..=close.max(open), "");
+    }
+    let sentence = text.split(". ").next().unwrap_or_default().trim_end_matches('.');
+    let end = match sentence.get(..WIDTH) {
+        Some(start) => start.rfind(", ").unwrap_or(sentence.len()),
+        None => sentence.len(),
+    };
+    sentence[..end].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text() -> String {
+    fn short() -> String {
         list(&Study {
             name: "shootout",
             about: "",
+            examples: &[],
             dataset: "digits",
             model: None,
             optimizers: &["adam"],
@@ -130,6 +186,36 @@ mod tests {
             probe: false,
             groups: |_, _, _| Ok(Vec::new()),
         })
+    }
+
+    /// The list, and all that it names in full.
+    fn text() -> String {
+        let named = all().into_iter().flat_map(|(_, things)| things).map(|thing| describe(&thing.name).unwrap());
+        named.fold(short(), |text, full| text + &full)
+    }
+
+    #[test]
+    fn the_list_is_short_and_a_name_shows_all() {
+        let short = short();
+        assert!(short.lines().all(|line| line.len() <= 120), "{short}");
+        assert!(short.lines().count() <= 60, "{short}");
+        assert!(!short.contains("beta2"), "{short}");
+        let adamw = describe("AdamW").unwrap();
+        for part in [
+            "arXiv:1711.05101",
+            "theta -= lr",
+            "beta2=0.999",
+            "usually lr=1e-4..0.001",
+            "--tune searches lr=1e-5..0.01,",
+        ] {
+            assert!(adamw.contains(part), "{adamw}");
+        }
+        assert!(describe("gpt").unwrap().contains("layers=4"));
+        assert!(describe("wsd").unwrap().contains("decay="));
+        assert!(describe("cifar10").unwrap().contains("--batch-size 128"));
+        assert!(describe("llm").unwrap().contains("warmup_cosine"));
+        let error = describe("adamv").unwrap_err().to_string();
+        assert!(error.contains("`adamv`") && error.contains("did you mean `adam"), "{error}");
     }
 
     #[test]

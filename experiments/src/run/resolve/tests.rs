@@ -8,6 +8,7 @@ use std::{ffi::OsString, fs};
 const ANY: Study = Study {
     name: "any",
     about: "",
+    examples: &[],
     dataset: "digits",
     model: None,
     optimizers: &["adam"],
