@@ -5,8 +5,8 @@ use super::{
     matmul,
 };
 use crate::{
-    attention::Heads,
-    dropout::Masks,
+    cpu::attention::Heads,
+    cpu::dropout::Masks,
     graph::{differentiable, plain},
 };
 use candle_core::{Result, Tensor};

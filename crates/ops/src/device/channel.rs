@@ -2,7 +2,7 @@
 
 use super::launch::{Launch, args, empty, empty_like, real, size};
 use crate::{
-    batch_norm::Normalized,
+    cpu::batch_norm::Normalized,
     graph::{differentiable, differentiable_by_output, plain},
 };
 use candle_core::{Result, Tensor};

@@ -8,8 +8,8 @@ use super::{
     matmul,
 };
 use crate::{
-    conv2d::Geometry,
     graph::{differentiable, plain},
+    shape::conv2d::Geometry,
 };
 use candle_core::{DType, Result, Tensor};
 

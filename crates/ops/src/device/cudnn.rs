@@ -1,9 +1,9 @@
 //! Convolution by cuDNN, with sums in f32 (f64 for f64) and in a fixed order.
 
 use crate::{
-    conv2d::Geometry,
+    cpu::tensor::fail,
     graph::{differentiable, plain},
-    host::fail,
+    shape::conv2d::Geometry,
 };
 use candle_core::{
     CudaDevice, CudaStorage, DType, Result, Shape, Storage, Tensor, WithDType,

@@ -2,7 +2,7 @@
 
 use super::launch::{Launch, THREADS, args, empty_like};
 use crate::{
-    dropout::Masks,
+    cpu::dropout::Masks,
     graph::{differentiable, plain},
 };
 use candle_core::{Result, Tensor};

@@ -2,7 +2,7 @@
 
 use super::launch::{Launch, Rows, THREADS, args, empty, size};
 use crate::{
-    embedding::shape,
+    cpu::embedding::shape,
     graph::{differentiable, plain},
 };
 use candle_core::{Result, Tensor};

@@ -1,7 +1,7 @@
 //! What a kernel of `kernels/ops` is given, as `kernels/ops/launch.h` has it.
 
 use super::is_emulated;
-use crate::host::fail;
+use crate::cpu::tensor::fail;
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
 /// Threads of a block.

@@ -3,7 +3,7 @@
 use super::launch::{Launch, THREADS, args, empty, size};
 use crate::{
     graph::{differentiable, plain},
-    pool2d::Pooling,
+    shape::pool2d::Pooling,
 };
 use candle_core::{Result, Tensor};
 

@@ -1,0 +1,200 @@
+//! Maxima of windows.
+
+use crate::{
+    cpu::tensor::{Float, Reading, is_ours, tensor, vec_written, with_float, written},
+    device,
+    graph::{differentiable, plain},
+    shape::pool2d::{Pool2d, Pooling},
+};
+use candle_core::{Result, Tensor};
+use multiversion::multiversion;
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+/// The maxima over the windows of images `x` (n, c, h, w): (n, c, (h + 2 p - kh) / s + 1, (w + 2 p - kw) / s + 1) for a kernel of
+/// (kh, kw), the stride s and the padding p. What is around the image is below every number, and rows and columns at the end that
+/// fill no window are left out. The whole gradient goes to the first maximum of a window in reading order; NaN counts as the
+/// largest, and the last of several gets the gradient: as PyTorch's `max_pool2d`.
+///
+/// f32 and f64 on the CPU and all of CUDA are computed here; other tensors by candle, but not by its `max_pool2d`, whose gradient is
+/// right for no window of more than a pixel.
+///
+/// # Errors
+/// When `x` is not (n, c, h, w), kernel or stride is 0, the padding is more than half the kernel, or the kernel is larger than the
+/// padded image.
+pub fn max_pool2d(x: &Tensor, pool: Pool2d) -> Result<Tensor> {
+    let pooling = Pooling::new(NAME, x.shape(), pool)?;
+    if device::runs(x) {
+        return device::max_pool2d(x, &pooling);
+    }
+    if is_ours(x) { ours(x, pooling) } else { composed(x, &pooling) }
+}
+
+/// The same by candle's operations, for other devices and dtypes.
+fn composed(x: &Tensor, p: &Pooling) -> Result<Tensor> {
+    let (n, c, window, out) = (p.images, p.channels, p.pool.kernel.0 * p.pool.kernel.1, p.out_pixels());
+    // In the place of a pixel outside the image the nearest inside, which the window has too.
+    let pixels = Tensor::new(p.windows().nearest(p.height, p.width), x.device())?;
+    let planes = x.flatten_from(2)?.contiguous()?;
+    let best = planes.detach().index_select(&pixels, 2)?.reshape((n, c, window, out))?.argmax_keepdim(2)?;
+    let pixels = pixels.reshape((1, 1, window, out))?.broadcast_as((n, c, window, out))?.contiguous()?;
+    let best = pixels.gather(&best.contiguous()?, 2)?.squeeze(2)?;
+    planes.gather(&best.contiguous()?, 2)?.reshape(p.output_shape())
+}
+
+const NAME: &str = "max_pool2d";
+
+/// Whether `x` takes the place of the maximum `best` of what comes before it.
+#[inline(always)]
+fn is_larger<T: Float>(x: T, best: T) -> bool {
+    // Only NaN differs from itself.
+    #[expect(clippy::eq_op, reason = "is_nan for any number type")]
+    let is_nan = x != x;
+    (x > best) | is_nan
+}
+
+#[inline(always)]
+fn larger<T: Float>(best: T, x: T) -> T {
+    if is_larger(x, best) { x } else { best }
+}
+
+/// Room for a plane. What is updated goes from one place to another: in its own place it would become a store under a mask, which
+/// takes some processors twenty times as long.
+struct Room<T> {
+    /// The maxima of columns.
+    columns: [Vec<T>; 2],
+    /// Sorted rows, with the least of all numbers around the image: that of the maxima, or all of x.
+    sorted: Vec<T>,
+    /// All of the gradient by x.
+    sorted_dx: Vec<T>,
+    /// Of a row of windows the maxima, and the number of the row and tap that each is from.
+    best: [Vec<T>; 2],
+    from: [Vec<T>; 2],
+}
+
+impl<T: Float> Room<T> {
+    fn forward(p: &Pooling) -> Self {
+        let columns = || vec![T::zero(); p.width];
+        Self { columns: [columns(), columns()], sorted_dx: Vec::new(), ..Self::backward(p, 1) }
+    }
+
+    fn backward(p: &Pooling, rows: usize) -> Self {
+        let row = || vec![T::zero(); p.out_width];
+        let sorted = |value| vec![value; rows * p.sorted_width()];
+        Self {
+            columns: [Vec::new(), Vec::new()],
+            sorted: sorted(T::narrow(f64::NEG_INFINITY)),
+            sorted_dx: sorted(T::zero()),
+            best: [row(), row()],
+            from: [row(), row()],
+        }
+    }
+}
+
+/// Writes all of `y`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn forward<T: Float>(p: &Pooling, x: &[T], room: &mut Room<T>, y: &mut [MaybeUninit<T>]) {
+    let Room { columns: [columns, next_columns], sorted, best: [best, next_best], .. } = room;
+    let (last, others) = p.taps.split_last().expect("a kernel has a column");
+    for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
+        columns.copy_from_slice(&x[rows.start * p.width..][..p.width]);
+        for row in x[rows.start * p.width..rows.end * p.width].chunks_exact(p.width).skip(1) {
+            for ((next, &column), &x) in next_columns.iter_mut().zip(&*columns).zip(row) {
+                *next = larger(column, x);
+            }
+            std::mem::swap(columns, next_columns);
+        }
+        p.sort(columns, sorted);
+        best.fill(T::narrow(f64::NEG_INFINITY));
+        for &tap in others {
+            for ((next, &best), &x) in next_best.iter_mut().zip(&*best).zip(&sorted[tap..]) {
+                *next = larger(best, x);
+            }
+            std::mem::swap(best, next_best);
+        }
+        for ((y, &best), &x) in y.iter_mut().zip(&*best).zip(&sorted[*last..]) {
+            y.write(larger(best, x));
+        }
+    }
+}
+
+/// Of each column of the output the number of the first tap that reads the image.
+fn first_taps<T: Float>(p: &Pooling) -> Vec<T> {
+    let first = |column: usize| p.pool.padding.saturating_sub(column * p.pool.stride);
+    (0..p.out_width).map(|column| T::narrow(first(column) as f64)).collect()
+}
+
+/// Writes all of `dx`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn backward<T: Float>(p: &Pooling, first_taps: &[T], x: &[T], dy: &[T], room: &mut Room<T>, dx: &mut [MaybeUninit<T>]) {
+    let Room { sorted, sorted_dx, best: [best, next_best], from: [from, next_from], .. } = room;
+    let width = p.sorted_width();
+    for (row, sorted) in x.chunks_exact(p.width).zip(sorted.chunks_exact_mut(width)) {
+        p.sort(row, sorted);
+    }
+    sorted_dx.fill(T::zero());
+    let number = |row: usize, tap: usize| T::narrow((row * p.taps.len() + tap) as f64);
+    for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
+        // The first pixel, where all are -infinity.
+        best.fill(T::narrow(f64::NEG_INFINITY));
+        from.copy_from_slice(first_taps);
+        for (row, x) in sorted[rows.start * width..rows.end * width].chunks_exact(width).enumerate() {
+            for (tap, &place) in p.taps.iter().enumerate() {
+                let number = number(row, tap);
+                let next = next_best.iter_mut().zip(&mut *next_from);
+                for (((next_best, next_from), (&best, &from)), &x) in next.zip(best.iter().zip(&*from)).zip(&x[place..])
+                {
+                    let is_larger = is_larger(x, best);
+                    *next_best = if is_larger { x } else { best };
+                    *next_from = if is_larger { number } else { from };
+                }
+                std::mem::swap(best, next_best);
+                std::mem::swap(from, next_from);
+            }
+        }
+        for (row, dx) in sorted_dx[rows.start * width..rows.end * width].chunks_exact_mut(width).enumerate() {
+            for (tap, &place) in p.taps.iter().enumerate() {
+                let number = number(row, tap);
+                for (dx, (&from, &dy)) in dx[place..].iter_mut().zip(from.iter().zip(dy)) {
+                    *dx += if from == number { dy } else { T::zero() };
+                }
+            }
+        }
+    }
+    dx.fill(MaybeUninit::new(T::zero()));
+    // SAFETY: all were just written.
+    let dx = unsafe { written(dx) };
+    for (row, sorted) in dx.chunks_exact_mut(p.width).zip(sorted_dx.chunks_exact(width)) {
+        p.unsort(sorted, row);
+    }
+}
+
+fn ours(x: &Tensor, p: Pooling) -> Result<Tensor> {
+    let [input] = plain([x])?;
+    let y = with_float!(NAME, x.dtype(), T => {
+        let read = Reading::new(&input);
+        let xs = read.slice::<T>()?;
+        let write = |y: &mut [MaybeUninit<T>]| {
+            let planes = y.par_chunks_mut(p.out_pixels()).zip(xs.par_chunks(p.pixels()));
+            planes.for_each_init(|| Room::forward(&p), |room, (y, x)| forward(&p, x, room, y));
+        };
+        // SAFETY: each plane is written, and these are all.
+        tensor(unsafe { vec_written(p.output_shape().elem_count(), write) }, p.output_shape())
+    })?;
+    differentiable(NAME, &[x], y, move |dy| {
+        with_float!(NAME, dy.dtype(), T => {
+            let [x_read, dy_read] = [&input, dy].map(Reading::new);
+            let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
+            let first_taps: Vec<T> = first_taps(&p);
+            let write = |dx: &mut [MaybeUninit<T>]| {
+                let planes = xs.par_chunks(p.pixels()).zip(dys.par_chunks(p.out_pixels()));
+                dx.par_chunks_mut(p.pixels()).zip(planes).for_each_init(
+                    || Room::backward(&p, p.height),
+                    |room, (dx, (x, dy))| backward(&p, &first_taps, x, dy, room, dx),
+                );
+            };
+            // SAFETY: each plane is written, and these are all.
+            Ok(vec![Some(tensor(unsafe { vec_written(xs.len(), write) }, input.shape())?)])
+        })
+    })
+}

@@ -1,0 +1,112 @@
+//! Normalisation by the root of the mean square.
+
+use crate::{
+    cpu::layer_norm::check_rows,
+    cpu::tensor::{Float, Reading, gradient, is_half, is_ours, tensor, vec_written, wide, with_float, written},
+    cpu::vector::{sum, sum2},
+    device,
+    graph::{differentiable, plain},
+};
+use candle_core::{D, Result, Tensor};
+use multiversion::multiversion;
+use rayon::prelude::*;
+use std::mem::MaybeUninit;
+
+/// RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): `x / sqrt(mean(x^2) + eps) * weight`, with the mean over the last dimension
+/// of `x`, which has `weight`'s length. As PyTorch's `rms_norm`, whose eps is the dtype's (1.2e-7 for f32) if nothing is said.
+///
+/// # Errors
+/// When `weight` is not (n) with n the last dimension of x and at least 1, or has another dtype.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    check_rows("rms_norm", x, weight)?;
+    if device::runs(x) {
+        return device::rms_norm(x, weight, eps);
+    }
+    if is_half(x) {
+        return rms_norm(&wide(x)?, &wide(weight)?, eps)?.to_dtype(x.dtype());
+    }
+    match is_ours(x) {
+        true => ours(x, weight, eps),
+        false => x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?)?.broadcast_mul(weight),
+    }
+}
+
+/// Rows that a task takes. It decides in which order the weight's gradient is added up, so it is no function of the number
+/// of threads.
+const ROWS: usize = 64;
+
+fn ours(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let (inputs, wanted) = ([x, weight], [x, weight].map(Tensor::track_op));
+    let [x, weight] = plain(inputs)?;
+    let chunk = ROWS * weight.elem_count();
+    let y = with_float!("rms_norm", x.dtype(), T => {
+        let [x_read, weight_read] = [&x, &weight].map(Reading::new);
+        let (xs, weights) = (x_read.slice::<T>()?, weight_read.slice::<T>()?);
+        let write = |y: &mut [MaybeUninit<T>]| {
+            let chunks = y.par_chunks_mut(chunk).zip(xs.par_chunks(chunk));
+            chunks.for_each(|(y, x)| forward(x, weights, T::narrow(eps), y));
+        };
+        // SAFETY: as many elements are written as x has.
+        tensor(unsafe { vec_written(xs.len(), write) }, x.shape())
+    })?;
+    differentiable("rms_norm", &inputs, y, move |dy| {
+        with_float!("rms_norm", dy.dtype(), T => {
+            let [x_read, weight_read, dy_read] = [&x, &weight, dy].map(Reading::new);
+            let (xs, weights, dys) = (x_read.slice::<T>()?, weight_read.slice::<T>()?, dy_read.slice::<T>()?);
+            let mut parts: Vec<Vec<T>> = Vec::new();
+            let write = |dx: &mut [MaybeUninit<T>]| {
+                let chunks = dx.par_chunks_mut(chunk).zip(xs.par_chunks(chunk).zip(dys.par_chunks(chunk)));
+                let part = chunks.map(|(dx, (x, dy))| {
+                    let mut dw = vec![0.0; weights.len()];
+                    backward(x, weights, dy, T::narrow(eps), dx, &mut dw);
+                    dw
+                });
+                parts = part.collect();
+            };
+            // SAFETY: as many elements are written as x has.
+            let dx = unsafe { vec_written(xs.len(), write) };
+            let dw = (0..weights.len()).map(|i| parts.iter().map(|part| part[i]).sum()).collect();
+            Ok(vec![gradient(wanted[0].then_some(dx), &x)?, gradient::<T>(wanted[1].then_some(dw), &weight)?])
+        })
+    })
+}
+
+/// One over the root of the mean square of a row.
+#[inline(always)]
+fn scale<T: Float>(x: &[T], eps: T) -> T {
+    let mean = sum(x, |x| x * x) / T::narrow(x.len() as f64);
+    T::narrow(1.0 / (mean + eps).wide().sqrt())
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn forward<T: Float>(x: &[T], weight: &[T], eps: T, y: &mut [MaybeUninit<T>]) {
+    let n = weight.len();
+    for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
+        let scale = scale(x, eps);
+        for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
+            y.write(x * scale * weight);
+        }
+    }
+}
+
+/// With the normalised row `z = scale x` and `u = grad weight`: `grad_x = scale (u - z mean(u z))` and `grad_weight += grad z`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn backward<T: Float>(x: &[T], weight: &[T], grad: &[T], eps: T, grad_x: &mut [MaybeUninit<T>], grad_weight: &mut [T]) {
+    let n = weight.len();
+    let rows = x.chunks_exact(n).zip(grad.chunks_exact(n));
+    for ((x, grad), out) in rows.zip(grad_x.chunks_exact_mut(n)) {
+        let scale = scale(x, eps);
+        for (((out, &x), (&grad, &weight)), grad_weight) in
+            out.iter_mut().zip(x).zip(grad.iter().zip(weight)).zip(grad_weight.iter_mut())
+        {
+            out.write(grad * weight);
+            *grad_weight += grad * (x * scale);
+        }
+        // SAFETY: all were just written.
+        let out = unsafe { written(out) };
+        let mean = sum2(out, x, |u, x| u * x) * scale / T::narrow(n as f64);
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = scale * (*out - x * scale * mean);
+        }
+    }
+}

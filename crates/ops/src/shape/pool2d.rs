@@ -1,0 +1,153 @@
+//! The windows of pooling.
+
+use crate::{
+    cpu::tensor::fail,
+    shape::windows::{Windows, merge, split},
+};
+use candle_core::{Result, Shape};
+use std::ops::Range;
+
+/// The windows of [`max_pool2d`](crate::max_pool2d()) and [`avg_pool2d`](crate::avg_pool2d()).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool2d {
+    /// Height and width of a window, at least 1.
+    pub kernel: (usize, usize),
+    /// Pixels between neighbouring windows, at least 1.
+    pub stride: usize,
+    /// Rows and columns around the image, at most half as many as a window has.
+    pub padding: usize,
+}
+
+impl Pool2d {
+    /// Windows of `size` rows and columns side by side.
+    pub fn square(size: usize) -> Self {
+        Self { kernel: (size, size), stride: size, padding: 0 }
+    }
+
+    /// One window, the whole of an image: global pooling.
+    pub fn whole(height: usize, width: usize) -> Self {
+        Self { kernel: (height, width), stride: 1, padding: 0 }
+    }
+}
+
+/// The sizes of a pooling whose shapes fit.
+#[derive(Clone, Debug)]
+pub(crate) struct Pooling {
+    pub pool: Pool2d,
+    pub images: usize,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    pub out_height: usize,
+    pub out_width: usize,
+    /// Of each column of the kernel where in a [sorted](Self::sort) row the first window reads it. The others follow.
+    pub taps: Vec<usize>,
+}
+
+impl Pooling {
+    pub fn new(op: &str, x: &Shape, pool: Pool2d) -> Result<Self> {
+        let &[images, channels, height, width] = x.dims() else { fail!("{op}: x {x:?} must be (n, c, h, w)") };
+        let Pool2d { kernel: (kernel_height, kernel_width), stride, padding } = pool;
+        let smaller = kernel_height.min(kernel_width);
+        if smaller == 0 || stride == 0 {
+            fail!("{op}: kernel {kernel_height}x{kernel_width} and stride {stride} must be at least 1");
+        }
+        if padding > smaller / 2 {
+            fail!("{op}: the padding {padding} must be at most half of the kernel {kernel_height}x{kernel_width}");
+        }
+        let out = |size: usize, kernel: usize| (size + 2 * padding).checked_sub(kernel).map(|room| room / stride + 1);
+        let (Some(out_height), Some(out_width)) = (out(height, kernel_height), out(width, kernel_width)) else {
+            fail!(
+                "{op}: the kernel {kernel_height}x{kernel_width} is larger than the images of x {x:?} with the padding {padding}"
+            );
+        };
+        let pitch = (width + 2 * padding).div_ceil(stride);
+        let taps = (0..kernel_width).map(|tap| tap % stride * pitch + tap / stride).collect();
+        Ok(Self { pool, images, channels, height, width, out_height, out_width, taps })
+    }
+
+    pub fn output_shape(&self) -> Shape {
+        Shape::from((self.images, self.channels, self.out_height, self.out_width))
+    }
+
+    /// Pixels of a plane of the input.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Pixels of a plane of the output.
+    pub fn out_pixels(&self) -> usize {
+        self.out_height * self.out_width
+    }
+
+    /// Whether the only window is the image.
+    pub fn is_whole(&self) -> bool {
+        self.pool.padding == 0 && self.pool.kernel == (self.height, self.width)
+    }
+
+    /// The rows of the image in the windows of each row of the output. There is at least one.
+    pub fn rows(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        self.spans(self.out_height, self.pool.kernel.0, self.height)
+    }
+
+    /// The columns of the image in the windows of each column of the output. There is at least one.
+    pub fn columns(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        self.spans(self.out_width, self.pool.kernel.1, self.width)
+    }
+
+    fn spans(&self, out: usize, kernel: usize, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let Pool2d { stride, padding, .. } = self.pool;
+        (0..out).map(move |i| (i * stride).saturating_sub(padding)..(i * stride + kernel - padding).min(size))
+    }
+
+    /// For candle's operations.
+    pub fn windows(&self) -> Windows {
+        let Pool2d { kernel, stride, padding } = self.pool;
+        Windows { kernel, stride, padding, dilation: 1 }
+    }
+
+    /// Columns of a sorted row, those of the padding included.
+    pub fn sorted_width(&self) -> usize {
+        self.pool.stride * self.pitch()
+    }
+
+    /// Columns of a row with the same remainder.
+    fn pitch(&self) -> usize {
+        (self.width + 2 * self.pool.padding).div_ceil(self.pool.stride)
+    }
+
+    /// Sorts the columns of a row by their remainder by the stride, so that neighbouring windows read neighbours. The columns of the
+    /// padding stay what they are.
+    #[inline(always)]
+    pub fn sort<T: Copy>(&self, row: &[T], sorted: &mut [T]) {
+        let Pool2d { stride, padding, .. } = self.pool;
+        match stride {
+            1 => sorted[padding..][..row.len()].copy_from_slice(row),
+            2 => {
+                let (even, odd) = sorted.split_at_mut(self.pitch());
+                split(row, padding, even, odd);
+            }
+            _ => row.iter().enumerate().for_each(|(column, &from)| sorted[self.sorted(column)] = from),
+        }
+    }
+
+    /// Writes a row from its sorted columns.
+    #[inline(always)]
+    pub fn unsort<T: Copy>(&self, sorted: &[T], row: &mut [T]) {
+        let Pool2d { stride, padding, .. } = self.pool;
+        match stride {
+            1 => row.copy_from_slice(&sorted[padding..][..row.len()]),
+            2 => {
+                let (even, odd) = sorted.split_at(self.pitch());
+                merge(even, odd, padding, row);
+            }
+            _ => row.iter_mut().enumerate().for_each(|(column, to)| *to = sorted[self.sorted(column)]),
+        }
+    }
+
+    /// Where a column is in a sorted row.
+    fn sorted(&self, column: usize) -> usize {
+        let Pool2d { stride, padding, .. } = self.pool;
+        (column + padding) % stride * self.pitch() + (column + padding) / stride
+    }
+}
