@@ -45,29 +45,53 @@
 #[cfg(test)]
 extern crate self as ops;
 
+mod attention;
+mod avg_pool2d;
+mod batch_norm;
 #[cfg(test)]
 mod check;
+mod conv2d;
+mod conv2d_batch_norm;
+mod conv2d_bias;
 mod cpu;
+mod cross_entropy;
 mod device;
+mod dropout;
+mod embedding;
+mod gelu;
 mod graph;
+mod layer_norm;
+mod linear;
+mod max_pool2d;
+pub mod reference;
+mod relu;
+mod rms_norm;
+mod scale_shift;
 mod shape;
+mod shortcut;
 
-pub use cpu::attention::{Heads, attention_logits, causal_attention};
-pub use cpu::avg_pool2d::avg_pool2d;
-pub use cpu::batch_norm::{Normalized, batch_norm};
-pub use cpu::conv2d::conv2d;
-pub use cpu::conv2d_batch_norm::{ConvNorm, conv2d_batch_norm};
-pub use cpu::conv2d_bias::conv2d_bias;
-pub use cpu::cross_entropy::cross_entropy;
-pub use cpu::dropout::{Masks, dropout};
-pub use cpu::embedding::embedding;
-pub use cpu::gelu::gelu;
-pub use cpu::layer_norm::layer_norm;
-pub use cpu::linear::{Before, fused_linear, linear};
-pub use cpu::max_pool2d::max_pool2d;
-pub use cpu::relu::{add_relu, relu};
-pub use cpu::rms_norm::rms_norm;
-pub use cpu::scale_shift::scale_shift;
-pub use cpu::shortcut::shortcut;
+pub use attention::{attention_logits, causal_attention};
+pub use avg_pool2d::avg_pool2d;
+pub use batch_norm::batch_norm;
+pub use conv2d::conv2d;
+pub use conv2d_batch_norm::conv2d_batch_norm;
+pub use conv2d_bias::conv2d_bias;
+pub use cross_entropy::cross_entropy;
+pub use dropout::dropout;
+pub use embedding::embedding;
+pub use gelu::gelu;
 pub use graph::backward;
-pub use shape::{conv2d::Conv2d, pool2d::Pool2d};
+pub use layer_norm::layer_norm;
+pub use linear::{Prologue, fused_linear, linear};
+pub use max_pool2d::max_pool2d;
+pub use relu::{add_relu, relu};
+pub use rms_norm::rms_norm;
+pub use scale_shift::scale_shift;
+pub use shape::{
+    batch_norm::BatchNormOutput,
+    conv2d::{Conv2d, ConvNorm},
+    dropout::DropoutMasks,
+    heads::Heads,
+    pool2d::Pool2d,
+};
+pub use shortcut::shortcut;

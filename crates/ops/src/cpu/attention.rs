@@ -1,106 +1,26 @@
-//! Causal attention of several heads.
+//! Causal attention of several heads: the loops.
 
 use crate::{
-    cpu::dropout::Masks,
-    cpu::product::{Matrix, Product},
-    cpu::tensor::{Reading, copy, fail, is_fused, is_half, tensor, vec_written, wide},
-    cpu::vector::{LANES, exp, max, sum, sum2},
-    device,
-    graph::{differentiable, plain},
+    cpu::{
+        number::exp,
+        product::{Matrix, Product},
+        tensor::{Reading, copy, tensor, vec_written},
+        vector::{LANES, max, sum, sum2},
+    },
+    shape::{dropout::DropoutMasks, gradients::Backward, heads::Heads},
 };
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
 
-/// How rows are divided into windows, and their columns into heads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heads {
-    /// Heads.
-    pub heads: usize,
-    /// Rows of a window.
-    pub context: usize,
-}
-
-impl Heads {
-    /// Checks the shape (rows, columns) of queries, keys and values; the number of columns of a head.
-    fn head_width(self, rows: usize, columns: usize) -> Result<usize> {
-        let Self { heads, context } = self;
-        if heads == 0 || context == 0 || !rows.is_multiple_of(context) || !columns.is_multiple_of(3 * heads) {
-            fail!(
-                "causal_attention: qkv [{rows}, {columns}] must have a multiple of {context} rows (windows) and of 3 x {heads} \
-                 columns (queries, keys and values of each head), and both numbers must be at least 1"
-            );
-        }
-        Ok(columns / (3 * heads))
-    }
-}
-
-/// `softmax(q k^T / sqrt(d)) v` of each head (Vaswani et al. 2017, arXiv:1706.03762, section 3.2), where a row attends to
-/// itself and the rows before it in its window.
-///
-/// `qkv` is (n * context, 3 * heads * d): queries of all heads, then keys, then values. The result is
-/// (n * context, heads * d). With `masks`, the probabilities are dropped by them: window `i` and head `j` have the mask
-/// `i * heads + j`, whose values go row by row up to the diagonal.
-///
-/// # Errors
-/// When the rows are no whole windows, or the columns do not divide into queries, keys and values of the heads.
-pub fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
-    let (rows, columns) = qkv.dims2()?;
-    heads.head_width(rows, columns)?;
-    if device::runs(qkv) {
-        return device::causal_attention(qkv, heads, masks.as_ref());
-    }
-    if is_half(qkv) {
-        return causal_attention(&wide(qkv)?, heads, masks)?.to_dtype(qkv.dtype());
-    }
-    if is_fused(qkv) { fused(qkv, heads, masks) } else { composed(qkv, heads, masks) }
-}
-
-/// `q k^T / sqrt(d)` of each head before masking: (n, heads, context, context). For looking at; it has candle's gradient.
-///
-/// # Errors
-/// As [`causal_attention`].
-pub fn attention_logits(qkv: &Tensor, heads: Heads) -> Result<Tensor> {
-    let [q, k, _] = split(qkv, heads)?;
-    let d = q.dim(D::Minus1)?;
-    q.matmul(&k.t()?)? * (1.0 / (d as f64).sqrt())
-}
-
-/// Queries, keys and values, each (n, heads, context, d).
-fn split(qkv: &Tensor, heads: Heads) -> Result<[Tensor; 3]> {
-    let (rows, columns) = qkv.dims2()?;
-    let (width, Heads { heads, context }) = (heads.head_width(rows, columns)?, heads);
-    let parts = qkv.reshape((rows / context, context, 3, heads, width))?;
-    let part = |i| parts.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-    Ok([part(0)?, part(1)?, part(2)?])
-}
-
-fn composed(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
-    let [q, k, v] = split(qkv, heads)?;
-    let (n, count, context, d) = q.dims4()?;
-    let logits = (q.matmul(&k.t()?)? * (1.0 / (d as f64).sqrt()))?;
-    let future: Vec<f32> =
-        (0..context * context).map(|i| if i % context > i / context { f32::NEG_INFINITY } else { 0.0 }).collect();
-    let future = Tensor::from_vec(future, (context, context), qkv.device())?.to_dtype(qkv.dtype())?;
-    let mut probabilities = candle_nn::ops::softmax(&logits.broadcast_add(&future)?, D::Minus1)?;
-    if let Some(masks) = masks {
-        let mut factors = vec![0f32; n * count * context * context];
-        for (index, mask) in factors.chunks_exact_mut(context * context).enumerate() {
-            let mut stays = masks.mask(index);
-            for (row, factors) in mask.chunks_exact_mut(context).enumerate() {
-                factors[..=row].fill_with(|| if stays() { masks.scale() as f32 } else { 0.0 });
-            }
-        }
-        let factors = Tensor::from_vec(factors, (n, count, context, context), qkv.device())?;
-        probabilities = (probabilities * factors.to_dtype(qkv.dtype())?)?;
-    }
-    probabilities.matmul(&v)?.transpose(1, 2)?.reshape((n * context, count * d))
-}
-
-fn fused(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
-    let [input] = plain([qkv])?;
-    let (rows, columns) = qkv.dims2()?;
+/// The value of [`crate::causal_attention()`], and its gradient.
+pub(crate) fn causal_attention(
+    input: Tensor,
+    heads: Heads,
+    masks: Option<DropoutMasks>,
+) -> Result<(Tensor, impl Backward)> {
+    let (rows, columns) = input.dims2()?;
     let Heads { heads: count, context } = heads;
     let head_width = heads.head_width(rows, columns)?;
     let width = count * head_width;
@@ -137,7 +57,7 @@ fn fused(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
         // SAFETY: each head of each window writes its columns of its rows, and these are all.
         tensor(unsafe { vec_written(rows * width, write) }, (rows, width))?
     };
-    differentiable("causal_attention", &[qkv], y, move |dy| {
+    let backward = move |dy: &Tensor| {
         let [qkv_read, dy_read] = [&input, dy].map(Reading::new);
         let (values, dys) = (qkv_read.slice::<f32>()?, dy_read.slice::<f32>()?);
         let write = |dqkv: &mut [MaybeUninit<f32>]| {
@@ -154,11 +74,12 @@ fn fused(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
         };
         // SAFETY: each head of each window writes its columns of its rows, and these are all.
         Ok(vec![Some(tensor(unsafe { vec_written(values.len(), write) }, input.shape())?)])
-    })
+    };
+    Ok((y, backward))
 }
 
 /// Rows that are computed at once, with the columns up to the last one's diagonal. A multiple of the lanes.
-const BLOCK: usize = 32;
+const ROWS_PER_BLOCK: usize = 32;
 
 /// Where the rows of a head are in those of a window.
 #[derive(Clone, Copy)]
@@ -203,7 +124,7 @@ fn first(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 impl Head {
     /// The blocks of rows.
     fn blocks(self) -> impl DoubleEndedIterator<Item = Range<usize>> {
-        (0..self.context).step_by(BLOCK).map(move |start| start..(start + BLOCK).min(self.context))
+        (0..self.context).step_by(ROWS_PER_BLOCK).map(move |start| start..(start + ROWS_PER_BLOCK).min(self.context))
     }
 
     fn start(self, part: Part, row: usize) -> usize {
@@ -388,59 +309,5 @@ fn through_softmax(
         for (u, p) in u.iter_mut().zip(p) {
             *u = p.abs() * (*u - mean) * scale;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::check::{check, wave};
-    use candle_core::{DType, Device};
-
-    const HEADS: Heads = Heads { heads: 2, context: 37 };
-
-    /// Two windows of 37 rows, two blocks that do not fill the lanes, and two heads of 3 columns.
-    fn qkv() -> Tensor {
-        wave(&[2 * 37, 3 * 2 * 3], 1.5, 0.0)
-    }
-
-    #[test]
-    fn values_and_gradients() {
-        check([&qkv()], |[qkv]| causal_attention(qkv, HEADS, None));
-    }
-
-    #[test]
-    fn values_and_gradients_with_dropout() {
-        let masks = || Some(Masks::new(0.3, [1; 32]).unwrap());
-        check([&qkv()], |[qkv]| causal_attention(qkv, HEADS, masks()));
-        let rows = |masks| {
-            let y = causal_attention(&qkv().to_dtype(DType::F32).unwrap(), HEADS, masks).unwrap();
-            y.to_vec2::<f32>().unwrap()
-        };
-        assert_ne!(rows(masks()), rows(None));
-    }
-
-    /// One head of one column, two rows: the second attends to both with softmax(q k_1, q k_2).
-    #[test]
-    fn two_rows_by_hand() {
-        let qkv = Tensor::new(&[[1f32, 2.0, 3.0], [2.0, -1.0, 5.0]], &Device::Cpu).unwrap();
-        let heads = Heads { heads: 1, context: 2 };
-        let y = causal_attention(&qkv, heads, None).unwrap().to_vec2::<f32>().unwrap();
-        let p = 1.0 / (1.0 + (-6f32).exp());
-        assert_eq!(y[0], [3.0]);
-        assert!((y[1][0] - (3.0 * p + 5.0 * (1.0 - p))).abs() < 1e-6, "{y:?}");
-        let logits = attention_logits(&qkv, heads).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-        assert_eq!(logits, [2.0, -1.0, 4.0, -2.0]);
-    }
-
-    /// A key that is not a number makes its own row and the later ones that.
-    #[test]
-    fn what_is_not_a_number_spreads_forward() {
-        let mut values = vec![0.5f32; 3 * 3];
-        values[3 + 1] = f32::NAN;
-        let qkv = Tensor::from_vec(values, (3, 3), &Device::Cpu).unwrap();
-        let y = causal_attention(&qkv, Heads { heads: 1, context: 3 }, None).unwrap().to_vec2::<f32>().unwrap();
-        assert_eq!(y.iter().map(|y| y[0].is_nan()).collect::<Vec<_>>(), [false, true, true]);
-        assert!(causal_attention(&qkv, Heads { heads: 1, context: 2 }, None).is_err());
     }
 }

@@ -1,37 +1,17 @@
-//! Means of windows.
+//! Means of windows: the loops.
 
 use crate::{
-    cpu::tensor::{Float, Reading, is_half, is_ours, tensor, vec_written, wide, with_float, written},
-    cpu::vector::sum,
-    device,
-    graph::{differentiable, plain},
-    shape::pool2d::{Pool2d, Pooling},
+    cpu::{
+        number::{Float, with_float},
+        tensor::{Reading, tensor, vec_written, written},
+        vector::sum,
+    },
+    shape::{gradients::Backward, pool2d::Pooling},
 };
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
-
-/// The means over the windows of images `x` (n, c, h, w): (n, c, (h + 2 p - kh) / s + 1, (w + 2 p - kw) / s + 1) for a kernel of
-/// (kh, kw), the stride s and the padding p; rows and columns at the end that fill no window are left out. What is around the
-/// image counts as zeros if `count_padding`, and else is no part of the mean: as PyTorch's `avg_pool2d`, where `count_include_pad`
-/// is true if nothing is said.
-///
-/// The mean of each plane, global average pooling, is that of [`Pool2d::whole`].
-///
-/// # Errors
-/// When `x` is not (n, c, h, w), kernel or stride is 0, the padding is more than half the kernel, or the kernel is larger than the
-/// padded image.
-pub fn avg_pool2d(x: &Tensor, pool: Pool2d, count_padding: bool) -> Result<Tensor> {
-    let op = AvgPool2d { pooling: Pooling::new(AvgPool2d::NAME, x.shape(), pool)?, count_padding };
-    if device::runs(x) {
-        return device::avg_pool2d(x, &op.pooling, count_padding);
-    }
-    if is_half(x) {
-        return avg_pool2d(&wide(x)?, pool, count_padding)?.to_dtype(x.dtype());
-    }
-    if is_ours(x) { ours(x, op) } else { op.composed(x) }
-}
 
 struct AvgPool2d {
     pooling: Pooling,
@@ -41,31 +21,15 @@ struct AvgPool2d {
 impl AvgPool2d {
     const NAME: &str = "avg_pool2d";
 
-    /// What the sum over a window of so many pixels of the image is multiplied by.
-    fn weight(&self, pixels: usize) -> f64 {
-        let (height, width) = self.pooling.pool.kernel;
-        1.0 / if self.count_padding { height * width } else { pixels } as f64
-    }
-
-    /// The same by candle's operations, for other devices and dtypes.
-    fn composed(&self, x: &Tensor) -> Result<Tensor> {
-        let p = &self.pooling;
-        let pixels = |rows: usize| p.columns().map(move |columns| rows * columns.len());
-        let weights: Vec<f64> =
-            p.rows().flat_map(|rows| pixels(rows.len())).map(|pixels| self.weight(pixels)).collect();
-        let weights = Tensor::new(weights, x.device())?.to_dtype(x.dtype())?;
-        p.windows().unfold(x)?.sum(2)?.broadcast_mul(&weights)?.reshape(p.output_shape())
-    }
-
-    /// Multiplies what is of each window of a row, whose windows have so many rows of the image, by [`Self::weight`].
+    /// Multiplies what is of each window of a row, whose windows have so many rows of the image, by [`Pooling::mean_weight`].
     #[inline(always)]
     fn weigh<T: Float>(&self, rows: usize, row: &mut [T]) {
         if self.count_padding {
-            let weight = T::narrow(self.weight(0));
+            let weight = T::narrow(self.pooling.mean_weight(0, true));
             row.iter_mut().for_each(|x| *x *= weight);
         } else {
             for (x, columns) in row.iter_mut().zip(self.pooling.columns()) {
-                *x *= T::narrow(self.weight(rows * columns.len()));
+                *x *= T::narrow(self.pooling.mean_weight(rows * columns.len(), false));
             }
         }
     }
@@ -118,10 +82,12 @@ fn backward<T: Float>(op: &AvgPool2d, dy: &[T], shares: &mut [T], sorted: &mut [
     }
 }
 
-fn ours(x: &Tensor, op: AvgPool2d) -> Result<Tensor> {
-    let ([input], p) = (plain([x])?, &op.pooling);
+/// The value of [`crate::avg_pool2d()`], and its gradient.
+pub(crate) fn avg_pool2d(x: &Tensor, pooling: Pooling, count_padding: bool) -> Result<(Tensor, impl Backward + use<>)> {
+    let op = AvgPool2d { pooling, count_padding };
+    let p = &op.pooling;
     let y = with_float!(AvgPool2d::NAME, x.dtype(), T => {
-        let read = Reading::new(&input);
+        let read = Reading::new(x);
         let xs = read.slice::<T>()?;
         let write = |y: &mut [MaybeUninit<T>]| {
             y.par_chunks_mut(p.out_pixels()).zip(xs.par_chunks(p.pixels())).for_each_init(
@@ -133,7 +99,7 @@ fn ours(x: &Tensor, op: AvgPool2d) -> Result<Tensor> {
         tensor(unsafe { vec_written(p.output_shape().elem_count(), write) }, p.output_shape())
     })?;
     let shape = x.shape().clone();
-    differentiable(AvgPool2d::NAME, &[x], y, move |dy| {
+    let gradients = move |dy: &Tensor| {
         let p = &op.pooling;
         with_float!(AvgPool2d::NAME, dy.dtype(), T => {
             let read = Reading::new(dy);
@@ -145,5 +111,6 @@ fn ours(x: &Tensor, op: AvgPool2d) -> Result<Tensor> {
             );
             Ok(vec![Some(tensor(dx, &shape)?)])
         })
-    })
+    };
+    Ok((y, gradients))
 }

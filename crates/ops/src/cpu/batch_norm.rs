@@ -1,73 +1,15 @@
-//! Batch normalisation in training.
+//! Batch normalisation in training: the passes.
 
 use crate::{
-    cpu::channel::{Affine, Channels, Moments},
-    cpu::scale_shift::{check, scale_shift},
-    cpu::tensor::{Float, Reading, fail, gradient, is_half, is_ours, tensor, wide, with_float},
-    device,
-    graph::{differentiable, plain},
+    cpu::{
+        channel::{Affine, Channels, Moments},
+        number::{Float, with_float},
+        tensor::{Reading, gradient, tensor},
+    },
+    shape::{batch_norm::BatchNormOutput, gradients::Backward},
 };
 use candle_core::{DType, Result, Tensor};
 use std::mem::MaybeUninit;
-
-/// What [`batch_norm`] returns.
-#[derive(Clone, Debug)]
-pub struct Normalized {
-    /// The normalised images, (n, c, h, w).
-    pub output: Tensor,
-    /// The mean of each channel of the batch, (c), outside the graph. Of bf16 and f16 it is f32, on
-    /// Metal of the type of x.
-    pub mean: Tensor,
-    /// The biased variance of each channel of the batch, (c), as the mean.
-    pub variance: Tensor,
-}
-
-/// Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) of images `x` (n, c, h, w) with the statistics of the batch:
-/// for each channel, with mean and (biased) variance over n, h and w,
-///
-/// `y = (x - mean) / sqrt(variance + eps) weight + bias`,
-///
-/// and 0 where that is negative if `relu`; NaN stays NaN. The gradient takes into account that mean and variance depend on x.
-/// The statistics are summed in f64. `weight` and `bias` are (c), of x's dtype.
-///
-/// # Errors
-/// When the shapes or dtypes do not fit each other, or there is no pixel to take a mean of.
-pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bool) -> Result<Normalized> {
-    check("batch_norm", (x.shape(), x.dtype()), [("weight", weight), ("bias", bias)])?;
-    if x.elem_count() == 0 {
-        fail!("batch_norm: x {:?} has no pixel to take a mean of", x.shape());
-    }
-    if device::runs(x) {
-        return device::batch_norm(x, weight, bias, None, eps, relu);
-    }
-    if is_half(x) {
-        let normal = batch_norm(&wide(x)?, &wide(weight)?, &wide(bias)?, eps, relu)?;
-        return normal.narrowed(x.dtype());
-    }
-    if !is_ours(x) {
-        return composed(x, weight, bias, eps, relu);
-    }
-    ours([x, weight, bias], eps, relu)
-}
-
-impl Normalized {
-    /// With an output of this type; the statistics keep theirs.
-    pub(crate) fn narrowed(self, dtype: DType) -> Result<Self> {
-        Ok(Self { output: self.output.to_dtype(dtype)?, ..self })
-    }
-}
-
-/// The same by candle's operations, for other devices and dtypes.
-fn composed(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bool) -> Result<Normalized> {
-    // In two steps, because candle is quick at sums over the last dimension only.
-    let channel_mean = |x: &Tensor| x.flatten_from(2)?.mean(2)?.mean(0);
-    let mean = channel_mean(x)?;
-    let centered = x.broadcast_sub(&mean.reshape((1, (), 1, 1))?)?;
-    let variance = channel_mean(&centered.sqr()?)?;
-    let scale = (weight / (&variance + eps)?.sqrt()?)?;
-    let output = scale_shift(&centered, &scale, bias, relu)?;
-    Ok(Normalized { output, mean: mean.detach(), variance: variance.detach() })
-}
 
 /// Of a channel of the batch.
 #[derive(Clone, Copy)]
@@ -100,12 +42,16 @@ impl From<Moments> for Statistics {
     }
 }
 
-fn ours(inputs: [&Tensor; 3], eps: f64, relu: bool) -> Result<Normalized> {
-    let wanted = inputs.map(Tensor::track_op);
-    let plain = plain(inputs)?;
+/// The value of [`crate::batch_norm()`], and those of its gradients that are wanted.
+pub(crate) fn batch_norm(
+    inputs: [Tensor; 3],
+    eps: f64,
+    relu: bool,
+    wanted: [bool; 3],
+) -> Result<(BatchNormOutput, impl Backward)> {
     let channels = Channels::of(inputs[0].shape());
     let (y, statistics) = with_float!("batch_norm", inputs[0].dtype(), T => {
-        let [x_read, weight_read, bias_read] = plain.each_ref().map(Reading::new);
+        let [x_read, weight_read, bias_read] = inputs.each_ref().map(Reading::new);
         let (xs, weights, biases) = (x_read.slice::<T>()?, weight_read.slice::<T>()?, bias_read.slice::<T>()?);
         let normalize = |channel: usize, output: Vec<&mut [MaybeUninit<T>]>| {
             let planes = channels.planes(xs, channel);
@@ -120,9 +66,9 @@ fn ours(inputs: [&Tensor; 3], eps: f64, relu: bool) -> Result<Normalized> {
         (tensor(y, inputs[0].shape())?, statistics)
     });
     let [mean, variance] = Statistics::tensors(&statistics, y.dtype())?;
-    let output = differentiable("batch_norm", &inputs, y, move |dy| {
+    let gradients = move |dy: &Tensor| {
         with_float!("batch_norm", dy.dtype(), T => {
-            let [x, weight, bias] = plain.each_ref();
+            let [x, weight, bias] = inputs.each_ref();
             let [x_read, weight_read, bias_read, dy_read] = [x, weight, bias, dy].map(Reading::new);
             let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
             let (weights, biases) = (weight_read.slice::<T>()?, bias_read.slice::<T>()?);
@@ -147,6 +93,6 @@ fn ours(inputs: [&Tensor; 3], eps: f64, relu: bool) -> Result<Normalized> {
                 gradient(by(wanted[2], 1), bias)?,
             ])
         })
-    })?;
-    Ok(Normalized { output, mean, variance })
+    };
+    Ok((BatchNormOutput { output: y, mean, variance }, gradients))
 }

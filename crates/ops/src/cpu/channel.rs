@@ -3,14 +3,11 @@
 //! A channel of images (n, c, h, w) is n planes of h w pixels, apart in memory. A task takes a whole channel, so sums are
 //! formed in the same order by any number of threads, and the second pass finds the channel in the cache.
 
-use crate::cpu::tensor::Float;
+use crate::cpu::{number::Float, vector::LANES};
 use candle_core::Shape;
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
-
-/// Sums that run side by side.
-const LANES: usize = 16;
 
 /// The sizes of images as a channel sees them.
 #[derive(Clone, Copy)]

@@ -1,98 +1,27 @@
-//! Convolution, batch normalisation, residual and rectifier in one operation.
+//! Convolution, batch normalisation, residual and rectifier in one operation: the passes.
 
 use crate::{
-    cpu::batch_norm::{Normalized, Statistics, batch_norm},
-    cpu::channel::{self, Moments},
-    cpu::conv2d::{Convolve, Gradients, OutputGradient, Wanted, conv2d},
-    cpu::relu::add_relu,
-    cpu::scale_shift::check,
-    cpu::tensor::{Reading, fail, gradient, is_half, is_ours, tensor, vec_written, wide, with_float},
-    device,
-    graph::{differentiable_by_output, plain},
-    shape::conv2d::{Conv2d, Geometry},
+    cpu::{
+        batch_norm::Statistics,
+        channel::{self, Moments},
+        conv2d::{
+            Convolve,
+            gradient::{Gradients, OutputGradient, Wanted},
+        },
+        number::with_float,
+        tensor::{Reading, gradient, tensor, vec_written},
+    },
+    shape::{
+        batch_norm::BatchNormOutput,
+        conv2d::{ConvNorm, Geometry},
+        gradients::BackwardByOutput,
+    },
 };
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
 const NAME: &str = "conv2d_batch_norm";
-
-/// The options of [`conv2d_batch_norm`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ConvNorm {
-    /// Of the convolution.
-    pub conv: Conv2d,
-    /// Added to the variance.
-    pub eps: f64,
-    /// Whether what is negative becomes 0.
-    pub relu: bool,
-}
-
-/// `batch_norm(conv2d(x, kernels), weight, bias) + residual`, and 0 where that is negative if `relu`: what residual networks
-/// are made of, in one operation. It is [`conv2d`](crate::conv2d()) followed by [`batch_norm`](crate::batch_norm()), an
-/// addition and [`relu`](crate::relu()), with fewer passes over the memory: the statistics are taken from each image while
-/// it is in the cache, and the gradient by the convolution's output is made there too, and never stored.
-///
-/// The images `x` are (n, c, h, w), `kernels` (o, c / groups, kh, kw), `weight` and `bias` (o), and `residual` has the output's
-/// shape. All are of one dtype.
-///
-/// # Errors
-/// As [`conv2d`](crate::conv2d()), and when other shapes or dtypes do not fit each other, or there is no pixel to take a mean of.
-pub fn conv2d_batch_norm(
-    x: &Tensor,
-    kernels: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    residual: Option<&Tensor>,
-    options: ConvNorm,
-) -> Result<Normalized> {
-    if x.dtype() != kernels.dtype() {
-        fail!("conv2d_batch_norm: kernels are of {:?} and must be of {:?}, as x", kernels.dtype(), x.dtype());
-    }
-    let geometry = Geometry::new(x.shape(), kernels.shape(), options.conv)?;
-    let shape = geometry.output_shape();
-    check("conv2d_batch_norm", (&shape, x.dtype()), [("weight", weight), ("bias", bias)])?;
-    if let Some(residual) = residual.filter(|r| r.shape() != &shape || r.dtype() != x.dtype()) {
-        let (found, dtype) = (residual.shape(), residual.dtype());
-        fail!("conv2d_batch_norm: residual {found:?} of {dtype:?} must be {shape:?} of {:?}, as the output", x.dtype());
-    }
-    if shape.elem_count() == 0 {
-        fail!("conv2d_batch_norm: x {:?} has no pixel to take a mean of", x.shape());
-    }
-    if device::runs(x) {
-        let (convolved, ConvNorm { eps, relu, .. }) = (conv2d(x, kernels, options.conv)?, options);
-        return device::batch_norm(&convolved, weight, bias, residual, eps, relu);
-    }
-    if is_half(x) {
-        let residual = residual.map(wide).transpose()?;
-        let (kernels, weight, bias) = (wide(kernels)?, wide(weight)?, wide(bias)?);
-        let normal = conv2d_batch_norm(&wide(x)?, &kernels, &weight, &bias, residual.as_ref(), options)?;
-        return normal.narrowed(x.dtype());
-    }
-    if !is_ours(x) {
-        return composed(x, kernels, weight, bias, residual, options);
-    }
-    ours([x, kernels, weight, bias], residual, geometry, options)
-}
-
-/// The same by candle's operations, for other devices and dtypes.
-fn composed(
-    x: &Tensor,
-    kernels: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    residual: Option<&Tensor>,
-    ConvNorm { conv, eps, relu: rectified }: ConvNorm,
-) -> Result<Normalized> {
-    let convolved = conv2d(x, kernels, conv)?;
-    let normal = batch_norm(&convolved, weight, bias, eps, rectified && residual.is_none())?;
-    let output = match residual {
-        None => normal.output,
-        Some(residual) if rectified => add_relu(&normal.output, residual)?,
-        Some(residual) => (normal.output + residual)?,
-    };
-    Ok(Normalized { output, ..normal })
-}
 
 /// What of a forward pass the gradient needs.
 struct Kept {
@@ -109,23 +38,21 @@ struct Kept {
     wanted: [bool; 5],
 }
 
-fn ours(inputs: [&Tensor; 4], residual: Option<&Tensor>, geometry: Geometry, options: ConvNorm) -> Result<Normalized> {
-    let [x, kernels, weight, bias] = plain(inputs)?;
+/// The value of [`crate::conv2d_batch_norm()`], and those of its gradients that are wanted.
+pub(crate) fn conv2d_batch_norm(
+    [x, kernels, weight, bias]: [Tensor; 4],
+    residual: Option<&Tensor>,
+    geometry: Geometry,
+    options: ConvNorm,
+    wanted: [bool; 5],
+) -> Result<(BatchNormOutput, impl BackwardByOutput + use<>)> {
     let (convolved, y, statistics) = with_float!(NAME, x.dtype(), T => {
         forward::<T>([&x, &kernels, &weight, &bias], residual, &geometry, options)
     })?;
     let [mean, variance] = Statistics::tensors(&statistics, x.dtype())?;
-    let [by_x, by_kernels, by_weight, by_bias] = inputs.map(Tensor::track_op);
-    let wanted = [by_x, by_kernels, by_weight, by_bias, residual.is_some_and(Tensor::track_op)];
     let kept = Kept { geometry, options, x, kernels, weight, bias, convolved, statistics, wanted };
-    let inputs: Vec<&Tensor> = inputs.into_iter().chain(residual).collect();
-    let output = differentiable_by_output(
-        NAME,
-        &inputs,
-        y,
-        move |y, dy| with_float!(NAME, dy.dtype(), T => kept.backward::<T>(y, dy)),
-    )?;
-    Ok(Normalized { output, mean, variance })
+    let backward = move |y: &Tensor, dy: &Tensor| with_float!(NAME, dy.dtype(), T => kept.backward::<T>(y, dy));
+    Ok((BatchNormOutput { output: y, mean, variance }, backward))
 }
 
 /// The convolution's output, the output, and the statistics of each channel.
@@ -135,9 +62,8 @@ fn forward<T: Convolve>(
     g: &Geometry,
     options: ConvNorm,
 ) -> Result<(Tensor, Tensor, Vec<Statistics>)> {
-    let residual = residual.map(|residual| plain([residual])).transpose()?;
     let [x_read, kernels_read, weight_read, bias_read] = [x, kernels, weight, bias].map(Reading::new);
-    let residual_read = residual.as_ref().map(|[residual]| Reading::new(residual));
+    let residual_read = residual.map(Reading::new);
     let (weights, biases) = (weight_read.slice::<T>()?, bias_read.slice::<T>()?);
     let residuals = residual_read.as_ref().map(Reading::slice::<T>).transpose()?;
     let (channels, pixels) = (g.all_out_channels(), g.out_pixels());

@@ -1,13 +1,16 @@
-//! Convolution, bias and rectifier in one operation.
+//! Convolution, bias and rectifier in one operation: the passes.
 
 use crate::{
-    cpu::channel,
-    cpu::conv2d::{Convolve, Gradients, OutputGradient, Wanted, conv2d},
-    cpu::scale_shift::{check, scale_shift},
-    cpu::tensor::{Float, Reading, fail, gradient, is_half, is_ours, tensor, wide, with_float},
-    device,
-    graph::{differentiable_by_output, plain},
-    shape::conv2d::{Conv2d, Geometry},
+    cpu::{
+        channel,
+        conv2d::{
+            Convolve,
+            gradient::{Gradients, OutputGradient, Wanted},
+        },
+        number::{Float, with_float},
+        tensor::{Reading, gradient, tensor},
+    },
+    shape::{conv2d::Geometry, gradients::BackwardByOutput},
 };
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
@@ -15,33 +18,13 @@ use std::sync::OnceLock;
 
 const NAME: &str = "conv2d_bias";
 
-/// `conv2d(x, weight) + bias`, and 0 where that is negative if `relu`, in one operation: [`conv2d`](crate::conv2d()) and
-/// [`relu`](crate::relu()) with fewer passes over the memory. The images `x` are (n, c, h, w), `weight` (o, c / groups, kh, kw)
-/// and `bias` (o), of one dtype.
-///
-/// # Errors
-/// As [`conv2d`](crate::conv2d()), and when `bias` is not (o) or of another dtype.
-pub fn conv2d_bias(x: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool, options: Conv2d) -> Result<Tensor> {
-    if x.dtype() != weight.dtype() {
-        fail!("conv2d_bias: weight is of {:?} and must be of {:?}, as x", weight.dtype(), x.dtype());
-    }
-    let geometry = Geometry::new(x.shape(), weight.shape(), options)?;
-    check("conv2d_bias", (&geometry.output_shape(), x.dtype()), [("bias", bias)])?;
-    if device::runs(x) {
-        return device::bias(&conv2d(x, weight, options)?, bias, relu);
-    }
-    if is_half(x) {
-        return conv2d_bias(&wide(x)?, &wide(weight)?, &wide(bias)?, relu, options)?.to_dtype(x.dtype());
-    }
-    if !is_ours(x) {
-        return scale_shift(&conv2d(x, weight, options)?, &bias.ones_like()?, bias, relu);
-    }
-    ours([x, weight, bias], geometry, relu)
-}
-
-fn ours(inputs: [&Tensor; 3], g: Geometry, relu: bool) -> Result<Tensor> {
-    let [x, weight, bias] = plain(inputs)?;
-    let [input, by_weight, by_bias] = inputs.map(Tensor::track_op);
+/// The value of [`crate::conv2d_bias()`], and those of its gradients that are wanted.
+pub(crate) fn conv2d_bias(
+    [x, weight, bias]: [Tensor; 3],
+    g: Geometry,
+    relu: bool,
+    [input, by_weight, by_bias]: [bool; 3],
+) -> Result<(Tensor, impl BackwardByOutput)> {
     let wanted = Wanted { input, weight: by_weight };
     let y = with_float!(NAME, x.dtype(), T => {
         let [x_read, weight_read, bias_read] = [&x, &weight, &bias].map(Reading::new);
@@ -54,7 +37,7 @@ fn ours(inputs: [&Tensor; 3], g: Geometry, relu: bool) -> Result<Tensor> {
         };
         tensor::<T>(T::forward(&g, x_read.slice()?, weight_read.slice()?, add).0, g.output_shape())
     })?;
-    differentiable_by_output(NAME, &inputs, y, move |y, dy| {
+    let gradients = move |y: &Tensor, dy: &Tensor| {
         with_float!(NAME, dy.dtype(), T => {
             let [x_read, weight_read, y_read, dy_read] = [&x, &weight, y, dy].map(Reading::new);
             let (ys, dys) = (y_read.slice::<T>()?, dy_read.slice::<T>()?);
@@ -90,5 +73,6 @@ fn ours(inputs: [&Tensor; 3], g: Geometry, relu: bool) -> Result<Tensor> {
                 gradient::<T>(by_bias, &bias)?,
             ])
         })
-    })
+    };
+    Ok((y, gradients))
 }

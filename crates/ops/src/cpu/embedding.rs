@@ -1,65 +1,39 @@
-//! Rows of a table by their indices.
+//! Rows of a table by their indices: the loops.
 
 use crate::{
-    cpu::tensor::{Float, Reading, copy, fail, is_half, is_ours, tensor, vec_written, wide, with_float},
-    device,
-    graph::{differentiable, plain},
+    cpu::{
+        number::{Float, with_float},
+        tensor::{Reading, copy, tensor, vec_written},
+    },
+    shape::{error::fail, gradients::Backward, rows::shape_of_rows},
 };
-use candle_core::{DType, Result, Tensor};
+use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// The rows of `weight` (rows, d) that the `indices` (u32, of any shape) name: the shape of the indices, and d.
-///
-/// The gradient of a row is the sum over the places that have its index, in their order: the same bits for any number of threads.
-///
-/// # Errors
-/// When `weight` is not (rows, d) with d of at least 1, the indices are not u32, or one is not below the number of rows (those on
-/// a GPU are not looked at: such an index gives a row of NaN, and has no gradient).
-pub fn embedding(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
-    let &[rows, width] = weight.dims() else { fail!("embedding: weight {:?} must be (rows, d)", weight.shape()) };
-    if width == 0 {
-        fail!("embedding: weight {:?} must have columns", weight.shape());
-    }
-    if indices.dtype() != DType::U32 {
-        fail!("embedding: the indices are {:?} and must be U32", indices.dtype());
-    }
-    let indices = indices.contiguous()?;
-    if indices.device().is_cpu() && !device::runs(weight) {
-        let read = Reading::new(&indices);
-        let read = read.slice::<u32>()?;
-        if let Some(place) = read.iter().position(|&index| index as usize >= rows) {
-            fail!("embedding: the index {} at place {place} is not below the {rows} rows of weight", read[place]);
-        }
-    }
-    match is_ours(weight) {
-        _ if device::runs(weight) && indices.elem_count() > 0 => device::embedding(weight, &indices),
-        true => ours(weight, &indices),
-        false if is_half(weight) => ours(&wide(weight)?, &indices)?.to_dtype(weight.dtype()),
-        false => weight.contiguous()?.index_select(&indices.flatten_all()?, 0)?.reshape(shape(&indices, width)),
-    }
-}
-
-/// That of the rows of the indices.
-pub(crate) fn shape(indices: &Tensor, width: usize) -> Vec<usize> {
-    [indices.dims(), &[width]].concat()
-}
-
 /// Numbers that are worth a task.
-const NUMBERS: usize = 1 << 16;
+const NUMBERS_PER_TASK: usize = 1 << 16;
 
-/// `indices` are of any shape.
-fn ours(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
-    let inputs = [weight, indices];
-    let [weight, indices] = plain(inputs)?;
+/// That each of the contiguous indices names a row.
+pub(crate) fn check_indices(indices: &Tensor, rows: usize) -> Result<()> {
+    let read = Reading::new(indices);
+    let read = read.slice::<u32>()?;
+    if let Some(place) = read.iter().position(|&index| index as usize >= rows) {
+        fail!("embedding: the index {} at place {place} is not below the {rows} rows of weight", read[place]);
+    }
+    Ok(())
+}
+
+/// The value of [`crate::embedding()`], and its gradient. The indices are of any shape.
+pub(crate) fn embedding([weight, indices]: [Tensor; 2]) -> Result<(Tensor, impl Backward)> {
     let (rows, width) = weight.dims2()?;
     let y = with_float!("embedding", weight.dtype(), T => {
         let [weight_read, indices_read] = [&weight, &indices].map(Reading::new);
-        let (weights, indices) = (weight_read.slice::<T>()?, indices_read.slice::<u32>()?);
-        let per_task = (NUMBERS / width).max(1);
+        let (weights, places) = (weight_read.slice::<T>()?, indices_read.slice::<u32>()?);
+        let per_task = (NUMBERS_PER_TASK / width).max(1);
         let write = |y: &mut [MaybeUninit<T>]| {
-            let tasks = y.par_chunks_mut(per_task * width).zip(indices.par_chunks(per_task));
+            let tasks = y.par_chunks_mut(per_task * width).zip(places.par_chunks(per_task));
             tasks.for_each(|(y, indices)| {
                 for (y, &index) in y.chunks_exact_mut(width).zip(indices) {
                     copy(&weights[index as usize * width..][..width], y);
@@ -67,16 +41,16 @@ fn ours(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
             });
         };
         // SAFETY: there is a row for each index, and each is written.
-        tensor(unsafe { vec_written(indices.len() * width, write) }, shape(inputs[1], width))
+        tensor(unsafe { vec_written(places.len() * width, write) }, shape_of_rows(&indices, width))
     })?;
     let weight = weight.shape().clone();
-    differentiable("embedding", &inputs, y, move |dy| {
+    let gradients = move |dy: &Tensor| {
         with_float!("embedding", dy.dtype(), T => {
             let [indices_read, dy_read] = [&indices, dy].map(Reading::new);
             let dys = dy_read.slice::<T>()?;
             let places = Places::new(indices_read.slice::<u32>()?, rows);
             let mut dw = vec![0.0; rows * width];
-            let tasks = (dys.len() / NUMBERS).max(1);
+            let tasks = (dys.len() / NUMBERS_PER_TASK).max(1);
             dw.par_chunks_mut(width).with_min_len(rows.div_ceil(tasks)).enumerate().for_each(|(row, dw)| {
                 for &place in places.of(row) {
                     add(&dys[place as usize * width..][..width], dw);
@@ -84,7 +58,8 @@ fn ours(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
             });
             Ok(vec![Some(tensor::<T>(dw, &weight)?), None])
         })
-    })
+    };
+    Ok((y, gradients))
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]

@@ -1,66 +1,24 @@
-//! Layer normalisation.
+//! Layer normalisation: the loops.
 
 use crate::{
-    cpu::tensor::{Reading, fail, gradient, is_fused, is_half, tensor, vec_written, wide, written},
-    cpu::vector::{sum, sum2},
-    device,
-    graph::{differentiable, plain},
+    cpu::{
+        tensor::{Reading, gradient, tensor, vec_written, written},
+        vector::{sum, sum2},
+    },
+    shape::gradients::Backward,
 };
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// Layer normalisation (Ba, Kiros & Hinton 2016, arXiv:1607.06450) without a bias:
-/// `(x - mean) / sqrt(variance + eps) * weight`, with mean and (biased) variance over the last dimension of `x`, which has
-/// `weight`'s length.
-///
-/// # Errors
-/// When `weight` is not (n) with n the last dimension of x and at least 1, or has another dtype.
-pub fn layer_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    check_rows("layer_norm", x, weight)?;
-    if device::runs(x) {
-        return device::layer_norm(x, weight, eps);
-    }
-    if is_half(x) {
-        return layer_norm(&wide(x)?, &wide(weight)?, eps)?.to_dtype(x.dtype());
-    }
-    match is_fused(x) {
-        true => fused(x, weight, eps as f32),
-        false => composed(x, weight, eps),
-    }
-}
-
-/// That `weight` has a number for each of the last dimension of `x`.
-pub(crate) fn check_rows(op: &str, x: &Tensor, weight: &Tensor) -> Result<()> {
-    let width = x.dims().last().copied().unwrap_or(0);
-    if width == 0 || weight.dims() != [width] {
-        fail!(
-            "{op}: weight {:?} must be (n), as the last dimension of x {:?}, and n at least 1",
-            weight.shape(),
-            x.shape()
-        );
-    }
-    if weight.dtype() != x.dtype() {
-        fail!("{op}: weight is of {:?} and must be of {:?}, as x", weight.dtype(), x.dtype());
-    }
-    Ok(())
-}
-
-fn composed(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    centred.broadcast_div(&(variance + eps)?.sqrt()?)?.broadcast_mul(weight)
-}
-
 /// Rows that a task takes. It decides in which order the weight's gradient is added up, so it is no function of the number
 /// of threads.
-const ROWS: usize = 64;
+const ROWS_PER_TASK: usize = 64;
 
-fn fused(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
-    let (inputs, wanted) = ([x, weight], [x, weight].map(Tensor::track_op));
-    let [x, weight] = plain(inputs)?;
-    let chunk = ROWS * weight.elem_count();
+/// The value of [`crate::layer_norm()`], and those of its gradients that are wanted.
+pub(crate) fn layer_norm([x, weight]: [Tensor; 2], eps: f32, wanted: [bool; 2]) -> Result<(Tensor, impl Backward)> {
+    let chunk = ROWS_PER_TASK * weight.elem_count();
     let y = {
         let [x_read, weight_read] = [&x, &weight].map(Reading::new);
         let (xs, weights) = (x_read.slice()?, weight_read.slice()?);
@@ -70,7 +28,7 @@ fn fused(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
         // SAFETY: as many elements are written as x has.
         tensor(unsafe { vec_written(xs.len(), write) }, x.shape())?
     };
-    differentiable("layer_norm", &inputs, y, move |dy| {
+    let gradients = move |dy: &Tensor| {
         let [x_read, weight_read, dy_read] = [&x, &weight, dy].map(Reading::new);
         let (xs, weights, dys) = (x_read.slice()?, weight_read.slice()?, dy_read.slice()?);
         let mut parts: Vec<Vec<f32>> = Vec::new();
@@ -87,7 +45,8 @@ fn fused(x: &Tensor, weight: &Tensor, eps: f32) -> Result<Tensor> {
         let dx = unsafe { vec_written(xs.len(), write) };
         let dw = (0..weights.len()).map(|i| parts.iter().map(|part| part[i]).sum::<f32>()).collect();
         Ok(vec![gradient(wanted[0].then_some(dx), &x)?, gradient(wanted[1].then_some(dw), &weight)?])
-    })
+    };
+    Ok((y, gradients))
 }
 
 /// The mean of a row, and one over its standard deviation.
@@ -167,18 +126,5 @@ fn backward(
             *out = scale * (*out - mean_u - z * mean_uz);
             *grad_weight += grad * z;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::check::{check, wave};
-
-    /// 70 rows make two tasks, and 19 columns do not fill the lanes.
-    #[test]
-    fn values_and_gradients() {
-        let weight = (wave(&[19], 0.5, 2.0) + 1.0).unwrap();
-        check([&wave(&[2, 35, 19], 3.0, 0.0), &weight], |[x, weight]| layer_norm(x, weight, 1e-5));
     }
 }

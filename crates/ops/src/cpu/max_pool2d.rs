@@ -1,46 +1,16 @@
-//! Maxima of windows.
+//! Maxima of windows: the loops.
 
 use crate::{
-    cpu::tensor::{Float, Reading, is_ours, tensor, vec_written, with_float, written},
-    device,
-    graph::{differentiable, plain},
-    shape::pool2d::{Pool2d, Pooling},
+    cpu::{
+        number::{Float, with_float},
+        tensor::{Reading, tensor, vec_written, written},
+    },
+    shape::{gradients::Backward, pool2d::Pooling},
 };
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
-
-/// The maxima over the windows of images `x` (n, c, h, w): (n, c, (h + 2 p - kh) / s + 1, (w + 2 p - kw) / s + 1) for a kernel of
-/// (kh, kw), the stride s and the padding p. What is around the image is below every number, and rows and columns at the end that
-/// fill no window are left out. The whole gradient goes to the first maximum of a window in reading order; NaN counts as the
-/// largest, and the last of several gets the gradient: as PyTorch's `max_pool2d`.
-///
-/// f32 and f64 on the CPU and all of CUDA are computed here; other tensors by candle, but not by its `max_pool2d`, whose gradient is
-/// right for no window of more than a pixel.
-///
-/// # Errors
-/// When `x` is not (n, c, h, w), kernel or stride is 0, the padding is more than half the kernel, or the kernel is larger than the
-/// padded image.
-pub fn max_pool2d(x: &Tensor, pool: Pool2d) -> Result<Tensor> {
-    let pooling = Pooling::new(NAME, x.shape(), pool)?;
-    if device::runs(x) {
-        return device::max_pool2d(x, &pooling);
-    }
-    if is_ours(x) { ours(x, pooling) } else { composed(x, &pooling) }
-}
-
-/// The same by candle's operations, for other devices and dtypes.
-fn composed(x: &Tensor, p: &Pooling) -> Result<Tensor> {
-    let (n, c, window, out) = (p.images, p.channels, p.pool.kernel.0 * p.pool.kernel.1, p.out_pixels());
-    // In the place of a pixel outside the image the nearest inside, which the window has too.
-    let pixels = Tensor::new(p.windows().nearest(p.height, p.width), x.device())?;
-    let planes = x.flatten_from(2)?.contiguous()?;
-    let best = planes.detach().index_select(&pixels, 2)?.reshape((n, c, window, out))?.argmax_keepdim(2)?;
-    let pixels = pixels.reshape((1, 1, window, out))?.broadcast_as((n, c, window, out))?.contiguous()?;
-    let best = pixels.gather(&best.contiguous()?, 2)?.squeeze(2)?;
-    planes.gather(&best.contiguous()?, 2)?.reshape(p.output_shape())
-}
 
 const NAME: &str = "max_pool2d";
 
@@ -169,9 +139,9 @@ fn backward<T: Float>(p: &Pooling, first_taps: &[T], x: &[T], dy: &[T], room: &m
     }
 }
 
-fn ours(x: &Tensor, p: Pooling) -> Result<Tensor> {
-    let [input] = plain([x])?;
-    let y = with_float!(NAME, x.dtype(), T => {
+/// The value of [`crate::max_pool2d()`], and its gradient.
+pub(crate) fn max_pool2d(input: Tensor, p: Pooling) -> Result<(Tensor, impl Backward)> {
+    let y = with_float!(NAME, input.dtype(), T => {
         let read = Reading::new(&input);
         let xs = read.slice::<T>()?;
         let write = |y: &mut [MaybeUninit<T>]| {
@@ -181,7 +151,7 @@ fn ours(x: &Tensor, p: Pooling) -> Result<Tensor> {
         // SAFETY: each plane is written, and these are all.
         tensor(unsafe { vec_written(p.output_shape().elem_count(), write) }, p.output_shape())
     })?;
-    differentiable(NAME, &[x], y, move |dy| {
+    let gradients = move |dy: &Tensor| {
         with_float!(NAME, dy.dtype(), T => {
             let [x_read, dy_read] = [&input, dy].map(Reading::new);
             let (xs, dys) = (x_read.slice::<T>()?, dy_read.slice::<T>()?);
@@ -196,5 +166,6 @@ fn ours(x: &Tensor, p: Pooling) -> Result<Tensor> {
             // SAFETY: each plane is written, and these are all.
             Ok(vec![Some(tensor(unsafe { vec_written(xs.len(), write) }, input.shape())?)])
         })
-    })
+    };
+    Ok((y, gradients))
 }

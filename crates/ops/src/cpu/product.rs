@@ -1,7 +1,7 @@
 //! Matrix products within one thread: which part of a product a thread computes is for the ops to say, so that no bit
 //! depends on the number of threads.
 
-use crate::cpu::tensor::Float;
+use crate::cpu::number::Float;
 use gemm::{Parallelism, gemm};
 use std::mem::MaybeUninit;
 

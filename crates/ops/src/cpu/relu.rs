@@ -1,59 +1,29 @@
-//! Rectifiers.
+//! Rectifiers: the loops.
 
-use crate::{
-    cpu::tensor::{Float, fail, is_ours, map, with_float},
-    device,
-    graph::{differentiable_by_output, plain},
+use crate::cpu::{
+    number::{Float, with_float},
+    tensor::map,
 };
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use std::mem::MaybeUninit;
 
-/// `y = x`, and 0 where that is negative; NaN stays NaN. The gradient at 0 is 0, as in PyTorch (in candle it is 1).
-///
-/// # Errors
-/// When candle fails.
-pub fn relu(x: &Tensor) -> Result<Tensor> {
-    if device::runs(x) {
-        return device::relu(x);
-    }
-    if !is_ours(x) {
-        return x.relu();
-    }
-    let [input] = plain([x])?;
+/// `x`, and 0 where that is negative.
+pub(crate) fn relu([x]: &[Tensor; 1]) -> Result<Tensor> {
     // SAFETY: as many elements are written as x has.
-    let y = with_float!("relu", x.dtype(), T => unsafe { map::<T, _>([&input], |[x], y| rectify(x, y)) })?;
-    differentiable_by_output("relu", &[x], y, |y, dy| Ok(vec![Some(gradient("relu", y, dy)?)]))
+    with_float!("relu", x.dtype(), T => unsafe { map::<T, _>([x], |[x], y| rectify(x, y)) })
 }
 
-/// `relu(a + b)` in one pass, for two tensors of one shape: the end of a residual block.
-///
-/// # Errors
-/// When shapes or dtypes differ.
-pub fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if a.shape() != b.shape() || a.dtype() != b.dtype() {
-        let [a, b] = [a, b].map(|t| format!("{:?} of {:?}", t.shape(), t.dtype()));
-        fail!("add_relu: {a} and {b} must have the same shape and dtype");
-    }
-    if device::runs(a) {
-        return device::add_relu(a, b);
-    }
-    if !is_ours(a) {
-        return (a + b)?.relu();
-    }
-    let inputs = plain([a, b])?;
-    let y = with_float!("add_relu", a.dtype(), T => {
+/// `relu(a + b)`
+pub(crate) fn add_relu(inputs: &[Tensor; 2]) -> Result<Tensor> {
+    with_float!("add_relu", inputs[0].dtype(), T => {
         // SAFETY: as many elements are written as a and b have.
         unsafe { map::<T, _>(inputs.each_ref(), |[a, b], y| rectify_sum(a, b, y)) }
-    })?;
-    differentiable_by_output("add_relu", &[a, b], y, |y, dy| {
-        let gradient = gradient("add_relu", y, dy)?;
-        Ok(vec![Some(gradient.clone()), Some(gradient)])
     })
 }
 
 /// `dy`, and 0 where `y` is 0.
-fn gradient(op: &str, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(crate) fn masked(op: &str, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
     // SAFETY: as many elements are written as y and dy have.
     with_float!(op, dy.dtype(), T => unsafe { map::<T, _>([y, dy], |[y, dy], dx| mask(y, dy, dx)) })
 }

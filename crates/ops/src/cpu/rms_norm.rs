@@ -1,44 +1,25 @@
-//! Normalisation by the root of the mean square.
+//! Normalisation by the root of the mean square: the loops.
 
 use crate::{
-    cpu::layer_norm::check_rows,
-    cpu::tensor::{Float, Reading, gradient, is_half, is_ours, tensor, vec_written, wide, with_float, written},
-    cpu::vector::{sum, sum2},
-    device,
-    graph::{differentiable, plain},
+    cpu::{
+        number::{Float, with_float},
+        tensor::{Reading, gradient, tensor, vec_written, written},
+        vector::{sum, sum2},
+    },
+    shape::gradients::Backward,
 };
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467): `x / sqrt(mean(x^2) + eps) * weight`, with the mean over the last dimension
-/// of `x`, which has `weight`'s length. As PyTorch's `rms_norm`, whose eps is the dtype's (1.2e-7 for f32) if nothing is said.
-///
-/// # Errors
-/// When `weight` is not (n) with n the last dimension of x and at least 1, or has another dtype.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    check_rows("rms_norm", x, weight)?;
-    if device::runs(x) {
-        return device::rms_norm(x, weight, eps);
-    }
-    if is_half(x) {
-        return rms_norm(&wide(x)?, &wide(weight)?, eps)?.to_dtype(x.dtype());
-    }
-    match is_ours(x) {
-        true => ours(x, weight, eps),
-        false => x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?)?.broadcast_mul(weight),
-    }
-}
-
 /// Rows that a task takes. It decides in which order the weight's gradient is added up, so it is no function of the number
 /// of threads.
-const ROWS: usize = 64;
+const ROWS_PER_TASK: usize = 64;
 
-fn ours(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let (inputs, wanted) = ([x, weight], [x, weight].map(Tensor::track_op));
-    let [x, weight] = plain(inputs)?;
-    let chunk = ROWS * weight.elem_count();
+/// The value of [`crate::rms_norm()`], and those of its gradients that are wanted.
+pub(crate) fn rms_norm([x, weight]: [Tensor; 2], eps: f64, wanted: [bool; 2]) -> Result<(Tensor, impl Backward)> {
+    let chunk = ROWS_PER_TASK * weight.elem_count();
     let y = with_float!("rms_norm", x.dtype(), T => {
         let [x_read, weight_read] = [&x, &weight].map(Reading::new);
         let (xs, weights) = (x_read.slice::<T>()?, weight_read.slice::<T>()?);
@@ -49,7 +30,7 @@ fn ours(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
         // SAFETY: as many elements are written as x has.
         tensor(unsafe { vec_written(xs.len(), write) }, x.shape())
     })?;
-    differentiable("rms_norm", &inputs, y, move |dy| {
+    let gradients = move |dy: &Tensor| {
         with_float!("rms_norm", dy.dtype(), T => {
             let [x_read, weight_read, dy_read] = [&x, &weight, dy].map(Reading::new);
             let (xs, weights, dys) = (x_read.slice::<T>()?, weight_read.slice::<T>()?, dy_read.slice::<T>()?);
@@ -68,7 +49,8 @@ fn ours(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
             let dw = (0..weights.len()).map(|i| parts.iter().map(|part| part[i]).sum()).collect();
             Ok(vec![gradient(wanted[0].then_some(dx), &x)?, gradient::<T>(wanted[1].then_some(dw), &weight)?])
         })
-    })
+    };
+    Ok((y, gradients))
 }
 
 /// One over the root of the mean square of a row.

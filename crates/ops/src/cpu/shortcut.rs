@@ -1,47 +1,25 @@
-//! The shortcut of residual networks.
+//! The shortcut of residual networks: the loops.
 
 use crate::{
-    cpu::avg_pool2d::avg_pool2d,
-    cpu::tensor::{Float, Reading, fail, is_ours, tensor, vec_written, with_float},
-    device,
-    graph::{differentiable, plain},
-    shape::pool2d::Pool2d,
+    cpu::{
+        number::{Float, with_float},
+        tensor::{Reading, tensor, vec_written},
+    },
+    shape::gradients::Backward,
 };
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
 
-/// The shortcut without parameters (He et al. 2015, arXiv:1512.03385, option A): of images `x` (n, c, h, w) every `stride`-th pixel of
-/// every `stride`-th row, and before and after the channels as many of zeros, one more after them if their number is odd, so
-/// that there are `channels`: (n, channels, (h - 1) / stride + 1, (w - 1) / stride + 1).
-///
-/// # Errors
-/// When `x` is not (n, c, h, w) with a pixel, the stride is 0, or `channels` is below c.
-pub fn shortcut(x: &Tensor, stride: usize, channels: usize) -> Result<Tensor> {
-    let &[images, old, height, width] = x.dims() else { fail!("shortcut: x {:?} must be (n, c, h, w)", x.shape()) };
-    if stride == 0 || height * width == 0 {
-        fail!("shortcut: x {:?} must have a pixel, and the stride {stride} must be at least 1", x.shape());
-    }
-    let Some(new) = channels.checked_sub(old) else {
-        fail!("shortcut: the number of channels is {channels} and must be at least that of x {:?}", x.shape());
-    };
-    let sizes = Sizes { images, old: new / 2..new / 2 + old, channels, height, width, stride };
-    if is_ours(x) && !device::runs(x) {
-        return sizes.shortcut(x);
-    }
-    // The means of windows of one pixel.
-    let pixels = avg_pool2d(x, Pool2d { kernel: (1, 1), stride, padding: 0 }, true)?;
-    if new == 0 { Ok(pixels) } else { pixels.pad_with_zeros(1, new / 2, new - new / 2) }
-}
-
-struct Sizes {
-    images: usize,
+/// The sizes of a shortcut whose shapes fit.
+pub(crate) struct Sizes {
+    pub images: usize,
     /// Which of the channels are those of x.
-    old: Range<usize>,
-    channels: usize,
-    height: usize,
-    width: usize,
-    stride: usize,
+    pub old: Range<usize>,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    pub stride: usize,
 }
 
 impl Sizes {
@@ -49,11 +27,12 @@ impl Sizes {
         [self.height, self.width].map(|size| size.div_ceil(self.stride))
     }
 
-    fn shortcut(self, x: &Tensor) -> Result<Tensor> {
-        let ([input], [out_height, out_width]) = (plain([x])?, self.out());
+    /// The value of [`crate::shortcut()`], and its gradient.
+    pub fn shortcut(self, x: &Tensor) -> Result<(Tensor, impl Backward + use<>)> {
+        let [out_height, out_width] = self.out();
         let (image, out) = (self.old.len() * self.height * self.width, self.channels * out_height * out_width);
         let y = with_float!("shortcut", x.dtype(), T => {
-            let read = Reading::new(&input);
+            let read = Reading::new(x);
             let xs = read.slice::<T>()?;
             let write = |y: &mut [MaybeUninit<T>]| {
                 let images = y.par_chunks_mut(out.max(1)).enumerate();
@@ -63,7 +42,7 @@ impl Sizes {
             tensor(unsafe { vec_written(self.images * out, write) }, (self.images, self.channels, out_height, out_width))
         })?;
         let shape = x.shape().clone();
-        differentiable("shortcut", &[x], y, move |dy| {
+        let gradients = move |dy: &Tensor| {
             with_float!("shortcut", dy.dtype(), T => {
                 let read = Reading::new(dy);
                 let dys = read.slice::<T>()?;
@@ -74,7 +53,8 @@ impl Sizes {
                 // SAFETY: every image is written.
                 Ok(vec![Some(tensor(unsafe { vec_written(self.images * image, write) }, &shape)?)])
             })
-        })
+        };
+        Ok((y, gradients))
     }
 
     /// Writes all of an image.

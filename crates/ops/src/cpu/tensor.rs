@@ -1,89 +1,28 @@
-//! How the ops read candle's tensors on the CPU.
+//! Candle's tensors on the CPU: which the loops compute on, how they read and make them.
 
-use crate::cpu::vector;
+use crate::{cpu::number::with_float, shape::error::fail};
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, StorageRef, Tensor, WithDType};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// Returns an error of one line (candle's `bail!` appends a backtrace).
-macro_rules! fail {
-    ($($message:tt)*) => {
-        return Err(candle_core::Error::Msg(format!($($message)*)))
-    };
-}
-pub(crate) use fail;
-
-/// Runs `$body` with the type `$float` that `$dtype` stands for.
-macro_rules! with_float {
-    ($op:expr, $dtype:expr, $float:ident => $body:expr) => {
-        match $dtype {
-            candle_core::DType::F32 => {
-                type $float = f32;
-                $body
-            }
-            candle_core::DType::F64 => {
-                type $float = f64;
-                $body
-            }
-            dtype => crate::cpu::tensor::fail!("{}: the dtype is {dtype:?} and must be F32 or F64", $op),
-        }
-    };
-}
-pub(crate) use with_float;
-
-/// A number type that the ops compute in.
-pub(crate) trait Float: WithDType {
-    fn wide(self) -> f64;
-    fn narrow(wide: f64) -> Self;
-    /// `self` where it is positive or NaN, else zero.
-    fn rectified(self) -> Self;
-    /// e^x: of f32 one that vectorises ([`vector::exp`]).
-    fn exponential(self) -> Self;
-}
-
-macro_rules! float {
-    ($float:ident, $exponential:path) => {
-        impl Float for $float {
-            #[inline(always)]
-            fn wide(self) -> f64 {
-                f64::from(self)
-            }
-            #[inline(always)]
-            fn narrow(wide: f64) -> Self {
-                wide as $float
-            }
-            #[inline(always)]
-            fn rectified(self) -> Self {
-                if self < 0.0 { 0.0 } else { self }
-            }
-            #[inline(always)]
-            fn exponential(self) -> Self {
-                $exponential(self)
-            }
-        }
-    };
-}
-float!(f32, vector::exp);
-float!(f64, f64::exp);
-
-/// Whether the ops compute on this tensor themselves; others they leave to candle.
-pub(crate) fn is_ours(tensor: &Tensor) -> bool {
+/// Whether the loops for f32 and f64 on the CPU compute on this tensor.
+pub(crate) fn cpu_supports(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && (tensor.dtype() == f32::DTYPE || tensor.dtype() == f64::DTYPE)
 }
 
-/// Whether an op that computes in f32 only does so on this tensor itself.
-pub(crate) fn is_fused(tensor: &Tensor) -> bool {
+/// Whether the loops for f32 alone do.
+pub(crate) fn cpu_supports_f32(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == f32::DTYPE
 }
 
 /// Whether it is of half precision on the CPU, where what sums is computed in f32 and rounded at the end: candle would sum in half
 /// precision, and lacks some operations.
-pub(crate) fn is_half(tensor: &Tensor) -> bool {
+pub(crate) fn is_half_on_cpu(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && matches!(tensor.dtype(), DType::BF16 | DType::F16)
 }
 
-/// In f32.
-pub(crate) fn wide(tensor: &Tensor) -> Result<Tensor> {
+/// The tensor in f32.
+pub(crate) fn in_f32(tensor: &Tensor) -> Result<Tensor> {
     tensor.to_dtype(DType::F32)
 }
 
@@ -126,7 +65,7 @@ pub(crate) fn gradient<T: WithDType>(values: Option<Vec<T>>, input: &Tensor) -> 
 }
 
 /// Elements that a task of [`map`] takes.
-const CHUNK: usize = 1 << 14;
+const ELEMENTS_PER_TASK: usize = 1 << 14;
 
 /// A tensor of the shape of `tensors`, which have one, are contiguous and of the type T: `write` gets the elements of some places of
 /// each, and writes the new ones.
@@ -143,8 +82,8 @@ pub(crate) unsafe fn map<T: WithDType, const N: usize>(
         *slice = reading.slice()?;
     }
     let chunks = |all: &mut [MaybeUninit<T>]| {
-        all.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, new)| {
-            let start = chunk * CHUNK;
+        all.par_chunks_mut(ELEMENTS_PER_TASK).enumerate().for_each(|(chunk, new)| {
+            let start = chunk * ELEMENTS_PER_TASK;
             write(slices.map(|slice| &slice[start..start + new.len()]), new);
         });
     };
@@ -154,7 +93,7 @@ pub(crate) unsafe fn map<T: WithDType, const N: usize>(
 
 /// `a + b`, of one shape.
 pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !is_ours(a) || !a.is_contiguous() || !b.is_contiguous() || a.shape() != b.shape() {
+    if !cpu_supports(a) || !a.is_contiguous() || !b.is_contiguous() || a.shape() != b.shape() {
         return a + b;
     }
     with_float!("sum", a.dtype(), T => {

@@ -1,14 +1,11 @@
 //! Causal attention of several heads: matrix products, and a softmax up to the diagonal between them.
 
 use super::{
-    launch::{Launch, Rows, args, empty_like, size},
-    matmul,
+    launch::{Launch, Rows, args, size},
+    matmul::matmul,
+    run::empty_like,
 };
-use crate::{
-    cpu::attention::Heads,
-    cpu::dropout::Masks,
-    graph::{differentiable, plain},
-};
+use crate::shape::{dropout::DropoutMasks, gradients::Backward, heads::Heads};
 use candle_core::{Result, Tensor};
 
 args!(
@@ -25,10 +22,13 @@ args!(
     }
 );
 
-/// The shape is that of [`crate::causal_attention()`].
-pub(crate) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<&Masks>) -> Result<Tensor> {
-    let ([input], dtype) = (plain([qkv])?, qkv.dtype());
-    let (rows, columns) = qkv.dims2()?;
+/// The value of [`crate::causal_attention()`], and its gradient.
+pub(crate) fn causal_attention(
+    input: Tensor,
+    heads: Heads,
+    masks: Option<&DropoutMasks>,
+) -> Result<(Tensor, impl Backward + use<>)> {
+    let ((rows, columns), dtype) = (input.dims2()?, input.dtype());
     let Heads { heads: count, context } = heads;
     let (windows, width) = (rows / context, columns / (3 * count));
     let squares = rows * count;
@@ -36,11 +36,11 @@ pub(crate) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<&Masks>
     let args = Squares {
         rows: squares as u64,
         scale: 1.0 / (width as f64).sqrt(),
-        dropout_scale: masks.map_or(1.0, Masks::scale),
+        dropout_scale: masks.map_or(1.0, DropoutMasks::scale),
         context: size("causal_attention", "rows of a window", context)?,
         per_row: shared.per_row,
-        key: masks.map_or([0; 8], Masks::key),
-        dropped: masks.map_or(0, Masks::dropped),
+        key: masks.map_or([0; 8], DropoutMasks::key),
+        dropped: masks.map_or(0, DropoutMasks::dropped),
         unused: 0,
     };
     let split = move |qkv: &Tensor| -> Result<Tensor> {
@@ -76,7 +76,7 @@ pub(crate) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<&Masks>
         probabilities = marked;
     }
     let y = join(&matmul(&kept, &v)?)?;
-    differentiable("causal_attention", &[qkv], y, move |dy| {
+    let backward = move |dy: &Tensor| {
         let parts = split(&input)?;
         let (q, k, v) = (parts.get(0)?, parts.get(1)?, parts.get(2)?);
         let dy = part(dy)?;
@@ -92,5 +92,6 @@ pub(crate) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<&Masks>
         let all = Tensor::stack(&[dq, dk, dv], 0)?.reshape((3, windows, count, context, width))?;
         let all = all.permute((1, 3, 0, 2, 4))?.contiguous()?;
         Ok(vec![Some(all.reshape((rows, columns))?)])
-    })
+    };
+    Ok((y, backward))
 }

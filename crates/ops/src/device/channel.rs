@@ -1,9 +1,12 @@
 //! Batch norm, scale and shift, and bias: passes over the channels of images.
 
-use super::launch::{Launch, args, empty, empty_like, real, size};
-use crate::{
-    cpu::batch_norm::Normalized,
-    graph::{differentiable, differentiable_by_output, plain},
+use super::{
+    launch::{Launch, args, real, size},
+    run::{empty, empty_like},
+};
+use crate::shape::{
+    batch_norm::BatchNormOutput,
+    gradients::{self, Backward, BackwardByOutput},
 };
 use candle_core::{Result, Tensor};
 
@@ -13,21 +16,21 @@ args!(
 );
 
 /// Elements of a channel that a block works on, a multiple of a vector's.
-const CHUNK: usize = 4096;
+const ELEMENTS_PER_BLOCK: usize = 4096;
 
 impl Channels {
     fn of(op: &str, images: &Tensor, eps: f64, relu: bool) -> Result<Self> {
         let (n, channels, height, width) = images.dims4()?;
         let (len, pixels) = (n * height * width, height * width);
         // A place in a chunk and the one where it starts are added up in 32 bits.
-        size(op, "pixels", pixels + CHUNK)?;
+        size(op, "pixels", pixels + ELEMENTS_PER_BLOCK)?;
         Ok(Self {
             len: len as u64,
             eps,
             channels: size(op, "channels", channels)?,
             pixels: pixels as u32,
-            chunks: size(op, "chunks", len.div_ceil(CHUNK))?,
-            chunk: CHUNK as u32,
+            chunks: size(op, "chunks", len.div_ceil(ELEMENTS_PER_BLOCK))?,
+            chunk: ELEMENTS_PER_BLOCK as u32,
             relu: relu.into(),
             unused: 0,
         })
@@ -129,64 +132,58 @@ fn statistics(args: Channels, x: &Tensor) -> Result<[Tensor; 3]> {
     Ok([kept, mean, variance])
 }
 
-/// `batch_norm(x) + residual`, rectified if `relu`. The shapes and dtypes are those of [`crate::batch_norm()`], and the
-/// residual has x's.
+/// `batch_norm(x) + residual` of `[x, weight, bias]`, rectified if `relu`, and its gradients: `wanted` are those by x, by weight and
+/// bias, and by the residual. They are made of the gradient by the output, and of the output if it is rectified and there is a
+/// residual. The shapes and dtypes are those of [`crate::batch_norm()`], and the residual has x's.
 pub(crate) fn batch_norm(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
+    [x, weight, bias]: [Tensor; 3],
     residual: Option<&Tensor>,
     eps: f64,
     relu: bool,
-) -> Result<Normalized> {
-    let inputs: Vec<&Tensor> = [x, weight, bias].into_iter().chain(residual).collect();
-    let tracked = [x.track_op(), weight.track_op() || bias.track_op(), residual.is_some_and(Tensor::track_op)];
-    let [x, weight, bias] = plain([x, weight, bias])?;
-    let residual = residual.map(|residual| plain([residual])).transpose()?.map(|[residual]| residual);
+    wanted: [bool; 3],
+) -> Result<(BatchNormOutput, impl Fn(Option<&Tensor>, &Tensor) -> gradients::Gradients + Send + Sync + use<>)> {
     let args = Channels::of("batch_norm", &x, eps, relu)?;
     let [kept, mean, variance] = statistics(args, &x)?;
-    let y = Map { args, x: &x, kept: Some(&kept), weight: Some(&weight), bias: &bias }.apply(residual.as_ref())?;
-    // What a residual is added to does not say where the rectifier is.
-    let by_output = relu && residual.is_some();
+    let y = Map { args, x: &x, kept: Some(&kept), weight: Some(&weight), bias: &bias }.apply(residual)?;
     let backward = move |y: Option<&Tensor>, dy: &Tensor| {
         let map = Map { args, x: &x, kept: Some(&kept), weight: Some(&weight), bias: &bias };
-        let Gradients { x, weight, bias, residual } = map.gradients(y, dy, tracked)?;
+        let Gradients { x, weight, bias, residual } = map.gradients(y, dy, wanted)?;
         Ok(vec![x, weight, bias, residual])
     };
-    let output = match by_output {
-        false => differentiable("batch_norm", &inputs, y, move |dy| backward(None, dy))?,
-        true => differentiable_by_output("batch_norm", &inputs, y, move |y, dy| backward(Some(y), dy))?,
-    };
-    Ok(Normalized { output, mean, variance })
+    Ok((BatchNormOutput { output: y, mean, variance }, backward))
 }
 
-/// The shapes and dtypes are those of [`crate::scale_shift()`].
-pub(crate) fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Result<Tensor> {
-    let inputs = [x, scale, shift];
-    let [x, scale, shift] = plain(inputs)?;
+/// The value of [`crate::scale_shift()`], and those of its gradients that are wanted.
+pub(crate) fn scale_shift(
+    [x, scale, shift]: [Tensor; 3],
+    relu: bool,
+    [by_x, by_scale, by_shift]: [bool; 3],
+) -> Result<(Tensor, impl Backward)> {
     let args = Channels::of("scale_shift", &x, 0.0, relu)?;
     let y = Map { args, x: &x, kept: None, weight: Some(&scale), bias: &shift }.apply(None)?;
-    let [by_x, by_scale, by_shift] = inputs.map(Tensor::track_op);
-    differentiable("scale_shift", &inputs, y, move |dy| {
+    let backward = move |dy: &Tensor| {
         let map = Map { args, x: &x, kept: None, weight: Some(&scale), bias: &shift };
         let wanted = [by_x, by_scale || by_shift, false];
         let gradients = map.gradients(None, dy, wanted)?;
         Ok(vec![gradients.x, gradients.weight, gradients.bias])
-    })
+    };
+    Ok((y, backward))
 }
 
-/// `x + bias`, a number for each channel, and 0 where that is negative if `relu`.
-pub(crate) fn bias(x: &Tensor, bias: &Tensor, relu: bool) -> Result<Tensor> {
-    let inputs = [x, bias];
-    let [x, bias] = plain(inputs)?;
+/// `x + bias`, a number for each channel, and 0 where that is negative if `relu`; and those of the gradients that are wanted.
+pub(crate) fn bias(
+    [x, bias]: [Tensor; 2],
+    relu: bool,
+    [by_x, by_bias]: [bool; 2],
+) -> Result<(Tensor, impl BackwardByOutput)> {
     let args = Channels::of("bias", &x, 0.0, relu)?;
     let y = Map { args, x: &x, kept: None, weight: None, bias: &bias }.apply(None)?;
-    let [by_x, by_bias] = inputs.map(Tensor::track_op);
-    differentiable_by_output("bias", &inputs, y, move |y, dy| {
+    let backward = move |y: &Tensor, dy: &Tensor| {
         // All that it needs of x is in y.
         let map = Map { args, x: y, kept: None, weight: None, bias: &bias };
         let wanted = [by_x && relu, by_bias, false];
         let gradients = map.gradients(Some(y), dy, wanted)?;
         Ok(vec![if relu { gradients.x } else { Some(dy.clone()) }, gradients.bias])
-    })
+    };
+    Ok((y, backward))
 }

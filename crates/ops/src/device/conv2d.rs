@@ -3,14 +3,14 @@
 //! By cuDNN with the feature `cudnn`. Without it the windows become the columns of a matrix, of some images at a time, and a
 //! matrix product by candle does the rest; a window of one pixel needs no copy.
 
+#[cfg(feature = "cudnn")]
+use super::cudnn;
 use super::{
-    launch::{Launch, THREADS, args, empty, empty_like, size},
-    matmul,
+    launch::{Launch, THREADS, args, real, size},
+    matmul::matmul,
+    run::{empty, empty_like},
 };
-use crate::{
-    graph::{differentiable, plain},
-    shape::conv2d::Geometry,
-};
+use crate::shape::{conv2d::Geometry, gradients::Backward};
 use candle_core::{DType, Result, Tensor};
 
 args!(
@@ -34,29 +34,33 @@ args!(
 );
 
 /// Bytes that the columns of some images take, about; in a test few, so that there are several such parts.
-const COLUMNS: usize = if cfg!(test) { 1 << 12 } else { 256 << 20 };
+const BYTES_OF_COLUMNS: usize = if cfg!(test) { 1 << 12 } else { 256 << 20 };
 
-/// The shapes and dtypes are those of [`crate::conv2d()`].
-pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, geometry: &Geometry) -> Result<Tensor> {
-    let (inputs, g) = ([x, weight], *geometry);
+/// The value of [`crate::conv2d()`], and those of its gradients that are wanted.
+pub(crate) fn conv2d(
+    inputs: [Tensor; 2],
+    geometry: &Geometry,
+    wanted: [bool; 2],
+) -> Result<(Tensor, Box<dyn Backward>)> {
+    let g = *geometry;
     #[cfg(feature = "cudnn")]
-    if x.device().is_cuda() {
-        return super::cudnn::conv2d(inputs, &g);
+    if inputs[0].device().is_cuda() {
+        return cudnn::conv2d(inputs, g, wanted);
     }
-    let [x, weight] = plain(inputs)?;
+    let [x, weight] = inputs;
     let y = forward(&x, &weight, &g)?;
-    let wanted = inputs.map(Tensor::track_op);
-    differentiable("conv2d", &inputs, y, move |dy| {
+    let backward = move |dy: &Tensor| {
         let dx = wanted[0].then(|| by_input(&x, &weight, dy, &g)).transpose()?;
         let dw = wanted[1].then(|| by_weight(&x, &weight, dy, &g)).transpose()?;
         Ok(vec![dx, dw])
-    })
+    };
+    Ok((y, Box::new(backward)))
 }
 
 /// The first images and how many of each part.
 fn parts(g: &Geometry, dtype: DType) -> impl Iterator<Item = (usize, usize)> + use<> {
     let bytes = g.groups * g.window() * g.out_pixels() * dtype.size_in_bytes();
-    let (images, per_part) = (g.images, if g.is_product() { g.images } else { (COLUMNS / bytes).max(1) });
+    let (images, per_part) = (g.images, if g.is_product() { g.images } else { (BYTES_OF_COLUMNS / bytes).max(1) });
     (0..images).step_by(per_part).map(move |start| (start, per_part.min(images - start)))
 }
 
@@ -164,7 +168,7 @@ fn by_weight(x: &Tensor, weight: &Tensor, dy: &Tensor, g: &Geometry) -> Result<T
         let part = matmul(&dy, &columns.transpose(1, 2)?)?;
         sum = Some(match sum {
             None if images == g.images => part,
-            None => part.to_dtype(super::launch::real(part.dtype()))?,
+            None => part.to_dtype(real(part.dtype()))?,
             Some(sum) => (&sum + part.to_dtype(sum.dtype())?)?,
         });
     }

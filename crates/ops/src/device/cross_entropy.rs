@@ -1,15 +1,16 @@
 //! The loss of classifiers.
 
-use super::launch::{Launch, Rows, args, empty, empty_like, real, size};
-use crate::graph::{differentiable, plain};
+use super::{
+    launch::{Launch, Rows, args, real, size},
+    run::{empty, empty_like},
+};
+use crate::shape::gradients::Backward;
 use candle_core::{Result, Tensor};
 
 args!("cross_entropy", Losses { rows: u64, smoothing: f64, classes: u32, per_row: u32 });
 
-/// The shapes and dtypes are those of [`crate::cross_entropy()`].
-pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
-    let inputs = [logits, labels];
-    let [logits, labels] = plain(inputs)?;
+/// The value of [`crate::cross_entropy()`], and its gradient.
+pub(crate) fn cross_entropy([logits, labels]: [Tensor; 2], smoothing: f64) -> Result<(Tensor, impl Backward)> {
     let (rows, classes) = logits.dims2()?;
     let (dtype, device, shared) = (logits.dtype(), logits.device(), Rows::new(rows, classes));
     let classes = size("cross_entropy", "classes", classes)?;
@@ -24,12 +25,13 @@ pub(crate) fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) ->
     let mean = Launch { name: "cross_entropy_mean", dtype, args, inputs: &[Some(&losses)], outputs: &[Some(&loss)] };
     // SAFETY: there are as many losses as rows, and one mean, which is new.
     unsafe { mean.run(1)? };
-    differentiable("cross_entropy", &inputs, loss, move |dy| {
+    let backward = move |dy: &Tensor| {
         let dx = empty_like(&logits)?;
         let inputs = [Some(&logits), Some(&labels), Some(&kept), Some(dy)];
         let launch = Launch { name: "cross_entropy_backward", dtype, args, inputs: &inputs, outputs: &[Some(&dx)] };
         // SAFETY: as before; the loss has one gradient, and dx, which is new, the logits' shape.
         unsafe { launch.run(shared.blocks)? };
         Ok(vec![Some(dx), None])
-    })
+    };
+    Ok((loss, backward))
 }

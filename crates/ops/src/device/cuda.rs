@@ -1,7 +1,7 @@
 //! Launches on CUDA devices.
 
 use super::launch::{Args, Launch, POINTERS, THREADS};
-use crate::cpu::tensor::fail;
+use crate::shape::error::fail;
 use candle_core::{
     CudaDevice, CudaStorage, Result, Storage, Tensor,
     backend::BackendStorage,

@@ -1,10 +1,6 @@
 //! Convolution by cuDNN, with sums in f32 (f64 for f64) and in a fixed order.
 
-use crate::{
-    cpu::tensor::fail,
-    graph::{differentiable, plain},
-    shape::conv2d::Geometry,
-};
+use crate::shape::{conv2d::Geometry, error::fail, gradients::Backward};
 use candle_core::{
     CudaDevice, CudaStorage, DType, Result, Shape, Storage, Tensor, WithDType,
     cuda_backend::{
@@ -27,13 +23,13 @@ use candle_core::{
 use half::{bf16, f16};
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
-/// Of x and weight.
-pub(super) fn conv2d(inputs: [&Tensor; 2], g: &Geometry) -> Result<Tensor> {
+/// The value of [`crate::conv2d()`] of x and weight, and those of its gradients that are wanted.
+pub(super) fn conv2d(inputs: [Tensor; 2], g: Geometry, wanted: [bool; 2]) -> Result<(Tensor, Box<dyn Backward>)> {
     match inputs[0].dtype() {
-        DType::F32 => run::<f32, f32>(inputs, g),
-        DType::F64 => run::<f64, f64>(inputs, g),
-        DType::BF16 => run::<bf16, f32>(inputs, g),
-        DType::F16 => run::<f16, f32>(inputs, g),
+        DType::F32 => run::<f32, f32>(inputs, g, wanted),
+        DType::F64 => run::<f64, f64>(inputs, g, wanted),
+        DType::BF16 => run::<bf16, f32>(inputs, g, wanted),
+        DType::F16 => run::<f16, f32>(inputs, g, wanted),
         dtype => fail!("conv2d: cuDNN has none of {dtype:?}"),
     }
 }
@@ -41,16 +37,19 @@ pub(super) fn conv2d(inputs: [&Tensor; 2], g: &Geometry) -> Result<Tensor> {
 trait Number: CudaDType + WithDType + CudnnDataType + DeviceRepr {}
 impl<T: CudaDType + WithDType + CudnnDataType + DeviceRepr> Number for T {}
 
-fn run<T: Number, C: CudnnDataType + 'static>(inputs: [&Tensor; 2], g: &Geometry) -> Result<Tensor> {
-    let (g, wanted) = (*g, inputs.map(Tensor::track_op));
-    let [x, weight] = plain(inputs)?;
+fn run<T: Number, C: CudnnDataType + 'static>(
+    [x, weight]: [Tensor; 2],
+    g: Geometry,
+    wanted: [bool; 2],
+) -> Result<(Tensor, Box<dyn Backward>)> {
     let y = Convolution::<T, C>::new(&x, &g)?.forward(&x, &weight)?;
-    differentiable("conv2d", &inputs, y, move |dy| {
+    let backward = move |dy: &Tensor| {
         let convolution = Convolution::<T, C>::new(&x, &g)?;
         let dx = wanted[0].then(|| convolution.by_input(&x, &weight, dy)).transpose()?;
         let dw = wanted[1].then(|| convolution.by_weight(&x, &weight, dy)).transpose()?;
         Ok(vec![dx, dw])
-    })
+    };
+    Ok((y, Box::new(backward)))
 }
 
 /// The algorithms of a shape, each with the bytes that it works in, once they were looked for.

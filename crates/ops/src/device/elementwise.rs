@@ -1,7 +1,9 @@
 //! Maps of elements.
 
-use super::launch::{Launch, THREADS, args, empty_like};
-use crate::graph::{differentiable, differentiable_by_output, plain};
+use super::{
+    launch::{Launch, THREADS, args},
+    run::empty_like,
+};
 use candle_core::{Result, Tensor};
 
 args!("elementwise", Elements { len: u64 });
@@ -15,24 +17,27 @@ fn map(name: &'static str, inputs: &[Option<&Tensor>], like: &Tensor) -> Result<
     Ok(y)
 }
 
-pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
-    let [input] = plain([x])?;
-    let y = map("relu", &[Some(&input)], &input)?;
-    differentiable_by_output("relu", &[x], y, |y, dy| Ok(vec![Some(map("relu_backward", &[Some(y), Some(dy)], y)?)]))
+/// The value of [`crate::relu()`].
+pub(crate) fn relu([x]: &[Tensor; 1]) -> Result<Tensor> {
+    map("relu", &[Some(x)], x)
 }
 
-pub(crate) fn add_relu(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let inputs = [a, b];
-    let [a, b] = plain(inputs)?;
-    let y = map("add_relu", &[Some(&a), Some(&b)], &a)?;
-    differentiable_by_output("add_relu", &inputs, y, |y, dy| {
-        let gradient = map("relu_backward", &[Some(y), Some(dy)], y)?;
-        Ok(vec![Some(gradient.clone()), Some(gradient)])
-    })
+/// The value of [`crate::add_relu()`].
+pub(crate) fn add_relu([a, b]: &[Tensor; 2]) -> Result<Tensor> {
+    map("add_relu", &[Some(a), Some(b)], a)
 }
 
+/// `dy`, and 0 where `y` is 0.
+pub(crate) fn masked(y: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    map("relu_backward", &[Some(y), Some(dy)], y)
+}
+
+/// The value of [`crate::gelu()`].
 pub(crate) fn gelu(x: &Tensor) -> Result<Tensor> {
-    let [input] = plain([x])?;
-    let y = map("gelu", &[Some(&input)], &input)?;
-    differentiable("gelu", &[x], y, move |dy| Ok(vec![Some(map("gelu_backward", &[Some(&input), Some(dy)], dy)?)]))
+    map("gelu", &[Some(x)], x)
+}
+
+/// Its gradient by x.
+pub(crate) fn gelu_gradient(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    map("gelu_backward", &[Some(x), Some(dy)], dy)
 }

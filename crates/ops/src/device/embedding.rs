@@ -1,18 +1,16 @@
 //! Rows of a table by their indices.
 
-use super::launch::{Launch, Rows, THREADS, args, empty, size};
-use crate::{
-    cpu::embedding::shape,
-    graph::{differentiable, plain},
+use super::{
+    launch::{Launch, Rows, THREADS, args, size},
+    run::empty,
 };
+use crate::shape::{gradients::Backward, rows::shape_of_rows};
 use candle_core::{Result, Tensor};
 
 args!("embedding", Table { places: u64, rows: u32, width: u32, per_row: u32, blocks: u32 });
 
-/// The shapes and dtypes are those of [`crate::embedding()`], with one index at least.
-pub(crate) fn embedding(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
-    let inputs = [weight, indices];
-    let [weight, indices] = plain(inputs)?;
+/// The value of [`crate::embedding()`] with one index at least, and its gradient.
+pub(crate) fn embedding([weight, indices]: [Tensor; 2]) -> Result<(Tensor, impl Backward)> {
     let ((rows, width), places, dtype) = (weight.dims2()?, indices.elem_count(), weight.dtype());
     let (shared, blocks) = (Rows::new(places, width), width.div_ceil(THREADS));
     let args = Table {
@@ -22,17 +20,18 @@ pub(crate) fn embedding(weight: &Tensor, indices: &Tensor) -> Result<Tensor> {
         per_row: shared.per_row,
         blocks: blocks as u32,
     };
-    let y = empty(shape(&indices, width), dtype, weight.device())?;
+    let y = empty(shape_of_rows(&indices, width), dtype, weight.device())?;
     let read = [Some(&weight), Some(&indices)];
     let launch = Launch { name: "embedding", dtype, args, inputs: &read, outputs: &[Some(&y)] };
     // SAFETY: y, which is new, has a row for each index, and an index that is not below `rows` is not followed.
     unsafe { launch.run(shared.blocks)? };
-    differentiable("embedding", &inputs, y, move |dy| {
+    let backward = move |dy: &Tensor| {
         let dw = empty((rows, width), dtype, dy.device())?;
         let inputs = [Some(&indices), Some(dy)];
         let launch = Launch { name: "embedding_backward", dtype, args, inputs: &inputs, outputs: &[Some(&dw)] };
         // SAFETY: dy has a row for each index, and dw, which is new, has the weight's shape.
         unsafe { launch.run(rows * blocks)? };
         Ok(vec![Some(dw), None])
-    })
+    };
+    Ok((y, backward))
 }

@@ -7,7 +7,7 @@
 //! fails where one reads outside.
 
 use super::launch::{Args, Launch, POINTERS};
-use crate::cpu::tensor::fail;
+use crate::shape::error::fail;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor};
 use libloading::Library;
 use std::{

@@ -1,8 +1,7 @@
 //! What a kernel of `kernels/ops` is given, as `kernels/ops/launch.h` has it.
 
-use super::is_emulated;
-use crate::cpu::tensor::fail;
-use candle_core::{DType, Device, Result, Shape, Tensor};
+use crate::shape::error::fail;
+use candle_core::{DType, Result, Tensor};
 
 /// Threads of a block.
 pub(super) const THREADS: usize = 256;
@@ -48,35 +47,6 @@ pub(super) struct Launch<'a, A> {
 }
 
 impl<A: Args> Launch<'_, A> {
-    /// Starts as many blocks.
-    ///
-    /// # Safety
-    /// What the kernel reads and writes with these arguments and blocks lies in its tensors, which have the dtypes that it takes
-    /// them for, and what it writes is in use nowhere else.
-    pub unsafe fn run(&self, blocks: usize) -> Result<()> {
-        let tensors = self.inputs.iter().chain(self.outputs);
-        assert!(tensors.clone().count() <= POINTERS, "{} has too many tensors", self.name);
-        if let Some(tensor) = tensors.flatten().find(|tensor| !tensor.is_contiguous()) {
-            fail!("{}: a tensor of shape {:?} is not contiguous", self.name, tensor.shape());
-        }
-        let Ok(blocks) = i32::try_from(blocks) else {
-            fail!("{}: {blocks} blocks are more than a launch has", self.name);
-        };
-        if blocks == 0 {
-            return Ok(());
-        }
-        let Some(device) = self.outputs.iter().flatten().next().map(|tensor| tensor.device()) else { return Ok(()) };
-        match device {
-            #[cfg(feature = "cuda")]
-            // SAFETY: what the caller promises.
-            Device::Cuda(device) => unsafe { super::cuda::launch(device, self, blocks as u32) },
-            #[cfg(test)]
-            // SAFETY: what the caller promises.
-            Device::Cpu => unsafe { super::emulated::launch(self, blocks as u32) },
-            _ => fail!("{} has no kernel for {:?}", self.name, device.location()),
-        }
-    }
-
     /// The kernel's name.
     pub fn function(&self) -> String {
         let suffix = match self.dtype {
@@ -92,23 +62,6 @@ impl<A: Args> Launch<'_, A> {
 /// The dtype that the kernels compute this one in.
 pub(super) fn real(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
-}
-
-/// A new tensor, for a kernel to write.
-pub(super) fn empty(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
-    if is_emulated() {
-        return Tensor::full(f32::NAN, shape, device)?.to_dtype(dtype);
-    }
-    if device.is_cpu() {
-        fail!("a tensor on the CPU is no output of a kernel");
-    }
-    // SAFETY: it is memory of a GPU, which no code reads before the kernel has written it.
-    unsafe { Tensor::empty(shape, dtype, device) }
-}
-
-/// As `x`.
-pub(super) fn empty_like(x: &Tensor) -> Result<Tensor> {
-    empty(x.shape(), x.dtype(), x.device())
 }
 
 /// How rows are shared between threads.

@@ -1,30 +1,37 @@
 //! Layer norm and RMS norm.
 
-use super::launch::{Launch, Rows, THREADS, WARP, args, empty, empty_like, real, size};
-use crate::graph::{differentiable, plain};
+use super::{
+    launch::{Launch, Rows, THREADS, WARP, args, real, size},
+    run::{empty, empty_like},
+};
+use crate::shape::gradients::Backward;
 use candle_core::{Result, Tensor};
 
 args!("layer_norm", Norm { rows: u64, eps: f64, width: u32, per_row: u32, parts: u32, rows_per_part: u32 });
 
 /// The most parts that the weight's gradient is summed in.
-const PARTS: usize = 128;
+const MAX_PARTS: usize = 128;
 
-/// The shapes and dtypes are those of [`crate::layer_norm()`].
-pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    norm(["layer_norm", "layer_norm_backward"], x, weight, eps)
+/// The value of [`crate::layer_norm()`] of x and weight, and those of its gradients that are wanted.
+pub(crate) fn layer_norm(inputs: [Tensor; 2], eps: f64, wanted: [bool; 2]) -> Result<(Tensor, impl Backward)> {
+    norm(["layer_norm", "layer_norm_backward"], inputs, eps, wanted)
 }
 
-pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    norm(["rms_norm", "rms_norm_backward"], x, weight, eps)
+/// The value of [`crate::rms_norm()`] of x and weight, and those of its gradients that are wanted.
+pub(crate) fn rms_norm(inputs: [Tensor; 2], eps: f64, wanted: [bool; 2]) -> Result<(Tensor, impl Backward)> {
+    norm(["rms_norm", "rms_norm_backward"], inputs, eps, wanted)
 }
 
-fn norm([name, backward]: [&'static str; 2], x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let given = [x, weight];
-    let [x, weight] = plain(given)?;
+fn norm(
+    [name, backward]: [&'static str; 2],
+    [x, weight]: [Tensor; 2],
+    eps: f64,
+    wanted: [bool; 2],
+) -> Result<(Tensor, impl Backward)> {
     let (dtype, device, width) = (x.dtype(), x.device(), weight.elem_count());
     let rows = x.elem_count() / width;
     let shared = Rows::new(rows, width);
-    let rows_per_part = rows.div_ceil(PARTS).max(WARP);
+    let rows_per_part = rows.div_ceil(MAX_PARTS).max(WARP);
     let parts = rows.div_ceil(rows_per_part);
     let args = Norm {
         rows: rows as u64,
@@ -39,8 +46,7 @@ fn norm([name, backward]: [&'static str; 2], x: &Tensor, weight: &Tensor, eps: f
     let launch = Launch { name, dtype, args, inputs: &inputs, outputs: &outputs };
     // SAFETY: x and y are rows of the weight's length, of each of which two numbers are kept; the outputs are new.
     unsafe { launch.run(shared.blocks)? };
-    let wanted = given.map(Tensor::track_op);
-    differentiable(name, &given, y, move |dy| {
+    let backward = move |dy: &Tensor| {
         let (x, weight) = (&x, &weight);
         let mut gradients = vec![None, None];
         if wanted[0] {
@@ -63,5 +69,6 @@ fn norm([name, backward]: [&'static str; 2], x: &Tensor, weight: &Tensor, eps: f
             gradients[1] = Some(dw);
         }
         Ok(gradients)
-    })
+    };
+    Ok((y, backward))
 }

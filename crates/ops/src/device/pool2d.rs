@@ -1,10 +1,10 @@
 //! Maxima and means of windows.
 
-use super::launch::{Launch, THREADS, args, empty, size};
-use crate::{
-    graph::{differentiable, plain},
-    shape::pool2d::Pooling,
+use super::{
+    launch::{Launch, THREADS, args, size},
+    run::empty,
 };
+use crate::shape::{gradients::Backward, pool2d::Pooling};
 use candle_core::{Result, Tensor};
 
 args!(
@@ -48,28 +48,40 @@ impl Windows {
     }
 }
 
-pub(crate) fn max_pool2d(x: &Tensor, pooling: &Pooling) -> Result<Tensor> {
+/// The value of [`crate::max_pool2d()`], and its gradient.
+pub(crate) fn max_pool2d(x: &Tensor, pooling: &Pooling) -> Result<(Tensor, impl Backward + use<>)> {
     pool2d(["max_pool2d", "max_pool2d_backward"], x, pooling, false)
 }
 
-pub(crate) fn avg_pool2d(x: &Tensor, pooling: &Pooling, count_padding: bool) -> Result<Tensor> {
+/// The value of [`crate::avg_pool2d()`], and its gradient.
+pub(crate) fn avg_pool2d(
+    x: &Tensor,
+    pooling: &Pooling,
+    count_padding: bool,
+) -> Result<(Tensor, impl Backward + use<>)> {
     pool2d(["avg_pool2d", "avg_pool2d_backward"], x, pooling, count_padding)
 }
 
-fn pool2d([name, backward]: [&'static str; 2], x: &Tensor, p: &Pooling, count_padding: bool) -> Result<Tensor> {
-    let ([input], dtype, args) = (plain([x])?, x.dtype(), Windows::new(name, p, count_padding)?);
+fn pool2d(
+    [name, backward]: [&'static str; 2],
+    x: &Tensor,
+    p: &Pooling,
+    count_padding: bool,
+) -> Result<(Tensor, impl Backward + use<>)> {
+    let (dtype, args) = (x.dtype(), Windows::new(name, p, count_padding)?);
     let y = empty(p.output_shape(), dtype, x.device())?;
-    let launch = Launch { name, dtype, args, inputs: &[Some(&input)], outputs: &[Some(&y)] };
+    let launch = Launch { name, dtype, args, inputs: &[Some(x)], outputs: &[Some(&y)] };
     // SAFETY: x and y have planes of these sizes, whose windows have a pixel each at least; y is new.
     unsafe { launch.run((args.out_len as usize).div_ceil(THREADS))? };
     // A mean needs no x.
-    let (kept, shape) = ((name == "max_pool2d").then_some(input), x.shape().clone());
-    differentiable(name, &[x], y, move |dy| {
+    let (kept, shape) = ((name == "max_pool2d").then(|| x.clone()), x.shape().clone());
+    let backward = move |dy: &Tensor| {
         let dx = empty(&shape, dtype, dy.device())?;
         let inputs: Vec<Option<&Tensor>> = kept.iter().chain([dy]).map(Some).collect();
         let launch = Launch { name: backward, dtype, args, inputs: &inputs, outputs: &[Some(&dx)] };
         // SAFETY: dy has y's shape and dx, which is new, x's.
         unsafe { launch.run((args.len as usize).div_ceil(THREADS))? };
         Ok(vec![Some(dx)])
-    })
+    };
+    Ok((y, backward))
 }

@@ -1,11 +1,11 @@
 //! The sizes of a convolution.
 
-use crate::cpu::tensor::fail;
+use super::error::fail;
 use candle_core::{Result, Shape};
 
 /// Into how many parts the images are shared for the gradient by the weight. Each part is summed image by image and the
 /// parts in order, so this number, and no number of threads, decides the bits.
-const PARTS: usize = 16;
+const MAX_PARTS: usize = 16;
 
 /// The options of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,17 @@ impl Default for Conv2d {
     fn default() -> Self {
         Self { stride: 1, padding: 0, dilation: 1, groups: 1 }
     }
+}
+
+/// The options of [`conv2d_batch_norm`](crate::conv2d_batch_norm()).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ConvNorm {
+    /// Of the convolution.
+    pub conv: Conv2d,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Whether what is negative becomes 0.
+    pub relu: bool,
 }
 
 /// The sizes of a convolution whose shapes fit.
@@ -169,6 +180,6 @@ impl Geometry {
 
     /// Images of a part.
     pub fn images_per_part(&self) -> usize {
-        self.images.div_ceil(PARTS).max(1)
+        self.images.div_ceil(MAX_PARTS).max(1)
     }
 }

@@ -1,9 +1,6 @@
 //! The windows of pooling.
 
-use crate::{
-    cpu::tensor::fail,
-    shape::windows::{Windows, merge, split},
-};
+use super::{error::fail, windows::Windows};
 use candle_core::{Result, Shape};
 use std::ops::Range;
 
@@ -100,54 +97,16 @@ impl Pooling {
         (0..out).map(move |i| (i * stride).saturating_sub(padding)..(i * stride + kernel - padding).min(size))
     }
 
+    /// What the sum over a window of so many pixels of the image is multiplied by to be the mean.
+    #[inline]
+    pub fn mean_weight(&self, pixels: usize, count_padding: bool) -> f64 {
+        let (height, width) = self.pool.kernel;
+        1.0 / if count_padding { height * width } else { pixels } as f64
+    }
+
     /// For candle's operations.
     pub fn windows(&self) -> Windows {
         let Pool2d { kernel, stride, padding } = self.pool;
         Windows { kernel, stride, padding, dilation: 1 }
-    }
-
-    /// Columns of a sorted row, those of the padding included.
-    pub fn sorted_width(&self) -> usize {
-        self.pool.stride * self.pitch()
-    }
-
-    /// Columns of a row with the same remainder.
-    fn pitch(&self) -> usize {
-        (self.width + 2 * self.pool.padding).div_ceil(self.pool.stride)
-    }
-
-    /// Sorts the columns of a row by their remainder by the stride, so that neighbouring windows read neighbours. The columns of the
-    /// padding stay what they are.
-    #[inline(always)]
-    pub fn sort<T: Copy>(&self, row: &[T], sorted: &mut [T]) {
-        let Pool2d { stride, padding, .. } = self.pool;
-        match stride {
-            1 => sorted[padding..][..row.len()].copy_from_slice(row),
-            2 => {
-                let (even, odd) = sorted.split_at_mut(self.pitch());
-                split(row, padding, even, odd);
-            }
-            _ => row.iter().enumerate().for_each(|(column, &from)| sorted[self.sorted(column)] = from),
-        }
-    }
-
-    /// Writes a row from its sorted columns.
-    #[inline(always)]
-    pub fn unsort<T: Copy>(&self, sorted: &[T], row: &mut [T]) {
-        let Pool2d { stride, padding, .. } = self.pool;
-        match stride {
-            1 => row.copy_from_slice(&sorted[padding..][..row.len()]),
-            2 => {
-                let (even, odd) = sorted.split_at(self.pitch());
-                merge(even, odd, padding, row);
-            }
-            _ => row.iter_mut().enumerate().for_each(|(column, to)| *to = sorted[self.sorted(column)]),
-        }
-    }
-
-    /// Where a column is in a sorted row.
-    fn sorted(&self, column: usize) -> usize {
-        let Pool2d { stride, padding, .. } = self.pool;
-        (column + padding) % stride * self.pitch() + (column + padding) / stride
     }
 }

@@ -1,7 +1,6 @@
 //! Where the windows of images lie, and the windows by candle's operations, on any device.
 
 use candle_core::{Result, Tensor};
-use std::ops::Range;
 
 /// Where the windows of an image lie.
 #[derive(Clone, Copy)]
@@ -45,45 +44,5 @@ impl Windows {
             }
         }
         elements
-    }
-}
-
-/// The outputs `i` in `0..out` with `0 <= i stride + tap - padding < size`, for a tap at this distance from a window's start.
-pub(crate) fn inside(tap: usize, padding: usize, stride: usize, size: usize, out: usize) -> Range<usize> {
-    let start = padding.saturating_sub(tap).div_ceil(stride);
-    let end = (size + padding).saturating_sub(tap).div_ceil(stride).min(out);
-    start..end.max(start)
-}
-
-/// Writes every second number of `row`, which begins at the place `left`, to those of the even places and the others to those of the
-/// odd ones.
-#[inline(always)]
-pub(crate) fn split<T: Copy>(row: &[T], left: usize, even: &mut [T], odd: &mut [T]) {
-    let (first, second) = match left.is_multiple_of(2) {
-        true => (&mut even[left / 2..], &mut odd[left / 2..]),
-        false => (&mut odd[left / 2..], &mut even[left / 2 + 1..]),
-    };
-    let pairs = row.chunks_exact(2);
-    if let [last] = *pairs.remainder() {
-        first[row.len() / 2] = last;
-    }
-    for ((first, second), pair) in first.iter_mut().zip(second).zip(pairs) {
-        (*first, *second) = (pair[0], pair[1]);
-    }
-}
-
-/// The inverse of [`split`].
-#[inline(always)]
-pub(crate) fn merge<T: Copy>(even: &[T], odd: &[T], left: usize, row: &mut [T]) {
-    let (first, second) = match left.is_multiple_of(2) {
-        true => (&even[left / 2..], &odd[left / 2..]),
-        false => (&odd[left / 2..], &even[left / 2 + 1..]),
-    };
-    let (pairs, last) = row.as_chunks_mut::<2>();
-    if let [last] = last {
-        *last = first[pairs.len()];
-    }
-    for (pair, (first, second)) in pairs.iter_mut().zip(first.iter().zip(second)) {
-        *pair = [*first, *second];
     }
 }

@@ -93,7 +93,7 @@ fn gelu(shape: &[usize]) -> Case {
 
 /// At a rate whose scale all formats have.
 fn attention_with_dropout(windows: usize, heads: ops::Heads, head_width: usize) -> Case {
-    let op = move |t: &[Tensor]| ops::causal_attention(&t[0], heads, Some(ops::Masks::new(0.5, [7; 32])?));
+    let op = move |t: &[Tensor]| ops::causal_attention(&t[0], heads, Some(ops::DropoutMasks::new(0.5, [7; 32])?));
     Case {
         name: format!("causal_attention with dropout, {windows} windows, {heads:?} of {head_width}"),
         op: Box::new(op),
@@ -106,7 +106,7 @@ fn dropout(len: usize) -> Case {
     Case {
         name: format!("dropout of {len}"),
         shapes: vec![vec![len]],
-        op: Box::new(|t| ops::dropout(&t[0], ops::Masks::new(0.5, [7; 32])?)),
+        op: Box::new(|t| ops::dropout(&t[0], ops::DropoutMasks::new(0.5, [7; 32])?)),
         definition: Box::new(undefined),
     }
 }
@@ -365,7 +365,7 @@ fn beyond_the_last(target: &Target) -> Outcome {
 /// The masks are those of the CPU, bit for bit.
 fn dropped(target: &Target) -> Outcome {
     for len in [1, 16, 37, 5000] {
-        let masks = ops::Masks::new(0.3, std::array::from_fn(|i| i as u8 * 7))?;
+        let masks = ops::DropoutMasks::new(0.3, std::array::from_fn(|i| i as u8 * 7))?;
         let run = |device: &Device| -> Result<_> {
             let x = Var::from_tensor(&tensor(&Array::noise(&[len], 3), DType::F32).to_device(device)?)?;
             let y = ops::dropout(&x, masks.clone())?;

@@ -91,7 +91,7 @@ fn a_group_reads_its_own_channels() -> Result<()> {
 /// Each value is kept and divided by 0.75, or dropped, and its gradient with it; another seed drops others.
 #[test]
 fn dropout_drops_a_value_and_its_gradient() -> Result<()> {
-    let masks = |seed| ops::Masks::new(0.25, [seed; 32]);
+    let masks = |seed| ops::DropoutMasks::new(0.25, [seed; 32]);
     for dtype in [DType::F32, DType::F64] {
         let x = Var::from_tensor(&Tensor::ones((10, 1000), dtype, &Device::Cpu)?)?;
         let y = ops::dropout(&x, masks(1)?)?;

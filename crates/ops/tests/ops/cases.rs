@@ -167,9 +167,9 @@ pub fn fused_linear(n: usize, [outputs, inputs]: [usize; 2], before: &'static st
     shapes.extend(residual.then(|| vec![n, outputs]));
     let op = move |t: &[Tensor]| {
         let before = match before {
-            "layer_norm" => ops::Before::LayerNorm { weight: &t[2], eps: 1e-3 },
-            "gelu" => ops::Before::Gelu,
-            _ => ops::Before::Nothing,
+            "layer_norm" => ops::Prologue::LayerNorm { weight: &t[2], eps: 1e-3 },
+            "gelu" => ops::Prologue::Gelu,
+            _ => ops::Prologue::Nothing,
         };
         ops::fused_linear(&t[0], &t[1], before, residual.then(|| &t[t.len() - 1]))
     };

@@ -70,7 +70,7 @@ fn errors_name_what_is_wrong() {
             &["causal_attention", "[6, 6]", "4 rows", "3 x 2"],
         ),
         (
-            ops::Masks::new(1.0, [0; 32]).and_then(|masks| ops::dropout(&zeros(&[1]), masks)),
+            ops::DropoutMasks::new(1.0, [0; 32]).and_then(|masks| ops::dropout(&zeros(&[1]), masks)),
             &["dropout", "rate is 1", "below 1"],
         ),
         (max_pool(&[1, 2, 1, 4], (2, 2), 2, 0), &["max_pool2d", "[1, 2, 1, 4]", "2x2", "padding 0"]),

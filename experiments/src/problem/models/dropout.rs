@@ -3,7 +3,7 @@
 use super::forward::{ForwardContext, Mode};
 use crate::random::{Purpose, stream};
 use candle_core::{Result, Tensor, bail};
-use ops::Masks;
+use ops::DropoutMasks;
 
 /// Sets values to 0 with probability `rate` in training, and divides the others by `1 - rate`. Its masks are a function of
 /// the pass's noise and the layer's name.
@@ -25,14 +25,14 @@ impl Dropout {
     }
 
     /// The masks of this pass; none where nothing is dropped.
-    pub(super) fn draw(&self, pass: &ForwardContext) -> Result<Option<Masks>> {
+    pub(super) fn draw(&self, pass: &ForwardContext) -> Result<Option<DropoutMasks>> {
         if self.rate == 0.0 || pass.mode == Mode::Evaluate {
             return Ok(None);
         }
         match pass.noise {
             Some(noise) => {
                 let rng = stream(noise.seed, Purpose::Dropout(&self.name), noise.step);
-                Ok(Some(Masks::new(self.rate, rng.get_seed())?))
+                Ok(Some(DropoutMasks::new(self.rate, rng.get_seed())?))
             }
             None => bail!("{}: dropout = {} needs noise in training", self.name, self.rate),
         }

@@ -9,7 +9,7 @@ use super::{
 };
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
-use ops::{Before, Heads, attention_logits};
+use ops::{Heads, Prologue, attention_logits};
 
 pub(super) const KEYS: &[Key] = &[
     Key { name: "layers", doc: "blocks", default: Value::Whole(4), allowed: Allowed::Whole(1, 96) },
@@ -238,20 +238,20 @@ impl Block {
 
     fn forward(&self, x: &Tensor, context: usize, pass: &ForwardContext) -> Result<Tensor> {
         let attention = self.attention(x, context, pass)?;
-        let x = self.add(x, &attention, &self.projection, Before::Nothing, &self.dropouts[1], pass)?;
+        let x = self.add(x, &attention, &self.projection, Prologue::Nothing, &self.dropouts[1], pass)?;
         let x = self.after(x, &self.attention_norm, pass)?;
         let hidden = pass.ops.fused_linear(&x, &self.expand, self.before(&self.mlp_norm), None)?;
-        let x = self.add(&x, &hidden, &self.contract, Before::Gelu, &self.dropouts[2], pass)?;
+        let x = self.add(&x, &hidden, &self.contract, Prologue::Gelu, &self.dropouts[2], pass)?;
         let x = self.after(x, &self.mlp_norm, pass)?;
         pass.activation(&self.name, &x)?;
         Ok(x)
     }
 
     /// What a sublayer begins with.
-    fn before<'a>(&self, weight: &'a Tensor) -> Before<'a> {
+    fn before<'a>(&self, weight: &'a Tensor) -> Prologue<'a> {
         match self.norm {
-            Norm::Pre => Before::LayerNorm { weight, eps: EPS },
-            Norm::Post => Before::Nothing,
+            Norm::Pre => Prologue::LayerNorm { weight, eps: EPS },
+            Norm::Post => Prologue::Nothing,
         }
     }
 
@@ -269,7 +269,7 @@ impl Block {
         x: &Tensor,
         y: &Tensor,
         weight: &Tensor,
-        before: Before,
+        before: Prologue,
         dropout: &Dropout,
         pass: &ForwardContext,
     ) -> Result<Tensor> {

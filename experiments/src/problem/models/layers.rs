@@ -104,7 +104,7 @@ impl BatchNorm {
     }
 
     /// Moves the running statistics in the first evaluation within a step.
-    fn trained(&self, normal: ops::Normalized, evaluation: usize) -> Result<Tensor> {
+    fn trained(&self, normal: ops::BatchNormOutput, evaluation: usize) -> Result<Tensor> {
         if evaluation == 0 {
             let n = (normal.output.elem_count() / normal.mean.elem_count()) as f64;
             let unbiased = (&normal.variance * (n / (n - 1.0).max(1.0)))?;

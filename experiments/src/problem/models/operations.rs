@@ -4,7 +4,7 @@ mod candle;
 
 use crate::config::operations::Operations;
 use candle_core::{Result, Tensor};
-use ops::{Before, Conv2d, ConvNorm, Heads, Masks, Normalized, Pool2d};
+use ops::{BatchNormOutput, Conv2d, ConvNorm, DropoutMasks, Heads, Pool2d, Prologue};
 
 impl Operations {
     /// [`ops::conv2d`]
@@ -44,7 +44,7 @@ impl Operations {
         bias: &Tensor,
         eps: f64,
         relu: bool,
-    ) -> Result<Normalized> {
+    ) -> Result<BatchNormOutput> {
         let weight = &like(x, weight)?;
         let bias = &like(x, bias)?;
         match self {
@@ -62,7 +62,7 @@ impl Operations {
         bias: &Tensor,
         residual: Option<&Tensor>,
         options: ConvNorm,
-    ) -> Result<Normalized> {
+    ) -> Result<BatchNormOutput> {
         let kernels = &like(x, kernels)?;
         let weight = &like(x, weight)?;
         let bias = &like(x, bias)?;
@@ -74,7 +74,7 @@ impl Operations {
                 let Some(residual) = residual else { return self.batch_norm(&x, weight, bias, eps, relu) };
                 let normal = self.batch_norm(&x, weight, bias, eps, false)?;
                 let sum = (normal.output + residual)?;
-                Ok(Normalized { output: if relu { sum.relu()? } else { sum }, ..normal })
+                Ok(BatchNormOutput { output: if relu { sum.relu()? } else { sum }, ..normal })
             }
         }
     }
@@ -146,25 +146,25 @@ impl Operations {
         self,
         x: &Tensor,
         weight: &Tensor,
-        before: Before,
+        before: Prologue,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let weight = &like(x, weight)?;
         let norm;
         let before = match before {
-            Before::LayerNorm { weight, eps } => {
+            Prologue::LayerNorm { weight, eps } => {
                 norm = like(x, weight)?;
-                Before::LayerNorm { weight: &norm, eps }
+                Prologue::LayerNorm { weight: &norm, eps }
             }
-            Before::Nothing | Before::Gelu => before,
+            Prologue::Nothing | Prologue::Gelu => before,
         };
         match self {
             Self::Descent => ops::fused_linear(x, weight, before, residual),
             Self::Candle => {
                 let x = match before {
-                    Before::Nothing => x.clone(),
-                    Before::LayerNorm { weight, eps } => self.layer_norm(x, weight, eps)?,
-                    Before::Gelu => x.gelu_erf()?,
+                    Prologue::Nothing => x.clone(),
+                    Prologue::LayerNorm { weight, eps } => self.layer_norm(x, weight, eps)?,
+                    Prologue::Gelu => x.gelu_erf()?,
                 };
                 let y = self.linear(&x, weight)?;
                 residual.map_or(Ok(y.clone()), |residual| residual + &y)
@@ -183,7 +183,7 @@ impl Operations {
     }
 
     /// [`ops::dropout`]
-    pub(super) fn dropout(self, x: &Tensor, masks: Masks) -> Result<Tensor> {
+    pub(super) fn dropout(self, x: &Tensor, masks: DropoutMasks) -> Result<Tensor> {
         match self {
             Self::Descent => ops::dropout(x, masks),
             Self::Candle => candle::dropout(x, &masks),
@@ -191,7 +191,7 @@ impl Operations {
     }
 
     /// [`ops::causal_attention`]
-    pub(super) fn causal_attention(self, qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
+    pub(super) fn causal_attention(self, qkv: &Tensor, heads: Heads, masks: Option<DropoutMasks>) -> Result<Tensor> {
         match self {
             Self::Descent => ops::causal_attention(qkv, heads, masks),
             Self::Candle => candle::causal_attention(qkv, heads, masks),

@@ -1,6 +1,6 @@
 //! The gradients of a convolution, section by section: what the methods share.
 
-use crate::cpu::tensor::Float;
+use crate::cpu::number::Float;
 use crate::shape::conv2d::Geometry;
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
@@ -48,7 +48,7 @@ pub(crate) struct Gradients<T> {
 }
 
 /// Elements of the weight's gradient that a task adds up.
-const SOME: usize = 4096;
+const SUMS_PER_TASK: usize = 4096;
 
 /// Calls `f` in parallel with the images of each part, so many, and their gradient by the input (empty if that is not wanted). What it
 /// returns, `sums` numbers of which the gradient by the weight is made, is added up in the order of the parts.
@@ -75,9 +75,9 @@ pub(super) fn gradients_by_parts<T: Float>(
     let weight = wanted.weight.then(|| {
         let mut weight = of_parts.next().unwrap_or_else(|| vec![T::zero(); sums]);
         let others: Vec<Vec<T>> = of_parts.collect();
-        weight.par_chunks_mut(SOME).enumerate().for_each(|(chunk, weight)| {
+        weight.par_chunks_mut(SUMS_PER_TASK).enumerate().for_each(|(chunk, weight)| {
             for part in &others {
-                weight.iter_mut().zip(&part[chunk * SOME..]).for_each(|(sum, &part)| *sum += part);
+                weight.iter_mut().zip(&part[chunk * SUMS_PER_TASK..]).for_each(|(sum, &part)| *sum += part);
             }
         });
         weight

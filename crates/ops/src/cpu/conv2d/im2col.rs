@@ -4,11 +4,14 @@
 //! A window of one pixel needs no copy.
 
 use super::gradient::{Gradients, OutputGradient, Wanted, gradients_by_parts};
-use crate::shape::conv2d::Geometry;
 use crate::{
-    cpu::product::{Matrix, Product},
-    cpu::tensor::{Float, vec_written, written},
-    shape::windows::inside,
+    cpu::{
+        number::Float,
+        product::{Matrix, Product},
+        strided_rows::inside,
+        tensor::{vec_written, written},
+    },
+    shape::conv2d::Geometry,
 };
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};

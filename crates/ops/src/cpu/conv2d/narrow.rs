@@ -6,36 +6,38 @@
 //! from afar once for all of them. Else it is as [`super::direct`] says, in frames whose columns are not sorted.
 
 use super::{
-    direct::{Frame, windows},
+    frame::{Frame, windows},
     tile::{Outer, instructions, lanes, outer_vectors},
 };
-use crate::shape::conv2d::Geometry;
-use crate::{cpu::tensor::written, cpu::transpose::Transpose};
+use crate::{
+    cpu::{tensor::written, transpose::Transpose},
+    shape::conv2d::Geometry,
+};
 use pulp::Arch;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
 /// Channels that are worth it, at least.
-const ENOUGH_CHANNELS: usize = 16;
+const MIN_CHANNELS: usize = 16;
 /// Pixels that are taken at a time, at least.
-const ENOUGH_PIXELS: usize = 128;
+const MIN_PIXELS_AT_A_TIME: usize = 128;
 /// More than the second-level cache holds beside the pixels.
-const MANY_WEIGHTS: usize = 1 << 17;
+const MIN_WEIGHTS_OF_SMALL_IMAGES: usize = 1 << 17;
 /// Multiplications that are worth a task within a task.
-const ENOUGH_MULTIPLICATIONS: usize = 1 << 21;
+const MULTIPLICATIONS_PER_TASK: usize = 1 << 21;
 
 /// Whether rows of so many pixels leave two fifths of their vectors empty, or images have too few for so many weights; and the
 /// channels fill vectors.
 pub(super) fn suits(g: &Geometry, [rows, columns]: [usize; 2], channels: usize) -> bool {
     let padded = columns.next_multiple_of(lanes(instructions(columns)));
     let is_short = 5 * columns <= 3 * padded;
-    let is_small = rows * columns < ENOUGH_PIXELS && g.weight_size() >= MANY_WEIGHTS;
-    g.groups == 1 && channels >= ENOUGH_CHANNELS && (is_short || is_small)
+    let is_small = rows * columns < MIN_PIXELS_AT_A_TIME && g.weight_size() >= MIN_WEIGHTS_OF_SMALL_IMAGES;
+    g.groups == 1 && channels >= MIN_CHANNELS && (is_short || is_small)
 }
 
 /// How many images of so many pixels are taken at a time.
 pub(super) fn images_at_a_time(pixels: usize) -> usize {
-    ENOUGH_PIXELS.div_ceil(pixels.max(1))
+    MIN_PIXELS_AT_A_TIME.div_ceil(pixels.max(1))
 }
 
 /// `out[channel][p] = sum over k of weight[channel][k] x[offset[k] + pixel[p]]` for the pixels of some images.
@@ -82,7 +84,7 @@ impl Products {
         out.clear();
         out.resize(self.weights.len() / window.max(1) * pixels.len(), 0.0);
         let tiles = out.par_chunks_mut(of_tile.max(1)).zip(self.weights.par_chunks((self.tile * window).max(1)));
-        tiles.with_min_len(ENOUGH_MULTIPLICATIONS.div_ceil(of_tile * window + 1)).for_each(|(sums, y)| {
+        tiles.with_min_len(MULTIPLICATIONS_PER_TASK.div_ceil(of_tile * window + 1)).for_each(|(sums, y)| {
             // Pixels and elements have each other's part in the gradient by the weight.
             let (offsets, pixels) = (&pixels, &self.offsets);
             self.arch.dispatch(Outer { vectors: self.vectors, x: frames, offsets, pixels, y, sums });

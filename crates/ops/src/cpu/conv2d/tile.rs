@@ -6,39 +6,39 @@
 use pulp::{Arch, Simd, WithSimd};
 use std::mem::MaybeUninit;
 
-/// The channels of a tile of [`Products`]: 6 where that fits, since 6 times [`PIXELS`] sums, 2 vectors and a weight leave one
+/// The channels of a tile of [`Products`]: 6 where that fits, since 6 times [`TILE_VECTORS`] sums, 2 vectors and a weight leave one
 /// of the 16 registers of AVX2 free. (With 4 times 3, all 16 used, the compiler keeps a sum in memory.)
-const WIDE: usize = 6;
-const NARROW: usize = 4;
+const WIDE_CHANNELS: usize = 6;
+const NARROW_CHANNELS: usize = 4;
 /// The vectors of pixels of a tile of [`Products`].
-const PIXELS: usize = 2;
+const TILE_VECTORS: usize = 2;
 /// The elements of a window that all channels of a tile take before the next ones, so that what they read of x stays in the
-/// first-level cache: [`PIXELS`] vectors for each, and as much again for the parts of lines that are not read.
-const SLICE: usize = 192;
+/// first-level cache: [`TILE_VECTORS`] vectors for each, and as much again for the parts of lines that are not read.
+const ELEMENTS_PER_SLICE: usize = 192;
 
-/// Up to as many channels, as in a depthwise convolution, are blocks of one channel: a tile of [`NARROW`] would be half empty.
-pub(super) const SINGLES: usize = 2;
+/// Up to as many channels, as in a depthwise convolution, are blocks of one channel: a tile of [`NARROW_CHANNELS`] would be half empty.
+pub(super) const MAX_SINGLE_CHANNELS: usize = 2;
 /// The vectors of pixels of a tile of one channel: as many sums as additions are under way.
-const SINGLE_PIXELS: usize = 8;
+const SINGLE_TILE_VECTORS: usize = 8;
 
 /// The elements of a tile of [`Correlations`]: a kernel of 3x3.
-const SINGLE_ELEMENTS: usize = 9;
+const SINGLE_TILE_ELEMENTS: usize = 9;
 
 /// The sums of a tile of [`Outer`], elements times vectors of channels: with two vectors and a number of x they fit the 16 registers of
 /// AVX2.
-const SUMS: usize = 12;
+const SUMS_PER_TILE: usize = 12;
 
 /// How many channels each block of [`Products`] has; at least `channels` in all.
 pub(super) fn blocks(channels: usize) -> Vec<usize> {
-    if channels <= SINGLES {
+    if channels <= MAX_SINGLE_CHANNELS {
         return vec![1; channels];
     }
     // Of all splits without a needless block the one with the fewest channels, and then the most wide blocks.
-    let splits =
-        (0..=channels.div_ceil(WIDE)).map(|wide| (wide, channels.saturating_sub(wide * WIDE).div_ceil(NARROW)));
-    let best = splits.min_by_key(|&(wide, narrow)| (wide * WIDE + narrow * NARROW, narrow));
+    let splits = (0..=channels.div_ceil(WIDE_CHANNELS))
+        .map(|wide| (wide, channels.saturating_sub(wide * WIDE_CHANNELS).div_ceil(NARROW_CHANNELS)));
+    let best = splits.min_by_key(|&(wide, narrow)| (wide * WIDE_CHANNELS + narrow * NARROW_CHANNELS, narrow));
     let (wide, narrow) = best.unwrap_or_default();
-    [vec![WIDE; wide], vec![NARROW; narrow]].concat()
+    [vec![WIDE_CHANNELS; wide], vec![NARROW_CHANNELS; narrow]].concat()
 }
 
 /// The instructions for rows of `columns` pixels: the widest of the processor whose vectors are not half empty.
@@ -98,29 +98,31 @@ impl WithSimd for Products<'_> {
             }
             return;
         }
-        for (tile, pixels) in pixels.chunks(PIXELS).enumerate() {
-            for (slice, offsets_of_slice) in offsets.chunks(SLICE).enumerate() {
-                let (mut weight, mut out) = (weight, &mut out[tile * PIXELS * S::F32_LANES..]);
+        for (tile, pixels) in pixels.chunks(TILE_VECTORS).enumerate() {
+            for (slice, offsets_of_slice) in offsets.chunks(ELEMENTS_PER_SLICE).enumerate() {
+                let (mut weight, mut out) = (weight, &mut out[tile * TILE_VECTORS * S::F32_LANES..]);
                 let begins = slice == 0;
                 for &block in blocks {
-                    let weights = &weight[slice * SLICE * block..];
+                    let weights = &weight[slice * ELEMENTS_PER_SLICE * block..];
                     // SAFETY: every offset + pixel + vector lies in x; of weight and out, cut below by what earlier blocks took,
                     // there is enough for this block; all asserted above. The first slice has written out for the others.
                     unsafe {
                         let offsets = offsets_of_slice;
                         match (block, pixels) {
-                            (WIDE, &[a, b]) => {
-                                products::<S, WIDE, 2>(simd, x, offsets, [a, b], weights, out, row, begins);
+                            (WIDE_CHANNELS, &[a, b]) => {
+                                products::<S, WIDE_CHANNELS, 2>(simd, x, offsets, [a, b], weights, out, row, begins);
                             }
-                            (WIDE, &[a]) => products::<S, WIDE, 1>(simd, x, offsets, [a], weights, out, row, begins),
-                            (NARROW, &[a, b]) => {
-                                products::<S, NARROW, 2>(simd, x, offsets, [a, b], weights, out, row, begins);
+                            (WIDE_CHANNELS, &[a]) => {
+                                products::<S, WIDE_CHANNELS, 1>(simd, x, offsets, [a], weights, out, row, begins)
                             }
-                            (NARROW, &[a]) => {
-                                products::<S, NARROW, 1>(simd, x, offsets, [a], weights, out, row, begins)
+                            (NARROW_CHANNELS, &[a, b]) => {
+                                products::<S, NARROW_CHANNELS, 2>(simd, x, offsets, [a, b], weights, out, row, begins);
+                            }
+                            (NARROW_CHANNELS, &[a]) => {
+                                products::<S, NARROW_CHANNELS, 1>(simd, x, offsets, [a], weights, out, row, begins)
                             }
                             _ => unreachable!(
-                                "a block has {WIDE} or {NARROW} channels, and a tile 1 or {PIXELS} vectors"
+                                "a block has {WIDE_CHANNELS} or {NARROW_CHANNELS} channels, and a tile 1 or {TILE_VECTORS} vectors"
                             ),
                         }
                     }
@@ -145,14 +147,14 @@ unsafe fn single_products<S: Simd>(
     weight: &[f32],
     out: &mut [MaybeUninit<f32>],
 ) {
-    let (tiles, rest) = pixels.as_chunks::<SINGLE_PIXELS>();
+    let (tiles, rest) = pixels.as_chunks::<SINGLE_TILE_VECTORS>();
     let (pairs, last) = rest.as_chunks::<2>();
-    let (tiles_out, out) = out.split_at_mut(tiles.len() * SINGLE_PIXELS * S::F32_LANES);
+    let (tiles_out, out) = out.split_at_mut(tiles.len() * SINGLE_TILE_VECTORS * S::F32_LANES);
     let (pairs_out, last_out) = out.split_at_mut(pairs.len() * 2 * S::F32_LANES);
     // SAFETY: as the caller promises; the parts of out are as long as those of pixels.
     unsafe {
-        for (&tile, out) in tiles.iter().zip(tiles_out.chunks_exact_mut(SINGLE_PIXELS * S::F32_LANES)) {
-            products::<S, 1, SINGLE_PIXELS>(simd, x, offsets, tile, weight, out, 0, true);
+        for (&tile, out) in tiles.iter().zip(tiles_out.chunks_exact_mut(SINGLE_TILE_VECTORS * S::F32_LANES)) {
+            products::<S, 1, SINGLE_TILE_VECTORS>(simd, x, offsets, tile, weight, out, 0, true);
         }
         for (&pair, out) in pairs.iter().zip(pairs_out.chunks_exact_mut(2 * S::F32_LANES)) {
             products::<S, 1, 2>(simd, x, offsets, pair, weight, out, 0, true);
@@ -237,12 +239,12 @@ impl WithSimd for Correlations<'_> {
         let row = pixels.len() * S::F32_LANES;
         assert_eq!(y.len() / row, sums.len() / offsets.len());
         for (y, sums) in y.chunks_exact(row).zip(sums.chunks_exact_mut(offsets.len())) {
-            let (tiles, rest) = offsets.as_chunks::<SINGLE_ELEMENTS>();
+            let (tiles, rest) = offsets.as_chunks::<SINGLE_TILE_ELEMENTS>();
             let (first, last) = sums.split_at_mut(offsets.len() - rest.len());
             // SAFETY: every offset + pixel + vector lies in x, as asserted above, and y has a vector for each pixel.
             unsafe {
-                for (&tile, sums) in tiles.iter().zip(first.chunks_exact_mut(SINGLE_ELEMENTS)) {
-                    correlations::<S, SINGLE_ELEMENTS>(simd, x, tile, pixels, y, sums);
+                for (&tile, sums) in tiles.iter().zip(first.chunks_exact_mut(SINGLE_TILE_ELEMENTS)) {
+                    correlations::<S, SINGLE_TILE_ELEMENTS>(simd, x, tile, pixels, y, sums);
                 }
                 for (&offset, sum) in rest.iter().zip(last) {
                     correlations::<S, 1>(simd, x, [offset], pixels, y, std::slice::from_mut(sum));
@@ -304,7 +306,7 @@ pub(super) struct Outer<'a> {
 }
 
 /// Numbers of a tile of y whose pixels are summed at a time: they fit half the first-level cache.
-const PIECE: usize = 4096;
+const NUMBERS_PER_PIECE: usize = 4096;
 
 impl WithSimd for Outer<'_> {
     type Output = ();
@@ -320,9 +322,10 @@ impl WithSimd for Outer<'_> {
         let tiles = y.len() / (width * pixels.len());
         assert_eq!((y.len(), sums.len()), (tiles * width * pixels.len(), tiles * width * offsets.len()));
         // Parts of nearly one size, none larger than a tile: few sums would leave the processor waiting for each.
-        let parts = offsets.len().div_ceil(SUMS / vectors);
+        let parts = offsets.len().div_ceil(SUMS_PER_TILE / vectors);
         for (y, sums) in y.chunks_exact(width * pixels.len()).zip(sums.chunks_exact_mut(width * offsets.len())) {
-            for (y, pixels) in y.chunks(PIECE / width * width).zip(pixels.chunks(PIECE / width)) {
+            for (y, pixels) in y.chunks(NUMBERS_PER_PIECE / width * width).zip(pixels.chunks(NUMBERS_PER_PIECE / width))
+            {
                 for part in 0..parts {
                     let (first, last) = (part * offsets.len() / parts, (part + 1) * offsets.len() / parts);
                     let sums = &mut sums[width * first..width * last];
@@ -357,7 +360,7 @@ unsafe fn outer_of<S: Simd>(
                     // SAFETY: as the caller promises.
                     unsafe { outer::<S, $size, $vectors>(simd, x, offsets, pixels, y, out) }
                 })*)*
-                _ => unreachable!("a tile has 1 or 2 vectors, and 1 to {SUMS} sums"),
+                _ => unreachable!("a tile has 1 or 2 vectors, and 1 to {SUMS_PER_TILE} sums"),
             }
         };
     }
@@ -420,90 +423,4 @@ fn reach(offsets: &[usize], pixels: &[usize]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Small integers, so that sums are exact in any order.
-    fn integers(len: usize, factor: usize) -> Vec<f32> {
-        (0..len).map(|i| (i * factor % 11) as f32 - 5.0).collect()
-    }
-
-    #[test]
-    fn tiles_are_sums_of_products_with_any_instructions() {
-        for arch in [Arch::Scalar, instructions(8), instructions(16)] {
-            let lanes = lanes(arch);
-            let (offsets, pixels) = ([0, 3, 17, 40, 5, 61, 7, 1, 2, 22, 35], [0, 20, 9, 31, 50, 4, 8, 1, 12, 41, 27]);
-            let x = integers(61 + 50 + lanes, 7);
-            let at = |k: usize, v: usize, lane: usize| x[offsets[k] + pixels[v] + lane];
-
-            for (channels, blocks) in [(10, vec![6, 4]), (2, vec![1, 1])] {
-                assert_eq!(super::blocks(channels), blocks);
-                let weight = integers(channels * offsets.len(), 5);
-                let mut out = vec![MaybeUninit::new(f32::NAN); channels * pixels.len() * lanes];
-                arch.dispatch(Products {
-                    x: &x,
-                    offsets: &offsets,
-                    pixels: &pixels,
-                    blocks: &blocks,
-                    weight: &weight,
-                    out: &mut out,
-                });
-                for (i, out) in out.iter().enumerate() {
-                    let (channel, v, lane) = (i / (pixels.len() * lanes), i / lanes % pixels.len(), i % lanes);
-                    let block = if channel < blocks[0] { 0 } else { 1 };
-                    let (first, size) = (block * blocks[0], blocks[block]);
-                    let weight = |k: usize| weight[first * offsets.len() + k * size + channel - first];
-                    let expected: f32 = (0..offsets.len()).map(|k| weight(k) * at(k, v, lane)).sum();
-                    // SAFETY: it was written when it was made.
-                    let out = unsafe { out.assume_init() };
-                    assert_eq!(out, expected, "{arch:?}: {channels} channels, {channel}, vector {v}, lane {lane}");
-                }
-            }
-
-            for channels in [1, 2] {
-                let y = integers(channels * pixels.len() * lanes, 3);
-                let mut sums = vec![0.5; channels * offsets.len()];
-                arch.dispatch(Correlations { x: &x, offsets: &offsets, pixels: &pixels, y: &y, sums: &mut sums });
-                for (i, sum) in sums.iter().enumerate() {
-                    let (channel, k) = (i / offsets.len(), i % offsets.len());
-                    let pixel = |v: usize, lane: usize| y[(channel * pixels.len() + v) * lanes + lane] * at(k, v, lane);
-                    let expected: f32 = (0..pixels.len() * lanes).map(|p| pixel(p / lanes, p % lanes)).sum();
-                    assert_eq!(*sum, 0.5 + expected, "{arch:?}: {channels} channels, {channel}, element {k}");
-                }
-            }
-
-            for (vectors, elements) in (1..=2).flat_map(|v| (1..=offsets.len()).map(move |k| (v, k))) {
-                let width = vectors * lanes;
-                let (offsets, y) = (&offsets[..elements], integers(2 * pixels.len() * width, 3));
-                let mut sums = vec![0.5; 2 * elements * width];
-                arch.dispatch(Outer { vectors, x: &x, offsets, pixels: &pixels, y: &y, sums: &mut sums });
-                for (i, sum) in sums.iter().enumerate() {
-                    let (tile, k, channel) = (i / (elements * width), i / width % elements, i % width);
-                    let pixel = |p: usize| y[(tile * pixels.len() + p) * width + channel] * at(k, p, 0);
-                    let expected: f32 = (0..pixels.len()).map(pixel).sum();
-                    assert_eq!(
-                        *sum,
-                        0.5 + expected,
-                        "{arch:?}: tile {tile}, channel {channel}, element {k} of {elements}"
-                    );
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn blocks_hold_all_channels_and_few_others() {
-        for (channels, expected) in [
-            (1, vec![1]),
-            (2, vec![1, 1]),
-            (3, vec![4]),
-            (5, vec![6]),
-            (8, vec![4, 4]),
-            (10, vec![6, 4]),
-            (16, vec![6, 6, 4]),
-            (20, vec![6, 6, 4, 4]),
-        ] {
-            assert_eq!(blocks(channels), expected, "{channels} channels");
-        }
-    }
-}
+mod tests;

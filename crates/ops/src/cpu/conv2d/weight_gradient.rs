@@ -10,8 +10,8 @@
 //! waste. By a channel or two, as in a depthwise convolution, [`Correlations`] goes in vectors of pixels.
 
 use super::{
-    direct::{Frame, Grid, copy_row, windows},
-    tile::{Correlations, Outer, SINGLES, instructions, lanes, outer_vectors},
+    frame::{Frame, Grid, windows},
+    tile::{Correlations, MAX_SINGLE_CHANNELS, Outer, instructions, lanes, outer_vectors},
 };
 use crate::cpu::transpose::Transpose;
 use crate::shape::conv2d::Geometry;
@@ -19,9 +19,9 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 /// Pixels that a tile of sums takes before it is written back.
-const ENOUGH_PIXELS: usize = 256;
+const MIN_PIXELS_AT_A_TIME: usize = 256;
 /// Multiplications that are worth a task within a task, which a thread takes that has nothing else to do.
-const ENOUGH_MULTIPLICATIONS: usize = 1 << 21;
+const MULTIPLICATIONS_PER_TASK: usize = 1 << 21;
 
 /// The gradient by the weight, some sections of a group at a time.
 pub(super) struct WeightGradient<'a> {
@@ -53,8 +53,8 @@ pub(super) type Scratch = (Vec<f32>, Vec<f32>);
 impl<'a> WeightGradient<'a> {
     /// At least so many images are taken at a time if a part has them, and no more than it has.
     pub fn new(g: &'a Geometry, least: usize, per_part: usize) -> Self {
-        let enough = |padded_pixels: usize| (ENOUGH_PIXELS / padded_pixels.max(1)).max(least).clamp(1, per_part);
-        if g.out_channels <= SINGLES {
+        let enough = |padded_pixels: usize| (MIN_PIXELS_AT_A_TIME / padded_pixels.max(1)).max(least).clamp(1, per_part);
+        if g.out_channels <= MAX_SINGLE_CHANNELS {
             let arch = instructions(g.out_width);
             let frame = Frame::of_input(g, g.stride, lanes(arch));
             let grid = Grid::of_output(g, &frame, lanes(arch));
@@ -134,7 +134,7 @@ impl<'a> WeightGradient<'a> {
             Method::Channels { vectors, tile } => {
                 let (window, pixels_of_tile) = (tile * offsets.len(), tile * pixels.len());
                 let tiles = sums.par_chunks_exact_mut(window).zip(y.par_chunks_exact(pixels_of_tile));
-                let enough = ENOUGH_MULTIPLICATIONS.div_ceil(window * pixels.len());
+                let enough = MULTIPLICATIONS_PER_TASK.div_ceil(window * pixels.len());
                 tiles.with_min_len(enough).for_each(|(sums, y)| {
                     self.arch.dispatch(Outer { vectors, x, offsets, pixels, y, sums });
                 });
@@ -164,13 +164,4 @@ impl<'a> WeightGradient<'a> {
 fn several(sections: usize, frame: &Frame, pixels: &[usize]) -> Vec<usize> {
     let starts = (0..sections).map(|section| section * frame.len());
     starts.flat_map(|start| pixels.iter().map(move |pixel| start + pixel)).collect()
-}
-
-impl Grid {
-    /// Reads the pixels of a channel of an output image into `vectors`, whose rows have zeros at the end.
-    fn read(&self, channel: &[f32], width: usize, vectors: &mut [f32]) {
-        for (from, to) in channel.chunks_exact(width).zip(vectors.chunks_exact_mut(self.padded_columns)) {
-            copy_row(from, &mut to[..width]);
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! What candle has no operation for, or none that can be trained through, made of those that it differentiates rightly.
 
 use candle_core::{D, Result, Tensor};
-use ops::{Heads, Masks, Normalized};
+use ops::{BatchNormOutput, DropoutMasks, Heads};
 
 pub(super) fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool) -> Result<Tensor> {
     let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
@@ -10,7 +10,7 @@ pub(super) fn scale_shift(x: &Tensor, scale: &Tensor, shift: &Tensor, relu: bool
 }
 
 /// `candle_nn::BatchNorm` keeps its statistics to itself.
-pub(super) fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bool) -> Result<Normalized> {
+pub(super) fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, relu: bool) -> Result<BatchNormOutput> {
     // In two steps, because candle is quick at sums over the last dimension only.
     let channel_mean = |x: &Tensor| x.flatten_from(2)?.mean(2)?.mean(0);
     let mean = channel_mean(x)?;
@@ -18,7 +18,7 @@ pub(super) fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64, r
     let variance = channel_mean(&centred.sqr()?)?;
     let scale = (weight / (&variance + eps)?.sqrt()?)?;
     let output = scale_shift(&centred, &scale, bias, relu)?;
-    Ok(Normalized { output, mean: mean.detach(), variance: variance.detach() })
+    Ok(BatchNormOutput { output, mean: mean.detach(), variance: variance.detach() })
 }
 
 /// The gradient of candle's own max pooling is a quarter of the right one.
@@ -46,13 +46,13 @@ pub(super) fn shortcut(x: &Tensor, stride: usize, channels: usize) -> Result<Ten
     every(&every(x, 2)?, 3)?.pad_with_zeros(1, new / 2, new - new / 2)
 }
 
-pub(super) fn dropout(x: &Tensor, masks: &Masks) -> Result<Tensor> {
+pub(super) fn dropout(x: &Tensor, masks: &DropoutMasks) -> Result<Tensor> {
     let (mut stays, scale) = (masks.mask(0), masks.scale() as f32);
     let factors: Vec<f32> = (0..x.elem_count()).map(|_| if stays() { scale } else { 0.0 }).collect();
     x * Tensor::from_vec(factors, x.shape(), x.device())?.to_dtype(x.dtype())?
 }
 
-pub(super) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<Masks>) -> Result<Tensor> {
+pub(super) fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<DropoutMasks>) -> Result<Tensor> {
     let (rows, columns) = qkv.dims2()?;
     let Heads { heads, context } = heads;
     let (n, width) = (rows / context, columns / 3);

@@ -1,0 +1,16 @@
+//! What the sides of an op return beside its value.
+
+use candle_core::{Result, Tensor};
+
+/// The gradients by the inputs of an op, in order; of inputs outside the graph there may be none.
+pub(crate) type Gradients = Result<Vec<Option<Tensor>>>;
+
+/// Makes the gradients by the inputs of the contiguous gradient by the output.
+pub(crate) trait Backward: Fn(&Tensor) -> Gradients + Send + Sync + 'static {}
+
+impl<F: Fn(&Tensor) -> Gradients + Send + Sync + 'static> Backward for F {}
+
+/// Makes the gradients by the inputs of the output and the contiguous gradient by it.
+pub(crate) trait BackwardByOutput: Fn(&Tensor, &Tensor) -> Gradients + Send + Sync + 'static {}
+
+impl<F: Fn(&Tensor, &Tensor) -> Gradients + Send + Sync + 'static> BackwardByOutput for F {}
