@@ -7,7 +7,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use clap::Parser;
-use ops::{Conv2d, Pool2d};
+use ops::{Conv2dOptions, Pool2dOptions};
 use rand::{RngExt, SeedableRng};
 // It brings the allocator that the experiments have.
 use experiments as _;
@@ -52,10 +52,10 @@ fn run(passes: usize) -> Result<()> {
     };
     let conv = |x: [usize; 4], weight: [usize; 4], stride: usize, groups: usize| -> Result<Op> {
         let (x, weight) = (variable(&x)?, variable(&weight)?);
-        let options = Conv2d { stride, padding: weight.dim(2)? / 2, groups, ..Default::default() };
+        let options = Conv2dOptions { stride, padding: weight.dim(2)? / 2, groups, ..Default::default() };
         Ok(Box::new(move || ops::conv2d(&x, &weight, options)))
     };
-    let pool = |size: usize, stride: usize, padding: usize| Pool2d { kernel: (size, size), stride, padding };
+    let pool = |size: usize, stride: usize, padding: usize| Pool2dOptions { kernel: (size, size), stride, padding };
     let (pool2, pool3) = (pool(2, 2, 0), pool(3, 2, 1));
     let (rows, row, expand) = (variable(&[4096, 512])?, variable(&[512])?, variable(&[2048, 512])?);
     let (logits, tokens) = (variable(&[4096, 1000])?, Tensor::zeros(4096, DType::U32, &Device::Cpu)?);
@@ -98,7 +98,7 @@ fn run(passes: usize) -> Result<()> {
                 move || ops::avg_pool2d(&x, pool3, true)
             }),
         ),
-        ("global average", image_op(|x| ops::avg_pool2d(x, Pool2d::whole(32, 32), true))),
+        ("global average", image_op(|x| ops::avg_pool2d(x, Pool2dOptions::whole(32, 32), true))),
         ("relu", image_op(ops::relu)),
         (
             "batch norm",

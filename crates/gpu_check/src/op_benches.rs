@@ -21,8 +21,8 @@ fn all(device: &Device, is_small: bool) -> Result<Vec<Bench>> {
     let (rows, n) = (windows * context, heads * width);
     let (x, weight) = (vec![images, channels, side, side], vec![channels, channels, 3, 3]);
     let size = format!("{images} images of {channels} x {side} x {side}");
-    let conv = ops::Conv2d { stride: 1, padding: 1, dilation: 1, groups: 1 };
-    let norm = ops::ConvNorm { conv, eps: 1e-5, relu: true };
+    let conv = ops::Conv2dOptions { stride: 1, padding: 1, dilation: 1, groups: 1 };
+    let norm = ops::Conv2dBatchNormOptions { conv, eps: 1e-5, relu: true };
     let labels = Tensor::from_iter((0..rows).map(|row| (row % classes) as u32), device)?;
     let heads = ops::Heads { heads, context };
     Ok(vec![

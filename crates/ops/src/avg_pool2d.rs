@@ -8,7 +8,7 @@ use crate::{
     device::{self, kernels::has_kernels},
     graph::{detached_contiguous, differentiable},
     reference,
-    shape::pool2d::{Pool2d, Pooling},
+    shape::pool2d::{Pool2dOptions, Pooling},
 };
 use candle_core::{Result, Tensor};
 
@@ -17,12 +17,12 @@ use candle_core::{Result, Tensor};
 /// image counts as zeros if `count_padding`, and else is no part of the mean: as PyTorch's `avg_pool2d`, where `count_include_pad`
 /// is true if nothing is said.
 ///
-/// The mean of each plane, global average pooling, is that of [`Pool2d::whole`].
+/// The mean of each plane, global average pooling, is that of [`Pool2dOptions::whole`].
 ///
 /// # Errors
 /// When `x` is not (n, c, h, w), kernel or stride is 0, the padding is more than half the kernel, or the kernel is larger than the
 /// padded image.
-pub fn avg_pool2d(x: &Tensor, pool: Pool2d, count_padding: bool) -> Result<Tensor> {
+pub fn avg_pool2d(x: &Tensor, pool: Pool2dOptions, count_padding: bool) -> Result<Tensor> {
     let pooling = Pooling::new("avg_pool2d", x.shape(), pool)?;
     if has_kernels(x) {
         let [input] = detached_contiguous([x])?;

@@ -9,7 +9,7 @@ use crate::{
     graph::{detached_contiguous, differentiable},
     reference,
     shape::{
-        conv2d::{Conv2d, Geometry},
+        conv2d::{Conv2dOptions, Geometry},
         error::fail,
     },
 };
@@ -30,7 +30,7 @@ use candle_core::{Result, Tensor};
 /// # Errors
 /// When shapes or dtypes do not fit each other, stride, dilation or groups is 0, the groups do not divide the channels, or the
 /// kernel is larger than the padded image.
-pub fn conv2d(x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
+pub fn conv2d(x: &Tensor, weight: &Tensor, options: Conv2dOptions) -> Result<Tensor> {
     if x.dtype() != weight.dtype() {
         fail!("conv2d: weight is of {:?} and must be of {:?}, as x", weight.dtype(), x.dtype());
     }

@@ -13,7 +13,7 @@ use crate::{
     shape::{
         batch_norm::BatchNormOutput,
         channels::check_channels,
-        conv2d::{ConvNorm, Geometry},
+        conv2d::{Conv2dBatchNormOptions, Geometry},
         error::fail,
     },
 };
@@ -35,7 +35,7 @@ pub fn conv2d_batch_norm(
     weight: &Tensor,
     bias: &Tensor,
     residual: Option<&Tensor>,
-    options: ConvNorm,
+    options: Conv2dBatchNormOptions,
 ) -> Result<BatchNormOutput> {
     if x.dtype() != kernels.dtype() {
         fail!("conv2d_batch_norm: kernels are of {:?} and must be of {:?}, as x", kernels.dtype(), x.dtype());
@@ -51,7 +51,7 @@ pub fn conv2d_batch_norm(
         fail!("conv2d_batch_norm: x {:?} has no pixel to take a mean of", x.shape());
     }
     if has_kernels(x) {
-        let (convolved, ConvNorm { eps, relu, .. }) = (conv2d(x, kernels, options.conv)?, options);
+        let (convolved, Conv2dBatchNormOptions { eps, relu, .. }) = (conv2d(x, kernels, options.conv)?, options);
         return batch_norm::on_device([&convolved, weight, bias], residual, eps, relu);
     }
     if is_half_on_cpu(x) {
@@ -81,7 +81,7 @@ fn unfused(
     weight: &Tensor,
     bias: &Tensor,
     residual: Option<&Tensor>,
-    ConvNorm { conv, eps, relu: rectified }: ConvNorm,
+    Conv2dBatchNormOptions { conv, eps, relu: rectified }: Conv2dBatchNormOptions,
 ) -> Result<BatchNormOutput> {
     let convolved = conv2d(x, kernels, conv)?;
     let normal = batch_norm(&convolved, weight, bias, eps, rectified && residual.is_none())?;

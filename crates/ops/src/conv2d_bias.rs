@@ -11,7 +11,7 @@ use crate::{
     scale_shift::scale_shift,
     shape::{
         channels::check_channels,
-        conv2d::{Conv2d, Geometry},
+        conv2d::{Conv2dOptions, Geometry},
         error::fail,
     },
 };
@@ -23,7 +23,7 @@ use candle_core::{Result, Tensor};
 ///
 /// # Errors
 /// As [`conv2d`](crate::conv2d()), and when `bias` is not (o) or of another dtype.
-pub fn conv2d_bias(x: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool, options: Conv2d) -> Result<Tensor> {
+pub fn conv2d_bias(x: &Tensor, weight: &Tensor, bias: &Tensor, relu: bool, options: Conv2dOptions) -> Result<Tensor> {
     if x.dtype() != weight.dtype() {
         fail!("conv2d_bias: weight is of {:?} and must be of {:?}, as x", weight.dtype(), x.dtype());
     }

@@ -17,8 +17,8 @@
 //! let images = Tensor::arange(0f32, 2. * 3. * 8. * 8., &Device::Cpu)?.sin()?.reshape((2, 3, 8, 8))?;
 //! let kernels = Var::from_tensor(&Tensor::arange(0f32, 4. * 3. * 3. * 3., &Device::Cpu)?.cos()?.reshape((4, 3, 3, 3))?)?;
 //!
-//! let y = ops::conv2d(&images, &kernels, ops::Conv2d { padding: 1, ..Default::default() })?;
-//! let y = ops::max_pool2d(&ops::relu(&y)?, ops::Pool2d::square(2))?;
+//! let y = ops::conv2d(&images, &kernels, ops::Conv2dOptions { padding: 1, ..Default::default() })?;
+//! let y = ops::max_pool2d(&ops::relu(&y)?, ops::Pool2dOptions::square(2))?;
 //! assert_eq!(y.dims(), [2, 4, 4, 4]);
 //! // `loss.backward()` gives the same, with a pass more over each variable's gradient.
 //! let grads = ops::backward(&y.sqr()?.mean_all()?)?;
@@ -89,9 +89,9 @@ pub use rms_norm::rms_norm;
 pub use scale_shift::scale_shift;
 pub use shape::{
     batch_norm::BatchNormOutput,
-    conv2d::{Conv2d, ConvNorm},
+    conv2d::{Conv2dBatchNormOptions, Conv2dOptions},
     dropout::DropoutMasks,
     heads::Heads,
-    pool2d::Pool2d,
+    pool2d::Pool2dOptions,
 };
 pub use shortcut::shortcut;

@@ -5,7 +5,7 @@ use crate::{
     device::{self, kernels::has_kernels},
     graph::{detached_contiguous, differentiable},
     reference,
-    shape::pool2d::{Pool2d, Pooling},
+    shape::pool2d::{Pool2dOptions, Pooling},
 };
 use candle_core::{Result, Tensor};
 
@@ -20,7 +20,7 @@ use candle_core::{Result, Tensor};
 /// # Errors
 /// When `x` is not (n, c, h, w), kernel or stride is 0, the padding is more than half the kernel, or the kernel is larger than the
 /// padded image.
-pub fn max_pool2d(x: &Tensor, pool: Pool2d) -> Result<Tensor> {
+pub fn max_pool2d(x: &Tensor, pool: Pool2dOptions) -> Result<Tensor> {
     let pooling = Pooling::new("max_pool2d", x.shape(), pool)?;
     if has_kernels(x) {
         let [input] = detached_contiguous([x])?;

@@ -6,10 +6,10 @@
 
 use crate::shape::{
     batch_norm::BatchNormOutput,
-    conv2d::{Conv2d, Geometry},
+    conv2d::{Conv2dOptions, Geometry},
     dropout::DropoutMasks,
     heads::Heads,
-    pool2d::{Pool2d, Pooling},
+    pool2d::{Pool2dOptions, Pooling},
     rows::shape_of_rows,
     windows::Windows,
 };
@@ -20,7 +20,7 @@ use std::f64::consts::FRAC_1_SQRT_2;
 ///
 /// # Errors
 /// As the op.
-pub fn conv2d(x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
+pub fn conv2d(x: &Tensor, weight: &Tensor, options: Conv2dOptions) -> Result<Tensor> {
     let g = Geometry::new(x.shape(), weight.shape(), options)?;
     // candle differentiates a convolution by a transposed one that it gives as many more rows as columns.
     let more = |size: usize, kernel: usize, out: usize| {
@@ -95,7 +95,7 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// As the op.
-pub fn max_pool2d(x: &Tensor, pool: Pool2d) -> Result<Tensor> {
+pub fn max_pool2d(x: &Tensor, pool: Pool2dOptions) -> Result<Tensor> {
     let p = Pooling::new("max_pool2d", x.shape(), pool)?;
     let (n, c, window, out) = (p.images, p.channels, p.pool.kernel.0 * p.pool.kernel.1, p.out_pixels());
     // In the place of a pixel outside the image the nearest inside, which the window has too.
@@ -111,7 +111,7 @@ pub fn max_pool2d(x: &Tensor, pool: Pool2d) -> Result<Tensor> {
 ///
 /// # Errors
 /// As the op.
-pub fn avg_pool2d(x: &Tensor, pool: Pool2d, count_padding: bool) -> Result<Tensor> {
+pub fn avg_pool2d(x: &Tensor, pool: Pool2dOptions, count_padding: bool) -> Result<Tensor> {
     let p = Pooling::new("avg_pool2d", x.shape(), pool)?;
     let pixels = |rows: usize| p.columns().map(move |columns| rows * columns.len());
     let weights = p.rows().flat_map(|rows| pixels(rows.len())).map(|pixels| p.mean_weight(pixels, count_padding));

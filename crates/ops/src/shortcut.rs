@@ -5,7 +5,7 @@ use crate::{
     cpu::{shortcut::Sizes, tensor::cpu_supports},
     device::kernels::has_kernels,
     graph::{detached_contiguous, differentiable},
-    shape::{error::fail, pool2d::Pool2d},
+    shape::{error::fail, pool2d::Pool2dOptions},
 };
 use candle_core::{Result, Tensor};
 
@@ -30,6 +30,6 @@ pub fn shortcut(x: &Tensor, stride: usize, channels: usize) -> Result<Tensor> {
         return differentiable("shortcut", &[x], y, backward);
     }
     // The means of windows of one pixel.
-    let pixels = avg_pool2d(x, Pool2d { kernel: (1, 1), stride, padding: 0 }, true)?;
+    let pixels = avg_pool2d(x, Pool2dOptions { kernel: (1, 1), stride, padding: 0 }, true)?;
     if new == 0 { Ok(pixels) } else { pixels.pad_with_zeros(1, new / 2, new - new / 2) }
 }

@@ -13,7 +13,7 @@ use crate::{
     },
     shape::{
         batch_norm::BatchNormOutput,
-        conv2d::{ConvNorm, Geometry},
+        conv2d::{Conv2dBatchNormOptions, Geometry},
         gradients::BackwardByOutput,
     },
 };
@@ -26,7 +26,7 @@ const NAME: &str = "conv2d_batch_norm";
 /// What of a forward pass the gradient needs.
 struct Kept {
     geometry: Geometry,
-    options: ConvNorm,
+    options: Conv2dBatchNormOptions,
     x: Tensor,
     kernels: Tensor,
     weight: Tensor,
@@ -43,7 +43,7 @@ pub(crate) fn conv2d_batch_norm(
     [x, kernels, weight, bias]: [Tensor; 4],
     residual: Option<&Tensor>,
     geometry: Geometry,
-    options: ConvNorm,
+    options: Conv2dBatchNormOptions,
     wanted: [bool; 5],
 ) -> Result<(BatchNormOutput, impl BackwardByOutput + use<>)> {
     let (convolved, y, statistics) = with_float!(NAME, x.dtype(), T => {
@@ -60,7 +60,7 @@ fn forward<T: Convolve>(
     [x, kernels, weight, bias]: [&Tensor; 4],
     residual: Option<&Tensor>,
     g: &Geometry,
-    options: ConvNorm,
+    options: Conv2dBatchNormOptions,
 ) -> Result<(Tensor, Tensor, Vec<Statistics>)> {
     let [x_read, kernels_read, weight_read, bias_read] = [x, kernels, weight, bias].map(Reading::new);
     let residual_read = residual.map(Reading::new);
@@ -100,7 +100,7 @@ fn forward<T: Convolve>(
 
 impl Kept {
     fn backward<T: Convolve>(&self, y: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
-        let Self { geometry: g, options: ConvNorm { eps, relu, .. }, statistics, .. } = self;
+        let Self { geometry: g, options: Conv2dBatchNormOptions { eps, relu, .. }, statistics, .. } = self;
         let (eps, relu, [by_x, by_kernels, by_weight, by_bias, by_residual]) = (*eps, *relu, self.wanted);
         let [x, kernels] = [&self.x, &self.kernels].map(Reading::new);
         let [weight, bias, convolved, y_read, dy_read] =

@@ -1,7 +1,7 @@
 //! Rows of images that windows read with a stride: their columns sorted by the remainder, so that neighbouring windows read
 //! neighbours.
 
-use crate::shape::pool2d::{Pool2d, Pooling};
+use crate::shape::pool2d::{Pool2dOptions, Pooling};
 use std::ops::Range;
 
 /// The outputs `i` in `0..out` with `0 <= i stride + tap - padding < size`, for a tap at this distance from a window's start.
@@ -59,7 +59,7 @@ impl Pooling {
     /// padding stay what they are.
     #[inline(always)]
     pub fn sort<T: Copy>(&self, row: &[T], sorted: &mut [T]) {
-        let Pool2d { stride, padding, .. } = self.pool;
+        let Pool2dOptions { stride, padding, .. } = self.pool;
         match stride {
             1 => sorted[padding..][..row.len()].copy_from_slice(row),
             2 => {
@@ -73,7 +73,7 @@ impl Pooling {
     /// Writes a row from its sorted columns.
     #[inline(always)]
     pub fn unsort<T: Copy>(&self, sorted: &[T], row: &mut [T]) {
-        let Pool2d { stride, padding, .. } = self.pool;
+        let Pool2dOptions { stride, padding, .. } = self.pool;
         match stride {
             1 => row.copy_from_slice(&sorted[padding..][..row.len()]),
             2 => {
@@ -86,7 +86,7 @@ impl Pooling {
 
     /// Where a column is in a sorted row.
     fn sorted(&self, column: usize) -> usize {
-        let Pool2d { stride, padding, .. } = self.pool;
+        let Pool2dOptions { stride, padding, .. } = self.pool;
         (column + padding) % stride * self.pitch() + (column + padding) / stride
     }
 }

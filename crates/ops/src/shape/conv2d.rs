@@ -9,7 +9,7 @@ const MAX_PARTS: usize = 16;
 
 /// The options of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conv2d {
+pub struct Conv2dOptions {
     /// Pixels between neighbouring windows, at least 1.
     pub stride: usize,
     /// Rows and columns of zeros on each side of the image.
@@ -22,7 +22,7 @@ pub struct Conv2d {
 }
 
 /// Neighbouring windows of neighbouring pixels, no padding, and one group.
-impl Default for Conv2d {
+impl Default for Conv2dOptions {
     fn default() -> Self {
         Self { stride: 1, padding: 0, dilation: 1, groups: 1 }
     }
@@ -30,9 +30,9 @@ impl Default for Conv2d {
 
 /// The options of [`conv2d_batch_norm`](crate::conv2d_batch_norm()).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ConvNorm {
+pub struct Conv2dBatchNormOptions {
     /// Of the convolution.
-    pub conv: Conv2d,
+    pub conv: Conv2dOptions,
     /// Added to the variance.
     pub eps: f64,
     /// Whether what is negative becomes 0.
@@ -63,8 +63,8 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    pub fn new(x: &Shape, weight: &Shape, options: Conv2d) -> Result<Self> {
-        let Conv2d { stride, padding, dilation, groups } = options;
+    pub fn new(x: &Shape, weight: &Shape, options: Conv2dOptions) -> Result<Self> {
+        let Conv2dOptions { stride, padding, dilation, groups } = options;
         let (&[images, all_in, height, width], &[all_out, in_channels, kernel_height, kernel_width]) =
             (x.dims(), weight.dims())
         else {

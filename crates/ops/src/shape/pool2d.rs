@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// The windows of [`max_pool2d`](crate::max_pool2d()) and [`avg_pool2d`](crate::avg_pool2d()).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool2d {
+pub struct Pool2dOptions {
     /// Height and width of a window, at least 1.
     pub kernel: (usize, usize),
     /// Pixels between neighbouring windows, at least 1.
@@ -15,7 +15,7 @@ pub struct Pool2d {
     pub padding: usize,
 }
 
-impl Pool2d {
+impl Pool2dOptions {
     /// Windows of `size` rows and columns side by side.
     pub fn square(size: usize) -> Self {
         Self { kernel: (size, size), stride: size, padding: 0 }
@@ -30,7 +30,7 @@ impl Pool2d {
 /// The sizes of a pooling whose shapes fit.
 #[derive(Clone, Debug)]
 pub(crate) struct Pooling {
-    pub pool: Pool2d,
+    pub pool: Pool2dOptions,
     pub images: usize,
     pub channels: usize,
     pub height: usize,
@@ -42,9 +42,9 @@ pub(crate) struct Pooling {
 }
 
 impl Pooling {
-    pub fn new(op: &str, x: &Shape, pool: Pool2d) -> Result<Self> {
+    pub fn new(op: &str, x: &Shape, pool: Pool2dOptions) -> Result<Self> {
         let &[images, channels, height, width] = x.dims() else { fail!("{op}: x {x:?} must be (n, c, h, w)") };
-        let Pool2d { kernel: (kernel_height, kernel_width), stride, padding } = pool;
+        let Pool2dOptions { kernel: (kernel_height, kernel_width), stride, padding } = pool;
         let smaller = kernel_height.min(kernel_width);
         if smaller == 0 || stride == 0 {
             fail!("{op}: kernel {kernel_height}x{kernel_width} and stride {stride} must be at least 1");
@@ -93,7 +93,7 @@ impl Pooling {
     }
 
     fn spans(&self, out: usize, kernel: usize, size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let Pool2d { stride, padding, .. } = self.pool;
+        let Pool2dOptions { stride, padding, .. } = self.pool;
         (0..out).map(move |i| (i * stride).saturating_sub(padding)..(i * stride + kernel - padding).min(size))
     }
 
@@ -106,7 +106,7 @@ impl Pooling {
 
     /// For candle's operations.
     pub fn windows(&self) -> Windows {
-        let Pool2d { kernel, stride, padding } = self.pool;
+        let Pool2dOptions { kernel, stride, padding } = self.pool;
         Windows { kernel, stride, padding, dilation: 1 }
     }
 }

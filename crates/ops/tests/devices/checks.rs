@@ -386,7 +386,7 @@ fn equal_maxima(target: &Target) -> Outcome {
         if special.is_infinite() {
             x = Tensor::full(special, x.shape(), &Device::Cpu)?;
         }
-        for pool in [ops::Pool2d::square(2), ops::Pool2d { kernel: (3, 3), stride: 2, padding: 1 }] {
+        for pool in [ops::Pool2dOptions::square(2), ops::Pool2dOptions { kernel: (3, 3), stride: 2, padding: 1 }] {
             let run = |device: &Device| -> Result<_> {
                 let x = Var::from_tensor(&x.to_device(device)?)?;
                 let y = ops::max_pool2d(&x, pool)?;
@@ -415,7 +415,7 @@ fn not_finite(target: &Target) -> Outcome {
             values(&ops::rms_norm(&rows.narrow(0, 0, 1)?, &ones, 1e-5)?),
             values(&ops::scale_shift(&images, &one, &one, true)?),
             values(&ops::batch_norm(&images, &one, &one, 1e-5, true)?.output),
-            values(&ops::max_pool2d(&images, ops::Pool2d { kernel: (2, 2), stride: 1, padding: 1 })?),
+            values(&ops::max_pool2d(&images, ops::Pool2dOptions { kernel: (2, 2), stride: 1, padding: 1 })?),
         ];
         for row in 0..4 {
             for label in 0..3u32 {

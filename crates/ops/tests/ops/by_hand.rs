@@ -28,8 +28,8 @@ fn a_large_mean_does_not_cancel_the_variance() -> Result<()> {
     Ok(())
 }
 
-const CONV: ops::Conv2d = ops::Conv2d { stride: 1, padding: 0, dilation: 1, groups: 1 };
-const CONV_NORM: ops::ConvNorm = ops::ConvNorm { conv: CONV, eps: 1e-5, relu: true };
+const CONV: ops::Conv2dOptions = ops::Conv2dOptions { stride: 1, padding: 0, dilation: 1, groups: 1 };
+const CONV_NORM: ops::Conv2dBatchNormOptions = ops::Conv2dBatchNormOptions { conv: CONV, eps: 1e-5, relu: true };
 
 #[test]
 fn nan_passes_through_everything() -> Result<()> {
@@ -44,9 +44,9 @@ fn nan_passes_through_everything() -> Result<()> {
         ops::scale_shift(&images, &channel, &channel, true)?,
         ops::relu(&images)?,
         ops::add_relu(&images, &images)?,
-        ops::max_pool2d(&images, ops::Pool2d::square(2))?,
-        ops::max_pool2d(&images, ops::Pool2d { kernel: (2, 2), stride: 1, padding: 1 })?,
-        ops::avg_pool2d(&images, ops::Pool2d::whole(2, 2), true)?,
+        ops::max_pool2d(&images, ops::Pool2dOptions::square(2))?,
+        ops::max_pool2d(&images, ops::Pool2dOptions { kernel: (2, 2), stride: 1, padding: 1 })?,
+        ops::avg_pool2d(&images, ops::Pool2dOptions::whole(2, 2), true)?,
         ops::rms_norm(&nan(&[1, 3])?, &nan(&[3])?, 1e-5)?,
         ops::cross_entropy(&nan(&[1, 3])?, &Tensor::new(&[1u32], &Device::Cpu)?, 0.0)?,
         ops::cross_entropy(&nan(&[1, 3])?, &Tensor::new(&[1u32], &Device::Cpu)?, 0.1)?,
@@ -65,7 +65,7 @@ fn a_convolution_reads_its_own_image_and_row() -> Result<()> {
     x[25..].fill(f32::NAN);
     let x = Tensor::from_vec(x, (2, 1, 5, 5), &Device::Cpu)?;
     let kernel = Tensor::ones((1, 1, 3, 3), DType::F32, &Device::Cpu)?;
-    let y = values(&ops::conv2d(&x, &kernel, ops::Conv2d { padding: 1, ..CONV })?);
+    let y = values(&ops::conv2d(&x, &kernel, ops::Conv2dOptions { padding: 1, ..CONV })?);
     let finite: Vec<usize> = (0..25).filter(|&i| y[i].is_finite()).collect();
     let expected: Vec<usize> = (0..25).filter(|i| !(i / 5 < 2 && i % 5 >= 3)).collect();
     assert_eq!(finite, expected);
@@ -81,7 +81,7 @@ fn a_group_reads_its_own_channels() -> Result<()> {
         x[4 * 9..].fill(f32::NAN);
         let x = Tensor::from_vec(x, (2, 4, 3, 3), &Device::Cpu)?;
         let kernel = Tensor::ones((4, 4 / groups, 3, 3), DType::F32, &Device::Cpu)?;
-        let y = values(&ops::conv2d(&x, &kernel, ops::Conv2d { padding: 1, groups, ..CONV })?);
+        let y = values(&ops::conv2d(&x, &kernel, ops::Conv2dOptions { padding: 1, groups, ..CONV })?);
         let finite: Vec<usize> = (0..8).filter(|&plane| y[plane * 9..][..9].iter().all(|y| y.is_finite())).collect();
         assert_eq!(finite, if groups == 2 { vec![0, 1] } else { vec![0, 1, 3] });
     }
@@ -110,7 +110,7 @@ fn dropout_drops_a_value_and_its_gradient() -> Result<()> {
 #[test]
 fn windows_of_minus_infinity_have_a_maximum() -> Result<()> {
     let x = Var::from_tensor(&Tensor::full(f32::NEG_INFINITY, (1, 1, 4, 4), &Device::Cpu)?)?;
-    let y = ops::max_pool2d(&x, ops::Pool2d { kernel: (3, 3), stride: 2, padding: 1 })?;
+    let y = ops::max_pool2d(&x, ops::Pool2dOptions { kernel: (3, 3), stride: 2, padding: 1 })?;
     assert_eq!(values(&y), [f64::NEG_INFINITY; 4]);
     let grads = y.sum_all()?.backward()?;
     let first: Vec<f64> = (0..16).map(|i| if [0, 1, 4, 5].contains(&i) { 1.0 } else { 0.0 }).collect();

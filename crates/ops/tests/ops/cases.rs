@@ -2,7 +2,7 @@
 
 use super::naive::{self, Array};
 use candle_core::{DType, Device, Result, Tensor};
-use ops::{Conv2d, Pool2d};
+use ops::{Conv2dOptions, Pool2dOptions};
 
 type Op = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + Send + Sync>;
 type Definition = Box<dyn Fn(&[Array]) -> Array + Send + Sync>;
@@ -80,7 +80,7 @@ pub fn convolution(
     [o, kh, kw]: [usize; 3],
     [stride, padding, dilation, groups]: [usize; 4],
 ) -> Case {
-    let options = Conv2d { stride, padding, dilation, groups };
+    let options = Conv2dOptions { stride, padding, dilation, groups };
     Case {
         name: format!("conv2d of {images:?} with {o} of {kh}x{kw}, {options:?}"),
         shapes: vec![images.to_vec(), vec![o, images[1] / groups, kh, kw]],
@@ -95,7 +95,7 @@ pub fn conv2d_bias(
     [stride, padding, dilation, groups]: [usize; 4],
     relu: bool,
 ) -> Case {
-    let options = Conv2d { stride, padding, dilation, groups };
+    let options = Conv2dOptions { stride, padding, dilation, groups };
     Case {
         name: format!("conv2d_bias of {images:?} with {o} of {kh}x{kw}, {options:?}, relu {relu}"),
         shapes: vec![images.to_vec(), vec![o, images[1] / groups, kh, kw], vec![o]],
@@ -120,8 +120,8 @@ pub fn conv2d_batch_norm(
     if residual {
         shapes.push(vec![images[0], o, out(2, kh), out(3, kw)]);
     }
-    let conv = Conv2d { stride, padding, dilation, groups };
-    let options = ops::ConvNorm { conv, eps: 1e-3, relu };
+    let conv = Conv2dOptions { stride, padding, dilation, groups };
+    let options = ops::Conv2dBatchNormOptions { conv, eps: 1e-3, relu };
     Case {
         name: format!("conv2d_batch_norm of {images:?} with {o} of {kh}x{kw}, {options:?}, residual {residual}"),
         shapes,
@@ -191,8 +191,8 @@ pub fn causal_attention(windows: usize, heads: ops::Heads, head_width: usize) ->
 }
 
 /// A kernel of (kh, kw), stride and padding.
-fn pool([height, width, stride, padding]: [usize; 4]) -> Pool2d {
-    Pool2d { kernel: (height, width), stride, padding }
+fn pool([height, width, stride, padding]: [usize; 4]) -> Pool2dOptions {
+    Pool2dOptions { kernel: (height, width), stride, padding }
 }
 
 pub fn max_pool2d(images: [usize; 4], options: [usize; 4]) -> Case {

@@ -1,7 +1,7 @@
 //! Bad arguments: one line that names the thing, the value and what is allowed.
 
 use candle_core::{DType, Device, Result, Tensor};
-use ops::{Conv2d, Pool2d};
+use ops::{Conv2dOptions, Pool2dOptions};
 
 fn zeros(shape: &[usize]) -> Tensor {
     Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap()
@@ -15,18 +15,26 @@ fn labels(labels: &[u32]) -> Tensor {
 fn errors_name_what_is_wrong() {
     let wide = |shape: &[usize]| zeros(shape).to_dtype(DType::F64).unwrap();
     let conv = |x: &[usize], weight: &[usize], stride, padding| {
-        ops::conv2d(&zeros(x), &zeros(weight), Conv2d { stride, padding, ..Default::default() })
+        ops::conv2d(&zeros(x), &zeros(weight), Conv2dOptions { stride, padding, ..Default::default() })
     };
     let grouped = |groups, dilation| {
-        ops::conv2d(&zeros(&[1, 4, 8, 8]), &zeros(&[3, 2, 3, 3]), Conv2d { groups, dilation, ..Default::default() })
+        ops::conv2d(
+            &zeros(&[1, 4, 8, 8]),
+            &zeros(&[3, 2, 3, 3]),
+            Conv2dOptions { groups, dilation, ..Default::default() },
+        )
     };
     let max_pool =
-        |x: &[usize], kernel, stride, padding| ops::max_pool2d(&zeros(x), Pool2d { kernel, stride, padding });
+        |x: &[usize], kernel, stride, padding| ops::max_pool2d(&zeros(x), Pool2dOptions { kernel, stride, padding });
     let norm = |x: &[usize], weight: Tensor, bias: Tensor| {
         ops::batch_norm(&zeros(x), &weight, &bias, 1e-5, false).map(|normal| normal.output)
     };
     let conv_norm = |x: &[usize], kernels: &[usize], channels: &[usize], residual: Option<&[usize]>| {
-        let options = ops::ConvNorm { conv: Conv2d { padding: 1, ..Default::default() }, eps: 1e-5, relu: true };
+        let options = ops::Conv2dBatchNormOptions {
+            conv: Conv2dOptions { padding: 1, ..Default::default() },
+            eps: 1e-5,
+            relu: true,
+        };
         let (channels, residual) = (zeros(channels), residual.map(zeros));
         ops::conv2d_batch_norm(&zeros(x), &zeros(kernels), &channels, &channels, residual.as_ref(), options)
             .map(|normal| normal.output)
@@ -38,13 +46,17 @@ fn errors_name_what_is_wrong() {
         (conv(&[1, 3, 8, 8], &[4, 3, 3, 3], 0, 1), &["conv2d", "stride is 0", "at least 1"]),
         (conv(&[1, 3, 2, 2], &[4, 3, 5, 5], 1, 1), &["conv2d", "[4, 3, 5, 5]", "[1, 3, 2, 2]", "padding 1"]),
         (conv(&[1, 3, 2, 0], &[4, 3, 1, 1], 1, 1), &["conv2d", "[1, 3, 2, 0]", "size of 0"]),
-        (ops::conv2d(&zeros(&[1, 3, 8, 8]), &wide(&[4, 3, 3, 3]), Conv2d::default()), &["conv2d", "F64", "F32"]),
+        (ops::conv2d(&zeros(&[1, 3, 8, 8]), &wide(&[4, 3, 3, 3]), Conv2dOptions::default()), &["conv2d", "F64", "F32"]),
         (grouped(2, 0), &["conv2d", "dilation is 0", "at least 1"]),
         (grouped(0, 1), &["conv2d", "groups is 0", "at least 1"]),
         (grouped(2, 1), &["conv2d", "[3, 2, 3, 3]", "3 output channels", "2 groups"]),
         (grouped(1, 1), &["conv2d", "[1, 4, 8, 8]", "4 channels", "for 2"]),
         (
-            ops::conv2d(&zeros(&[1, 2, 8, 8]), &zeros(&[3, 2, 3, 3]), Conv2d { dilation: 4, ..Default::default() }),
+            ops::conv2d(
+                &zeros(&[1, 2, 8, 8]),
+                &zeros(&[3, 2, 3, 3]),
+                Conv2dOptions { dilation: 4, ..Default::default() },
+            ),
             &["conv2d", "dilation 4", "larger", "[1, 2, 8, 8]"],
         ),
         (norm(&[2, 3], zeros(&[3]), zeros(&[3])), &["batch_norm", "[2, 3]", "(n, c, h, w)"]),
@@ -79,7 +91,7 @@ fn errors_name_what_is_wrong() {
         (max_pool(&[1, 2, 4, 4], (2, 2), 0, 0), &["max_pool2d", "stride 0", "at least 1"]),
         (max_pool(&[1, 2, 4, 4], (3, 4), 1, 2), &["max_pool2d", "padding 2", "half", "3x4"]),
         (
-            ops::avg_pool2d(&zeros(&[1, 2, 3, 2]), Pool2d::square(3), true),
+            ops::avg_pool2d(&zeros(&[1, 2, 3, 2]), Pool2dOptions::square(3), true),
             &["avg_pool2d", "3x3", "larger", "[1, 2, 3, 2]"],
         ),
         (ops::shortcut(&zeros(&[1, 2, 3]), 2, 4), &["shortcut", "[1, 2, 3]", "(n, c, h, w)"]),

@@ -1,6 +1,6 @@
 //! The ops as their definitions say, in f64 and in as many loops as it takes.
 
-use ops::{Conv2d, Pool2d};
+use ops::{Conv2dOptions, Pool2dOptions};
 
 /// Numbers with a shape, row after row.
 #[derive(Clone, Debug)]
@@ -41,8 +41,8 @@ impl Array {
     }
 }
 
-pub fn conv2d(x: &Array, weight: &Array, options: Conv2d) -> Array {
-    let Conv2d { stride, padding, dilation, groups } = options;
+pub fn conv2d(x: &Array, weight: &Array, options: Conv2dOptions) -> Array {
+    let Conv2dOptions { stride, padding, dilation, groups } = options;
     let out = |axis: usize| (x.shape[axis] + 2 * padding - dilation * (weight.shape[axis] - 1) - 1) / stride + 1;
     let (channels, outputs) = (weight.shape[1], weight.shape[0] / groups);
     let mut y = Array::zeros(&[x.shape[0], weight.shape[0], out(2), out(3)]);
@@ -112,8 +112,8 @@ pub fn add_relu(a: &Array, b: &Array) -> Array {
 }
 
 /// What `of` returns for the pixels of the image in each window.
-fn pool2d(x: &Array, pool: Pool2d, of: impl Fn(&[f64]) -> f64) -> Array {
-    let Pool2d { kernel: (height, width), stride, padding } = pool;
+fn pool2d(x: &Array, pool: Pool2dOptions, of: impl Fn(&[f64]) -> f64) -> Array {
+    let Pool2dOptions { kernel: (height, width), stride, padding } = pool;
     let out = |axis: usize, kernel: usize| (x.shape[axis] + 2 * padding - kernel) / stride + 1;
     let mut y = Array::zeros(&[x.shape[0], x.shape[1], out(2, height), out(3, width)]);
     y.clone().each(|[n, c, i, j]| {
@@ -130,11 +130,11 @@ fn pool2d(x: &Array, pool: Pool2d, of: impl Fn(&[f64]) -> f64) -> Array {
     y
 }
 
-pub fn max_pool2d(x: &Array, pool: Pool2d) -> Array {
+pub fn max_pool2d(x: &Array, pool: Pool2dOptions) -> Array {
     pool2d(x, pool, |window| window.iter().copied().fold(f64::NEG_INFINITY, f64::max))
 }
 
-pub fn avg_pool2d(x: &Array, pool: Pool2d, count_padding: bool) -> Array {
+pub fn avg_pool2d(x: &Array, pool: Pool2dOptions, count_padding: bool) -> Array {
     let count = |window: &[f64]| if count_padding { pool.kernel.0 * pool.kernel.1 } else { window.len() };
     pool2d(x, pool, |window| window.iter().sum::<f64>() / count(window) as f64)
 }

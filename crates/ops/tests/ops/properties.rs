@@ -210,7 +210,7 @@ fn any_number_of_threads_gives_the_same_bits() {
 fn no_images_are_no_work() -> Result<()> {
     let none = |shape: &[usize]| Var::zeros(shape, DType::F32, &candle_core::Device::Cpu);
     let (images, kernels) = (none(&[0, 3, 5, 5])?, none(&[2, 3, 3, 3])?);
-    let y = ops::conv2d(&images, &kernels, ops::Conv2d { padding: 1, ..Default::default() })?;
+    let y = ops::conv2d(&images, &kernels, ops::Conv2dOptions { padding: 1, ..Default::default() })?;
     assert_eq!(y.dims(), [0, 2, 5, 5]);
     let grads = y.sum_all()?.backward()?;
     assert_eq!(grads.get(&kernels).map(values), Some(vec![0.0; 54]));

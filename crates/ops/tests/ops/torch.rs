@@ -2,7 +2,7 @@
 
 use crate::cases::values;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use ops::{Conv2d, Pool2d};
+use ops::{Conv2dOptions, Pool2dOptions};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -28,7 +28,7 @@ fn apply(op: &str, options: &Value, x: &[Tensor]) -> Result<Tensor> {
     let number = |key: &str| options[key].as_f64().unwrap();
     let flag = |key: &str| options[key].as_bool().unwrap();
     let relu = || flag("relu");
-    let conv = || Conv2d {
+    let conv = || Conv2dOptions {
         stride: size("stride"),
         padding: size("padding"),
         dilation: size("dilation"),
@@ -36,7 +36,7 @@ fn apply(op: &str, options: &Value, x: &[Tensor]) -> Result<Tensor> {
     };
     let pool = || {
         let kernel = sizes(&options["kernel"]);
-        Pool2d { kernel: (kernel[0], kernel[1]), stride: size("stride"), padding: size("padding") }
+        Pool2dOptions { kernel: (kernel[0], kernel[1]), stride: size("stride"), padding: size("padding") }
     };
     let indices = |key: &str| {
         let indices: Vec<u32> = sizes(&options[key]).into_iter().map(|index| index as u32).collect();
@@ -46,7 +46,7 @@ fn apply(op: &str, options: &Value, x: &[Tensor]) -> Result<Tensor> {
         "conv2d" => ops::conv2d(&x[0], &x[1], conv()),
         "batch_norm" => ops::batch_norm(&x[0], &x[1], &x[2], number("eps"), relu()).map(|normal| normal.output),
         "conv2d_batch_norm" => {
-            let options = ops::ConvNorm { conv: conv(), eps: number("eps"), relu: relu() };
+            let options = ops::Conv2dBatchNormOptions { conv: conv(), eps: number("eps"), relu: relu() };
             ops::conv2d_batch_norm(&x[0], &x[1], &x[2], &x[3], Some(&x[4]), options).map(|normal| normal.output)
         }
         "layer_norm" => ops::layer_norm(&x[0], &x[1], number("eps")),

@@ -21,9 +21,9 @@ pub(super) fn convolve(conv: &Conv2d, x: &Tensor, pass: &ForwardContext) -> Resu
     pass.ops.conv2d(x, conv.weight(), options(conv))
 }
 
-fn options(conv: &Conv2d) -> ops::Conv2d {
+fn options(conv: &Conv2d) -> ops::Conv2dOptions {
     let &Conv2dConfig { stride, padding, dilation, groups, .. } = conv.config();
-    ops::Conv2d { stride, padding, dilation, groups }
+    ops::Conv2dOptions { stride, padding, dilation, groups }
 }
 
 /// `relu(conv(x))`, with the bias if `conv` has one.
@@ -90,7 +90,7 @@ impl BatchNorm {
         evaluation: usize,
         pass: &ForwardContext,
     ) -> Result<Tensor> {
-        let options = ops::ConvNorm { conv: options(conv), eps: Self::EPS, relu };
+        let options = ops::Conv2dBatchNormOptions { conv: options(conv), eps: Self::EPS, relu };
         let (weight, bias) = (&self.weight, &self.bias);
         let normal = pass.ops.conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
         self.trained(normal, evaluation)

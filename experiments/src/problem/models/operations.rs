@@ -4,16 +4,16 @@ mod candle;
 
 use crate::config::operations::Operations;
 use candle_core::{Result, Tensor};
-use ops::{BatchNormOutput, Conv2d, ConvNorm, DropoutMasks, Heads, Pool2d, Prologue};
+use ops::{BatchNormOutput, Conv2dBatchNormOptions, Conv2dOptions, DropoutMasks, Heads, Pool2dOptions, Prologue};
 
 impl Operations {
     /// [`ops::conv2d`]
-    pub(super) fn conv2d(self, x: &Tensor, weight: &Tensor, options: Conv2d) -> Result<Tensor> {
+    pub(super) fn conv2d(self, x: &Tensor, weight: &Tensor, options: Conv2dOptions) -> Result<Tensor> {
         let weight = &like(x, weight)?;
         match self {
             Self::Descent => ops::conv2d(x, weight, options),
             Self::Candle => {
-                let Conv2d { stride, padding, dilation, groups } = options;
+                let Conv2dOptions { stride, padding, dilation, groups } = options;
                 x.conv2d(weight, padding, stride, dilation, groups)
             }
         }
@@ -26,7 +26,7 @@ impl Operations {
         weight: &Tensor,
         bias: &Tensor,
         relu: bool,
-        options: Conv2d,
+        options: Conv2dOptions,
     ) -> Result<Tensor> {
         let weight = &like(x, weight)?;
         let bias = &like(x, bias)?;
@@ -61,7 +61,7 @@ impl Operations {
         weight: &Tensor,
         bias: &Tensor,
         residual: Option<&Tensor>,
-        options: ConvNorm,
+        options: Conv2dBatchNormOptions,
     ) -> Result<BatchNormOutput> {
         let kernels = &like(x, kernels)?;
         let weight = &like(x, weight)?;
@@ -69,7 +69,7 @@ impl Operations {
         match self {
             Self::Descent => ops::conv2d_batch_norm(x, kernels, weight, bias, residual, options),
             Self::Candle => {
-                let ConvNorm { conv, eps, relu } = options;
+                let Conv2dBatchNormOptions { conv, eps, relu } = options;
                 let x = self.conv2d(x, kernels, conv)?;
                 let Some(residual) = residual else { return self.batch_norm(&x, weight, bias, eps, relu) };
                 let normal = self.batch_norm(&x, weight, bias, eps, false)?;
@@ -108,7 +108,7 @@ impl Operations {
     /// [`ops::max_pool2d`] of windows of 2x2.
     pub(super) fn max_pool2(self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Descent => ops::max_pool2d(x, Pool2d::square(2)),
+            Self::Descent => ops::max_pool2d(x, Pool2dOptions::square(2)),
             Self::Candle => candle::max_pool2(x),
         }
     }
@@ -118,7 +118,7 @@ impl Operations {
         match self {
             Self::Descent => {
                 let (n, channels, height, width) = x.dims4()?;
-                ops::avg_pool2d(x, Pool2d::whole(height, width), true)?.reshape((n, channels))
+                ops::avg_pool2d(x, Pool2dOptions::whole(height, width), true)?.reshape((n, channels))
             }
             Self::Candle => x.flatten_from(2)?.mean(2),
         }
