@@ -4,13 +4,13 @@ use crate::{
     cpu::{
         number::exp,
         product::{Matrix, Product},
+        simd::simd,
         tensor::{Reading, copy, tensor, vec_written},
         vector::{LANES, max, sum, sum2},
     },
     shape::{dropout::DropoutMasks, gradients::Backward, heads::Heads},
 };
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
 
@@ -265,49 +265,49 @@ fn columns(row: usize, block: &Range<usize>) -> usize {
     ((row / LANES + 1) * LANES).min(block.end)
 }
 
-/// Each row's softmax of `scale` times its logits up to the diagonal.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn softmax(logits: &mut [f32], block: Range<usize>, scale: f32, context: usize, probabilities: &mut [f32]) {
-    let rows = logits.chunks_exact_mut(block.end).zip(probabilities.chunks_exact_mut(context));
-    for (row, (logits, probabilities)) in (block.start..).zip(rows) {
-        let columns = columns(row, &block);
-        let logits = &mut logits[..columns];
-        logits[row + 1..].fill(f32::NEG_INFINITY);
-        // A logit that is not a number makes its own probability, and so the sum, not a number.
-        let max = max(logits);
-        for x in logits.iter_mut() {
-            *x = exp((*x - max) * scale);
-        }
-        logits[row + 1..].fill(0.0);
-        let scale = 1.0 / sum(logits, |x| x);
-        for (p, x) in probabilities[..columns].iter_mut().zip(logits) {
-            *p = *x * scale;
+simd! {
+    /// Each row's softmax of `scale` times its logits up to the diagonal.
+    fn softmax(logits: &mut [f32], block: Range<usize>, scale: f32, context: usize, probabilities: &mut [f32]) {
+        let rows = logits.chunks_exact_mut(block.end).zip(probabilities.chunks_exact_mut(context));
+        for (row, (logits, probabilities)) in (block.start..).zip(rows) {
+            let columns = columns(row, &block);
+            let logits = &mut logits[..columns];
+            logits[row + 1..].fill(f32::NEG_INFINITY);
+            // A logit that is not a number makes its own probability, and so the sum, not a number.
+            let max = max(logits);
+            for x in logits.iter_mut() {
+                *x = exp((*x - max) * scale);
+            }
+            logits[row + 1..].fill(0.0);
+            let scale = 1.0 / sum(logits, |x| x);
+            for (p, x) in probabilities[..columns].iter_mut().zip(logits) {
+                *p = *x * scale;
+            }
         }
     }
-}
 
-/// Turns `grad_i . v_j` into the gradient by the products of queries and keys.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn through_softmax(
-    s: &mut [f32],
-    probabilities: &[f32],
-    block: Range<usize>,
-    context: usize,
-    scale: f32,
-    dropout_scale: f32,
-) {
-    let rows = s.chunks_exact_mut(block.end).zip(probabilities.chunks_exact(context));
-    for (row, (u, p)) in (block.start..).zip(rows) {
-        let columns = columns(row, &block);
-        // A dropped probability's gradient is 0, and so is what is above the diagonal, whose probability is.
-        u[columns..].fill(0.0);
-        let (u, p) = (&mut u[..columns], &p[..columns]);
-        for (u, &p) in u.iter_mut().zip(p) {
-            *u = if p < 0.0 { 0.0 } else { *u * dropout_scale };
-        }
-        let mean = sum2(u, p, |u, p| u * p.abs());
-        for (u, p) in u.iter_mut().zip(p) {
-            *u = p.abs() * (*u - mean) * scale;
+    /// Turns `grad_i . v_j` into the gradient by the products of queries and keys.
+    fn through_softmax(
+        s: &mut [f32],
+        probabilities: &[f32],
+        block: Range<usize>,
+        context: usize,
+        scale: f32,
+        dropout_scale: f32,
+    ) {
+        let rows = s.chunks_exact_mut(block.end).zip(probabilities.chunks_exact(context));
+        for (row, (u, p)) in (block.start..).zip(rows) {
+            let columns = columns(row, &block);
+            // A dropped probability's gradient is 0, and so is what is above the diagonal, whose probability is.
+            u[columns..].fill(0.0);
+            let (u, p) = (&mut u[..columns], &p[..columns]);
+            for (u, &p) in u.iter_mut().zip(p) {
+                *u = if p < 0.0 { 0.0 } else { *u * dropout_scale };
+            }
+            let mean = sum2(u, p, |u, p| u * p.abs());
+            for (u, p) in u.iter_mut().zip(p) {
+                *u = p.abs() * (*u - mean) * scale;
+            }
         }
     }
 }

@@ -3,13 +3,13 @@
 use crate::{
     cpu::{
         number::{Float, with_float},
+        simd::simd,
         tensor::{Reading, tensor, vec_written, written},
         vector::sum,
     },
     shape::{gradients::Backward, pool2d::Pooling},
 };
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -35,49 +35,56 @@ impl AvgPool2d {
     }
 }
 
-/// Writes all of `y`. The sums of columns go to `columns`, of which there are as many as in the image, and then sorted to `sorted`,
-/// whose padding is zero.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn forward<T: Float>(op: &AvgPool2d, x: &[T], columns: &mut [T], sorted: &mut [T], y: &mut [MaybeUninit<T>]) {
-    let p = &op.pooling;
-    y.fill(MaybeUninit::new(T::zero()));
-    // SAFETY: all were just written.
-    let y = unsafe { written(y) };
-    if p.is_whole() {
-        y[0] = sum(x, |x| x);
-        return op.weigh(p.height, y);
-    }
-    for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
-        columns.fill(T::zero());
-        for row in x[rows.start * p.width..rows.end * p.width].chunks_exact(p.width) {
-            columns.iter_mut().zip(row).for_each(|(column, &x)| *column += x);
-        }
-        p.sort(columns, sorted);
-        for &tap in &p.taps {
-            y.iter_mut().zip(&sorted[tap..]).for_each(|(y, &x)| *y += x);
-        }
-        op.weigh(rows.len(), y);
-    }
-}
-
-/// Adds to `dx`, which is zero. The gradients of a row of windows go to `shares`, and what each column of the image gets of it to
-/// `sorted` and then to `columns`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward<T: Float>(op: &AvgPool2d, dy: &[T], shares: &mut [T], sorted: &mut [T], columns: &mut [T], dx: &mut [T]) {
-    let p = &op.pooling;
-    for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
-        shares.copy_from_slice(dy);
-        op.weigh(rows.len(), shares);
+simd! {
+    /// Writes all of `y`. The sums of columns go to `columns`, of which there are as many as in the image, and then sorted to `sorted`,
+    /// whose padding is zero.
+    fn forward<T: Float>(op: &AvgPool2d, x: &[T], columns: &mut [T], sorted: &mut [T], y: &mut [MaybeUninit<T>]) {
+        let p = &op.pooling;
+        y.fill(MaybeUninit::new(T::zero()));
+        // SAFETY: all were just written.
+        let y = unsafe { written(y) };
         if p.is_whole() {
-            return dx.fill(shares[0]);
+            y[0] = sum(x, |x| x);
+            return op.weigh(p.height, y);
         }
-        sorted.fill(T::zero());
-        for &tap in &p.taps {
-            sorted[tap..].iter_mut().zip(&*shares).for_each(|(column, &share)| *column += share);
+        for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
+            columns.fill(T::zero());
+            for row in x[rows.start * p.width..rows.end * p.width].chunks_exact(p.width) {
+                columns.iter_mut().zip(row).for_each(|(column, &x)| *column += x);
+            }
+            p.sort(columns, sorted);
+            for &tap in &p.taps {
+                y.iter_mut().zip(&sorted[tap..]).for_each(|(y, &x)| *y += x);
+            }
+            op.weigh(rows.len(), y);
         }
-        p.unsort(sorted, columns);
-        for row in dx[rows.start * p.width..rows.end * p.width].chunks_exact_mut(p.width) {
-            row.iter_mut().zip(&*columns).for_each(|(dx, &column)| *dx += column);
+    }
+
+    /// Adds to `dx`, which is zero. The gradients of a row of windows go to `shares`, and what each column of the image gets of it to
+    /// `sorted` and then to `columns`.
+    fn backward<T: Float>(
+        op: &AvgPool2d,
+        dy: &[T],
+        shares: &mut [T],
+        sorted: &mut [T],
+        columns: &mut [T],
+        dx: &mut [T],
+    ) {
+        let p = &op.pooling;
+        for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
+            shares.copy_from_slice(dy);
+            op.weigh(rows.len(), shares);
+            if p.is_whole() {
+                return dx.fill(shares[0]);
+            }
+            sorted.fill(T::zero());
+            for &tap in &p.taps {
+                sorted[tap..].iter_mut().zip(&*shares).for_each(|(column, &share)| *column += share);
+            }
+            p.unsort(sorted, columns);
+            for row in dx[rows.start * p.width..rows.end * p.width].chunks_exact_mut(p.width) {
+                row.iter_mut().zip(&*columns).for_each(|(dx, &column)| *dx += column);
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 use candle_core::{DType, Result, Tensor};
 use std::mem::MaybeUninit;
 
-/// Of a channel of the batch.
+/// The statistics of a channel of the batch.
 #[derive(Clone, Copy)]
 pub(crate) struct Statistics {
     mean: f64,

@@ -3,9 +3,8 @@
 //! A channel of images (n, c, h, w) is n planes of h w pixels, apart in memory. A task takes a whole channel, so sums are
 //! formed in the same order by any number of threads, and the second pass finds the channel in the cache.
 
-use crate::cpu::{number::Float, vector::LANES};
+use crate::cpu::{number::Float, simd::simd, vector::LANES};
 use candle_core::Shape;
-use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -17,7 +16,7 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
-    /// Of images (n, c, h, w).
+    /// The sizes of images (n, c, h, w).
     pub fn of(images: &Shape) -> Self {
         let dims = images.dims();
         Self { channels: dims[1], pixels: dims[2] * dims[3] }
@@ -133,7 +132,8 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    /// Of a plane. Summed in f64 and from the first pixel on, so that a mean far from 0 does not cancel the variance.
+    /// The moments of a plane. They are summed in f64, as distances from the first pixel, so that a mean far from 0 does not cancel the
+    /// variance.
     pub fn of<T: Float>(plane: &[T]) -> Self {
         let Some(first) = plane.first().map(|first| first.wide()) else { return Self::default() };
         let mut sums = [[0.0; LANES]; 2];
@@ -143,7 +143,7 @@ impl Moments {
         Self { count, mean: first + sum / count, squares: squares - sum * (sum / count) }
     }
 
-    /// Of both together (Chan, Golub & LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample
+    /// The moments of both together (Chan, Golub & LeVeque 1979, Updating formulae and a pairwise algorithm for computing sample
     /// variances).
     pub fn and(self, other: Self) -> Self {
         let (count, distance) = (self.count + other.count, other.mean - self.mean);
@@ -161,68 +161,65 @@ impl Moments {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn add_moments<T: Float>(from: f64, plane: &[T], sums: &mut [[f64; LANES]; 2]) {
-    let [mut sum, mut squares] = *sums;
-    let mut add = |lane: usize, x: T| {
-        let x = x.wide() - from;
-        sum[lane] += x;
-        squares[lane] += x * x;
-    };
-    let blocks = plane.chunks_exact(LANES);
-    blocks.remainder().iter().enumerate().for_each(|(lane, &x)| add(lane, x));
-    for block in blocks {
-        block.iter().enumerate().for_each(|(lane, &x)| add(lane, x));
+simd! {
+    fn add_moments<T: Float>(from: f64, plane: &[T], sums: &mut [[f64; LANES]; 2]) {
+        let [mut sum, mut squares] = *sums;
+        let mut add = |lane: usize, x: T| {
+            let x = x.wide() - from;
+            sum[lane] += x;
+            squares[lane] += x * x;
+        };
+        let blocks = plane.chunks_exact(LANES);
+        blocks.remainder().iter().enumerate().for_each(|(lane, &x)| add(lane, x));
+        for block in blocks {
+            block.iter().enumerate().for_each(|(lane, &x)| add(lane, x));
+        }
+        *sums = [sum, squares];
     }
-    *sums = [sum, squares];
-}
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn apply<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], y: &mut [MaybeUninit<T>]) {
-    let Affine { center, scale, shift } = affine;
-    for (y, &x) in y.iter_mut().zip(x) {
-        let value = (x - center) * scale + shift;
-        y.write(if RELU { value.rectified() } else { value });
+    fn apply<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], y: &mut [MaybeUninit<T>]) {
+        let Affine { center, scale, shift } = affine;
+        for (y, &x) in y.iter_mut().zip(x) {
+            let value = (x - center) * scale + shift;
+            y.write(if RELU { value.rectified() } else { value });
+        }
     }
-}
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn add_sums<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], dy: &[T], sums: &mut [[f64; LANES]; 2]) {
-    let [mut sum, mut product] = *sums;
-    let mut add = |lane: usize, x: T, dy: T| {
-        let g = affine.through::<RELU>(x, dy).wide();
-        sum[lane] += g;
-        product[lane] += g * (x - affine.center).wide();
-    };
-    let (xs, dys) = (x.chunks_exact(LANES), dy.chunks_exact(LANES));
-    xs.remainder().iter().zip(dys.remainder()).enumerate().for_each(|(lane, (&x, &dy))| add(lane, x, dy));
-    for (x, dy) in xs.zip(dys) {
-        x.iter().zip(dy).enumerate().for_each(|(lane, (&x, &dy))| add(lane, x, dy));
+    fn add_sums<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], dy: &[T], sums: &mut [[f64; LANES]; 2]) {
+        let [mut sum, mut product] = *sums;
+        let mut add = |lane: usize, x: T, dy: T| {
+            let g = affine.through::<RELU>(x, dy).wide();
+            sum[lane] += g;
+            product[lane] += g * (x - affine.center).wide();
+        };
+        let (xs, dys) = (x.chunks_exact(LANES), dy.chunks_exact(LANES));
+        xs.remainder().iter().zip(dys.remainder()).enumerate().for_each(|(lane, (&x, &dy))| add(lane, x, dy));
+        for (x, dy) in xs.zip(dys) {
+            x.iter().zip(dy).enumerate().for_each(|(lane, (&x, &dy))| add(lane, x, dy));
+        }
+        *sums = [sum, product];
     }
-    *sums = [sum, product];
-}
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn gradient<T: Float, const RELU: bool, const NORMALIZED: bool>(
-    affine: Affine<T>,
-    [mean, slope]: [T; 2],
-    x: &[T],
-    dy: &[T],
-    dx: &mut [MaybeUninit<T>],
-) {
-    for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
-        let g = affine.through::<RELU>(x, dy);
-        let g = if NORMALIZED { g - mean - (x - affine.center) * slope } else { g };
-        dx.write(affine.scale * g);
+    fn gradient<T: Float, const RELU: bool, const NORMALIZED: bool>(
+        affine: Affine<T>,
+        [mean, slope]: [T; 2],
+        x: &[T],
+        dy: &[T],
+        dx: &mut [MaybeUninit<T>],
+    ) {
+        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+            let g = affine.through::<RELU>(x, dy);
+            let g = if NORMALIZED { g - mean - (x - affine.center) * slope } else { g };
+            dx.write(affine.scale * g);
+        }
     }
-}
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn apply_and_add<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], residual: &[T], y: &mut [MaybeUninit<T>]) {
-    let Affine { center, scale, shift } = affine;
-    for ((y, &x), &residual) in y.iter_mut().zip(x).zip(residual) {
-        let value = (x - center) * scale + shift + residual;
-        y.write(if RELU { value.rectified() } else { value });
+    fn apply_and_add<T: Float, const RELU: bool>(affine: Affine<T>, x: &[T], residual: &[T], y: &mut [MaybeUninit<T>]) {
+        let Affine { center, scale, shift } = affine;
+        for ((y, &x), &residual) in y.iter_mut().zip(x).zip(residual) {
+            let value = (x - center) * scale + shift + residual;
+            y.write(if RELU { value.rectified() } else { value });
+        }
     }
 }
 
@@ -248,12 +245,13 @@ pub(crate) fn masked<T: Float>(relu: bool, y: &[T], dy: &[T], passed: &mut [Mayb
     }
 }
 
-/// `y += bias`, and 0 where that is negative if `relu`; NaN stays NaN.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn add_bias<T: Float>(relu: bool, bias: T, y: &mut [T]) {
-    for y in y {
-        let sum = *y + bias;
-        *y = if relu { sum.rectified() } else { sum };
+simd! {
+    /// `y += bias`, and 0 where that is negative if `relu`; NaN stays NaN.
+    pub(crate) fn add_bias<T: Float>(relu: bool, bias: T, y: &mut [T]) {
+        for y in y {
+            let sum = *y + bias;
+            *y = if relu { sum.rectified() } else { sum };
+        }
     }
 }
 
@@ -265,63 +263,61 @@ pub(crate) fn masked_sum<T: Float>(relu: bool, y: &[T], dy: &[T], passed: &mut [
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn pass_and_sum<T: Float, const RELU: bool>(y: &[T], dy: &[T], passed: &mut [T]) -> f64 {
-    let mut sums = [0.0; LANES];
-    let mut take = |lane: usize, y: T, dy: T, passed: &mut T| {
-        *passed = through::<T, RELU>(y, dy);
-        sums[lane] += passed.wide();
-    };
-    let (ys, dys, mut places) = (y.chunks_exact(LANES), dy.chunks_exact(LANES), passed.chunks_exact_mut(LANES));
-    let rest = ys.remainder().iter().zip(dys.remainder());
-    for ((y, dy), passed) in ys.zip(dys).zip(&mut places) {
-        for lane in 0..LANES {
-            take(lane, y[lane], dy[lane], &mut passed[lane]);
+simd! {
+    fn pass_and_sum<T: Float, const RELU: bool>(y: &[T], dy: &[T], passed: &mut [T]) -> f64 {
+        let mut sums = [0.0; LANES];
+        let mut take = |lane: usize, y: T, dy: T, passed: &mut T| {
+            *passed = through::<T, RELU>(y, dy);
+            sums[lane] += passed.wide();
+        };
+        let (ys, dys, mut places) = (y.chunks_exact(LANES), dy.chunks_exact(LANES), passed.chunks_exact_mut(LANES));
+        let rest = ys.remainder().iter().zip(dys.remainder());
+        for ((y, dy), passed) in ys.zip(dys).zip(&mut places) {
+            for lane in 0..LANES {
+                take(lane, y[lane], dy[lane], &mut passed[lane]);
+            }
+        }
+        for (lane, ((&y, &dy), passed)) in rest.zip(places.into_remainder()).enumerate() {
+            take(lane, y, dy, passed);
+        }
+        sums.iter().sum()
+    }
+
+    fn add_masked_sums<T: Float, const RELU: bool>(center: T, x: &[T], y: &[T], dy: &[T]) -> [f64; 2] {
+        let (mut sum, mut product) = ([0.0; LANES], [0.0; LANES]);
+        let mut add = |lane: usize, x: T, y: T, dy: T| {
+            let g = through::<T, RELU>(y, dy).wide();
+            sum[lane] += g;
+            product[lane] += g * (x - center).wide();
+        };
+        let (xs, ys, dys) = (x.chunks_exact(LANES), y.chunks_exact(LANES), dy.chunks_exact(LANES));
+        let rest = xs.remainder().iter().zip(ys.remainder()).zip(dys.remainder());
+        rest.enumerate().for_each(|(lane, ((&x, &y), &dy))| add(lane, x, y, dy));
+        for ((x, y), dy) in xs.zip(ys).zip(dys) {
+            for lane in 0..LANES {
+                add(lane, x[lane], y[lane], dy[lane]);
+            }
+        }
+        [sum.iter().sum(), product.iter().sum()]
+    }
+
+    fn pass<T: Float, const RELU: bool>(y: &[T], dy: &[T], passed: &mut [MaybeUninit<T>]) {
+        for ((passed, &y), &dy) in passed.iter_mut().zip(y).zip(dy) {
+            passed.write(through::<T, RELU>(y, dy));
         }
     }
-    for (lane, ((&y, &dy), passed)) in rest.zip(places.into_remainder()).enumerate() {
-        take(lane, y, dy, passed);
-    }
-    sums.iter().sum()
-}
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn add_masked_sums<T: Float, const RELU: bool>(center: T, x: &[T], y: &[T], dy: &[T]) -> [f64; 2] {
-    let (mut sum, mut product) = ([0.0; LANES], [0.0; LANES]);
-    let mut add = |lane: usize, x: T, y: T, dy: T| {
-        let g = through::<T, RELU>(y, dy).wide();
-        sum[lane] += g;
-        product[lane] += g * (x - center).wide();
-    };
-    let (xs, ys, dys) = (x.chunks_exact(LANES), y.chunks_exact(LANES), dy.chunks_exact(LANES));
-    let rest = xs.remainder().iter().zip(ys.remainder()).zip(dys.remainder());
-    rest.enumerate().for_each(|(lane, ((&x, &y), &dy))| add(lane, x, y, dy));
-    for ((x, y), dy) in xs.zip(ys).zip(dys) {
-        for lane in 0..LANES {
-            add(lane, x[lane], y[lane], dy[lane]);
+    fn centered_gradient<T: Float, const RELU: bool>(
+        affine: Affine<T>,
+        [mean, slope]: [T; 2],
+        x: &[T],
+        y: &[T],
+        dy: &[T],
+        dx: &mut [T],
+    ) {
+        for (((dx, &x), &y), &dy) in dx.iter_mut().zip(x).zip(y).zip(dy) {
+            let g = through::<T, RELU>(y, dy);
+            *dx = affine.scale * (g - mean - (x - affine.center) * slope);
         }
-    }
-    [sum.iter().sum(), product.iter().sum()]
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn pass<T: Float, const RELU: bool>(y: &[T], dy: &[T], passed: &mut [MaybeUninit<T>]) {
-    for ((passed, &y), &dy) in passed.iter_mut().zip(y).zip(dy) {
-        passed.write(through::<T, RELU>(y, dy));
-    }
-}
-
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn centered_gradient<T: Float, const RELU: bool>(
-    affine: Affine<T>,
-    [mean, slope]: [T; 2],
-    x: &[T],
-    y: &[T],
-    dy: &[T],
-    dx: &mut [T],
-) {
-    for (((dx, &x), &y), &dy) in dx.iter_mut().zip(x).zip(y).zip(dy) {
-        let g = through::<T, RELU>(y, dy);
-        *dx = affine.scale * (g - mean - (x - affine.center) * slope);
     }
 }

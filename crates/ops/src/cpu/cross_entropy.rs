@@ -3,13 +3,13 @@
 use crate::{
     cpu::{
         number::{Float, with_float},
+        simd::simd,
         tensor::{Reading, tensor, vec_written, written},
         vector::{max, sum},
     },
     shape::{error::fail, gradients::Backward},
 };
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -54,52 +54,52 @@ pub(crate) fn cross_entropy([logits, labels]: [Tensor; 2], smoothing: f64) -> Re
     Ok((loss, gradients))
 }
 
-/// With the maximum `m` and the sum `s` of `exp(x - m)`, the loss is `log s - (1 - smoothing) (x_label - m) - smoothing mean(x - m)`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn forward<T: Float>(
-    logits: &[T],
-    labels: &[u32],
-    smoothing: f64,
-    losses: &mut [f64],
-    maxima_and_sums: &mut [[f64; 2]],
-) {
-    let classes = logits.len() / labels.len();
-    let rows = logits.chunks_exact(classes).zip(labels);
-    for ((x, &label), (loss, kept)) in rows.zip(losses.iter_mut().zip(maxima_and_sums)) {
-        // What is not a number makes its exponential, and so the sum, not a number.
-        let maximum = max(x);
-        let total = sum(x, |x| (x - maximum).exponential()).wide();
-        let mut target = (x[label as usize] - maximum).wide();
-        // The mean may be -infinity, whose product with 0 is no number.
-        if smoothing != 0.0 {
-            let mean = sum(x, |x| x - maximum).wide() / classes as f64;
-            target = (1.0 - smoothing) * target + smoothing * mean;
+simd! {
+    /// With the maximum `m` and the sum `s` of `exp(x - m)`, the loss is `log s - (1 - smoothing) (x_label - m) - smoothing mean(x - m)`.
+    fn forward<T: Float>(
+        logits: &[T],
+        labels: &[u32],
+        smoothing: f64,
+        losses: &mut [f64],
+        maxima_and_sums: &mut [[f64; 2]],
+    ) {
+        let classes = logits.len() / labels.len();
+        let rows = logits.chunks_exact(classes).zip(labels);
+        for ((x, &label), (loss, kept)) in rows.zip(losses.iter_mut().zip(maxima_and_sums)) {
+            // What is not a number makes its exponential, and so the sum, not a number.
+            let maximum = max(x);
+            let total = sum(x, |x| (x - maximum).exponential()).wide();
+            let mut target = (x[label as usize] - maximum).wide();
+            // The mean may be -infinity, whose product with 0 is no number.
+            if smoothing != 0.0 {
+                let mean = sum(x, |x| x - maximum).wide() / classes as f64;
+                target = (1.0 - smoothing) * target + smoothing * mean;
+            }
+            *loss = total.ln() - target;
+            *kept = [maximum.wide(), total];
         }
-        *loss = total.ln() - target;
-        *kept = [maximum.wide(), total];
     }
-}
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward<T: Float>(
-    logits: &[T],
-    labels: &[u32],
-    smoothing: f64,
-    scale: f64,
-    maxima_and_sums: &[[f64; 2]],
-    dx: &mut [MaybeUninit<T>],
-) {
-    let classes = logits.len() / labels.len();
-    let everywhere = T::narrow(smoothing / classes as f64 * scale);
-    let at_label = T::narrow((1.0 - smoothing) * scale);
-    let rows = logits.chunks_exact(classes).zip(labels).zip(maxima_and_sums);
-    for (((x, &label), &[maximum, total]), dx) in rows.zip(dx.chunks_exact_mut(classes)) {
-        let (maximum, factor) = (T::narrow(maximum), T::narrow(scale / total));
-        for (dx, &x) in dx.iter_mut().zip(x) {
-            dx.write((x - maximum).exponential() * factor - everywhere);
+    fn backward<T: Float>(
+        logits: &[T],
+        labels: &[u32],
+        smoothing: f64,
+        scale: f64,
+        maxima_and_sums: &[[f64; 2]],
+        dx: &mut [MaybeUninit<T>],
+    ) {
+        let classes = logits.len() / labels.len();
+        let everywhere = T::narrow(smoothing / classes as f64 * scale);
+        let at_label = T::narrow((1.0 - smoothing) * scale);
+        let rows = logits.chunks_exact(classes).zip(labels).zip(maxima_and_sums);
+        for (((x, &label), &[maximum, total]), dx) in rows.zip(dx.chunks_exact_mut(classes)) {
+            let (maximum, factor) = (T::narrow(maximum), T::narrow(scale / total));
+            for (dx, &x) in dx.iter_mut().zip(x) {
+                dx.write((x - maximum).exponential() * factor - everywhere);
+            }
+            // SAFETY: all were just written.
+            let dx = unsafe { written(dx) };
+            dx[label as usize] -= at_label;
         }
-        // SAFETY: all were just written.
-        let dx = unsafe { written(dx) };
-        dx[label as usize] -= at_label;
     }
 }

@@ -3,12 +3,12 @@
 use crate::{
     cpu::{
         number::{Float, with_float},
+        simd::simd,
         tensor::{Reading, copy, tensor, vec_written},
     },
     shape::{error::fail, gradients::Backward, rows::shape_of_rows},
 };
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -62,16 +62,17 @@ pub(crate) fn embedding([weight, indices]: [Tensor; 2]) -> Result<(Tensor, impl 
     Ok((y, gradients))
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn add<T: Float>(x: &[T], sum: &mut [T]) {
-    for (sum, &x) in sum.iter_mut().zip(x) {
-        *sum += x;
+simd! {
+    fn add<T: Float>(x: &[T], sum: &mut [T]) {
+        for (sum, &x) in sum.iter_mut().zip(x) {
+            *sum += x;
+        }
     }
 }
 
 /// Where each row's index stands: a counting sort.
 struct Places {
-    /// Of row after row.
+    /// The places of one row after the other.
     places: Vec<u32>,
     /// Where each row's places end.
     ends: Vec<u32>,

@@ -1,8 +1,7 @@
 //! The Gaussian error linear unit: the loops.
 
-use crate::cpu::{number::exp, tensor::map};
+use crate::cpu::{number::exp, simd::simd, tensor::map};
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
 use std::mem::MaybeUninit;
 
 /// The value of [`crate::gelu()`].
@@ -17,29 +16,28 @@ pub(crate) fn gradient(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     unsafe { map([x, dy], |[x, dy], dx| backward(x, dy, dx)) }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn forward(x: &[f32], y: &mut [MaybeUninit<f32>]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        y.write(x * normal(x).0);
+simd! {
+    pub(crate) fn forward(x: &[f32], y: &mut [MaybeUninit<f32>]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            y.write(x * normal(x).0);
+        }
     }
-}
 
-/// `grad (Phi(x) + x phi(x))`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward(x: &[f32], grad: &[f32], grad_x: &mut [MaybeUninit<f32>]) {
-    for ((grad_x, &x), &grad) in grad_x.iter_mut().zip(x).zip(grad) {
-        let (distribution, density) = normal(x);
-        grad_x.write(grad * (distribution + x * density));
+    /// `grad (Phi(x) + x phi(x))`.
+    fn backward(x: &[f32], grad: &[f32], grad_x: &mut [MaybeUninit<f32>]) {
+        for ((grad_x, &x), &grad) in grad_x.iter_mut().zip(x).zip(grad) {
+            let (distribution, density) = normal(x);
+            grad_x.write(grad * (distribution + x * density));
+        }
     }
-}
 
-/// Writes the value to `y` and turns the gradient by it into the one by `x`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn again_and_backward(x: &[f32], y: &mut [MaybeUninit<f32>], grad: &mut [f32]) {
-    for ((y, &x), grad) in y.iter_mut().zip(x).zip(grad) {
-        let (distribution, density) = normal(x);
-        y.write(x * distribution);
-        *grad *= distribution + x * density;
+    /// Writes the value to `y` and turns the gradient by it into the one by `x`.
+    pub(crate) fn again_and_backward(x: &[f32], y: &mut [MaybeUninit<f32>], grad: &mut [f32]) {
+        for ((y, &x), grad) in y.iter_mut().zip(x).zip(grad) {
+            let (distribution, density) = normal(x);
+            y.write(x * distribution);
+            *grad *= distribution + x * density;
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use crate::{
     cpu::{
+        simd::simd,
         tensor::{Reading, gradient, tensor, vec_written, written},
         vector::{sum, sum2},
     },
     shape::gradients::Backward,
 };
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -58,73 +58,72 @@ fn moments(x: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [MaybeUninit<f32>]) {
-    let n = weight.len();
-    for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
-        let (mean, scale) = moments(x, eps);
-        for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
-            y.write((x - mean) * scale * weight);
+simd! {
+    pub(crate) fn forward(x: &[f32], weight: &[f32], eps: f32, y: &mut [MaybeUninit<f32>]) {
+        let n = weight.len();
+        for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
+            let (mean, scale) = moments(x, eps);
+            for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+                y.write((x - mean) * scale * weight);
+            }
         }
     }
-}
 
-/// Writes the value to `y` and turns the gradient by it into the one by `x`; adds to the one by `weight`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn again_and_backward(
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    y: &mut [MaybeUninit<f32>],
-    grad: &mut [f32],
-    grad_weight: &mut [f32],
-) {
-    let n = weight.len();
-    let rows = x.chunks_exact(n).zip(y.chunks_exact_mut(n));
-    for ((x, y), grad) in rows.zip(grad.chunks_exact_mut(n)) {
-        let (mean, scale) = moments(x, eps);
-        for (((y, x), weight), (grad, grad_weight)) in
-            y.iter_mut().zip(x).zip(weight).zip(grad.iter_mut().zip(grad_weight.iter_mut()))
-        {
-            let z = (x - mean) * scale;
-            y.write(z * weight);
-            *grad_weight += *grad * z;
-            *grad *= weight;
-        }
-        let mean_u = sum(grad, |u| u) / n as f32;
-        let mean_uz = sum2(grad, x, |u, x| u * (x - mean)) * scale / n as f32;
-        for (u, x) in grad.iter_mut().zip(x) {
-            *u = scale * (*u - mean_u - (x - mean) * scale * mean_uz);
+    /// Writes the value to `y` and turns the gradient by it into the one by `x`; adds to the one by `weight`.
+    pub(crate) fn again_and_backward(
+        x: &[f32],
+        weight: &[f32],
+        eps: f32,
+        y: &mut [MaybeUninit<f32>],
+        grad: &mut [f32],
+        grad_weight: &mut [f32],
+    ) {
+        let n = weight.len();
+        let rows = x.chunks_exact(n).zip(y.chunks_exact_mut(n));
+        for ((x, y), grad) in rows.zip(grad.chunks_exact_mut(n)) {
+            let (mean, scale) = moments(x, eps);
+            for (((y, x), weight), (grad, grad_weight)) in
+                y.iter_mut().zip(x).zip(weight).zip(grad.iter_mut().zip(grad_weight.iter_mut()))
+            {
+                let z = (x - mean) * scale;
+                y.write(z * weight);
+                *grad_weight += *grad * z;
+                *grad *= weight;
+            }
+            let mean_u = sum(grad, |u| u) / n as f32;
+            let mean_uz = sum2(grad, x, |u, x| u * (x - mean)) * scale / n as f32;
+            for (u, x) in grad.iter_mut().zip(x) {
+                *u = scale * (*u - mean_u - (x - mean) * scale * mean_uz);
+            }
         }
     }
-}
 
-/// With the normalised row `z` and `u = grad weight`: `grad_x = scale (u - mean(u) - z mean(u z))` and
-/// `grad_weight += grad z`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward(
-    x: &[f32],
-    weight: &[f32],
-    grad: &[f32],
-    eps: f32,
-    grad_x: &mut [MaybeUninit<f32>],
-    grad_weight: &mut [f32],
-) {
-    let n = weight.len();
-    let rows = x.chunks_exact(n).zip(grad.chunks_exact(n));
-    for ((x, grad), out) in rows.zip(grad_x.chunks_exact_mut(n)) {
-        let (mean, scale) = moments(x, eps);
-        for ((out, grad), weight) in out.iter_mut().zip(grad).zip(weight) {
-            out.write(grad * weight);
-        }
-        // SAFETY: all were just written.
-        let out = unsafe { written(out) };
-        let mean_u = sum(out, |u| u) / n as f32;
-        let mean_uz = sum2(out, x, |u, x| u * (x - mean)) * scale / n as f32;
-        for (((out, x), grad), grad_weight) in out.iter_mut().zip(x).zip(grad).zip(grad_weight.iter_mut()) {
-            let z = (x - mean) * scale;
-            *out = scale * (*out - mean_u - z * mean_uz);
-            *grad_weight += grad * z;
+    /// With the normalised row `z` and `u = grad weight`: `grad_x = scale (u - mean(u) - z mean(u z))` and
+    /// `grad_weight += grad z`.
+    fn backward(
+        x: &[f32],
+        weight: &[f32],
+        grad: &[f32],
+        eps: f32,
+        grad_x: &mut [MaybeUninit<f32>],
+        grad_weight: &mut [f32],
+    ) {
+        let n = weight.len();
+        let rows = x.chunks_exact(n).zip(grad.chunks_exact(n));
+        for ((x, grad), out) in rows.zip(grad_x.chunks_exact_mut(n)) {
+            let (mean, scale) = moments(x, eps);
+            for ((out, grad), weight) in out.iter_mut().zip(grad).zip(weight) {
+                out.write(grad * weight);
+            }
+            // SAFETY: all were just written.
+            let out = unsafe { written(out) };
+            let mean_u = sum(out, |u| u) / n as f32;
+            let mean_uz = sum2(out, x, |u, x| u * (x - mean)) * scale / n as f32;
+            for (((out, x), grad), grad_weight) in out.iter_mut().zip(x).zip(grad).zip(grad_weight.iter_mut()) {
+                let z = (x - mean) * scale;
+                *out = scale * (*out - mean_u - z * mean_uz);
+                *grad_weight += grad * z;
+            }
         }
     }
 }

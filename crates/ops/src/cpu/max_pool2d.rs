@@ -3,12 +3,12 @@
 use crate::{
     cpu::{
         number::{Float, with_float},
+        simd::simd,
         tensor::{Reading, tensor, vec_written, written},
     },
     shape::{gradients::Backward, pool2d::Pooling},
 };
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -35,9 +35,9 @@ struct Room<T> {
     columns: [Vec<T>; 2],
     /// Sorted rows, with the least of all numbers around the image: that of the maxima, or all of x.
     sorted: Vec<T>,
-    /// All of the gradient by x.
+    /// The whole gradient by x.
     sorted_dx: Vec<T>,
-    /// Of a row of windows the maxima, and the number of the row and tap that each is from.
+    /// The maxima of a row of windows, and the number of the row and tap that each is from.
     best: [Vec<T>; 2],
     from: [Vec<T>; 2],
 }
@@ -61,81 +61,91 @@ impl<T: Float> Room<T> {
     }
 }
 
-/// Writes all of `y`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn forward<T: Float>(p: &Pooling, x: &[T], room: &mut Room<T>, y: &mut [MaybeUninit<T>]) {
-    let Room { columns: [columns, next_columns], sorted, best: [best, next_best], .. } = room;
-    let (last, others) = p.taps.split_last().expect("a kernel has a column");
-    for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
-        columns.copy_from_slice(&x[rows.start * p.width..][..p.width]);
-        for row in x[rows.start * p.width..rows.end * p.width].chunks_exact(p.width).skip(1) {
-            for ((next, &column), &x) in next_columns.iter_mut().zip(&*columns).zip(row) {
-                *next = larger(column, x);
+simd! {
+    /// Writes all of `y`.
+    fn forward<T: Float>(p: &Pooling, x: &[T], room: &mut Room<T>, y: &mut [MaybeUninit<T>]) {
+        let Room { columns: [columns, next_columns], sorted, best: [best, next_best], .. } = room;
+        let (last, others) = p.taps.split_last().expect("a kernel has a column");
+        for (rows, y) in p.rows().zip(y.chunks_exact_mut(p.out_width)) {
+            columns.copy_from_slice(&x[rows.start * p.width..][..p.width]);
+            for row in x[rows.start * p.width..rows.end * p.width].chunks_exact(p.width).skip(1) {
+                for ((next, &column), &x) in next_columns.iter_mut().zip(&*columns).zip(row) {
+                    *next = larger(column, x);
+                }
+                std::mem::swap(columns, next_columns);
             }
-            std::mem::swap(columns, next_columns);
-        }
-        p.sort(columns, sorted);
-        best.fill(T::narrow(f64::NEG_INFINITY));
-        for &tap in others {
-            for ((next, &best), &x) in next_best.iter_mut().zip(&*best).zip(&sorted[tap..]) {
-                *next = larger(best, x);
+            p.sort(columns, sorted);
+            best.fill(T::narrow(f64::NEG_INFINITY));
+            for &tap in others {
+                for ((next, &best), &x) in next_best.iter_mut().zip(&*best).zip(&sorted[tap..]) {
+                    *next = larger(best, x);
+                }
+                std::mem::swap(best, next_best);
             }
-            std::mem::swap(best, next_best);
-        }
-        for ((y, &best), &x) in y.iter_mut().zip(&*best).zip(&sorted[*last..]) {
-            y.write(larger(best, x));
+            for ((y, &best), &x) in y.iter_mut().zip(&*best).zip(&sorted[*last..]) {
+                y.write(larger(best, x));
+            }
         }
     }
 }
 
-/// Of each column of the output the number of the first tap that reads the image.
+/// The number of the first tap that reads the image, for each column of the output.
 fn first_taps<T: Float>(p: &Pooling) -> Vec<T> {
     let first = |column: usize| p.pool.padding.saturating_sub(column * p.pool.stride);
     (0..p.out_width).map(|column| T::narrow(first(column) as f64)).collect()
 }
 
-/// Writes all of `dx`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward<T: Float>(p: &Pooling, first_taps: &[T], x: &[T], dy: &[T], room: &mut Room<T>, dx: &mut [MaybeUninit<T>]) {
-    let Room { sorted, sorted_dx, best: [best, next_best], from: [from, next_from], .. } = room;
-    let width = p.sorted_width();
-    for (row, sorted) in x.chunks_exact(p.width).zip(sorted.chunks_exact_mut(width)) {
-        p.sort(row, sorted);
-    }
-    sorted_dx.fill(T::zero());
-    let number = |row: usize, tap: usize| T::narrow((row * p.taps.len() + tap) as f64);
-    for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
-        // The first pixel, where all are -infinity.
-        best.fill(T::narrow(f64::NEG_INFINITY));
-        from.copy_from_slice(first_taps);
-        for (row, x) in sorted[rows.start * width..rows.end * width].chunks_exact(width).enumerate() {
-            for (tap, &place) in p.taps.iter().enumerate() {
-                let number = number(row, tap);
-                let next = next_best.iter_mut().zip(&mut *next_from);
-                for (((next_best, next_from), (&best, &from)), &x) in next.zip(best.iter().zip(&*from)).zip(&x[place..])
-                {
-                    let is_larger = is_larger(x, best);
-                    *next_best = if is_larger { x } else { best };
-                    *next_from = if is_larger { number } else { from };
+simd! {
+    /// Writes all of `dx`.
+    fn backward<T: Float>(
+        p: &Pooling,
+        first_taps: &[T],
+        x: &[T],
+        dy: &[T],
+        room: &mut Room<T>,
+        dx: &mut [MaybeUninit<T>],
+    ) {
+        let Room { sorted, sorted_dx, best: [best, next_best], from: [from, next_from], .. } = room;
+        let width = p.sorted_width();
+        for (row, sorted) in x.chunks_exact(p.width).zip(sorted.chunks_exact_mut(width)) {
+            p.sort(row, sorted);
+        }
+        sorted_dx.fill(T::zero());
+        let number = |row: usize, tap: usize| T::narrow((row * p.taps.len() + tap) as f64);
+        for (rows, dy) in p.rows().zip(dy.chunks_exact(p.out_width)) {
+            // The first pixel, where all are -infinity.
+            best.fill(T::narrow(f64::NEG_INFINITY));
+            from.copy_from_slice(first_taps);
+            for (row, x) in sorted[rows.start * width..rows.end * width].chunks_exact(width).enumerate() {
+                for (tap, &place) in p.taps.iter().enumerate() {
+                    let number = number(row, tap);
+                    let next = next_best.iter_mut().zip(&mut *next_from);
+                    for (((next_best, next_from), (&best, &from)), &x) in
+                        next.zip(best.iter().zip(&*from)).zip(&x[place..])
+                    {
+                        let is_larger = is_larger(x, best);
+                        *next_best = if is_larger { x } else { best };
+                        *next_from = if is_larger { number } else { from };
+                    }
+                    std::mem::swap(best, next_best);
+                    std::mem::swap(from, next_from);
                 }
-                std::mem::swap(best, next_best);
-                std::mem::swap(from, next_from);
+            }
+            for (row, dx) in sorted_dx[rows.start * width..rows.end * width].chunks_exact_mut(width).enumerate() {
+                for (tap, &place) in p.taps.iter().enumerate() {
+                    let number = number(row, tap);
+                    for (dx, (&from, &dy)) in dx[place..].iter_mut().zip(from.iter().zip(dy)) {
+                        *dx += if from == number { dy } else { T::zero() };
+                    }
+                }
             }
         }
-        for (row, dx) in sorted_dx[rows.start * width..rows.end * width].chunks_exact_mut(width).enumerate() {
-            for (tap, &place) in p.taps.iter().enumerate() {
-                let number = number(row, tap);
-                for (dx, (&from, &dy)) in dx[place..].iter_mut().zip(from.iter().zip(dy)) {
-                    *dx += if from == number { dy } else { T::zero() };
-                }
-            }
+        dx.fill(MaybeUninit::new(T::zero()));
+        // SAFETY: all were just written.
+        let dx = unsafe { written(dx) };
+        for (row, sorted) in dx.chunks_exact_mut(p.width).zip(sorted_dx.chunks_exact(width)) {
+            p.unsort(sorted, row);
         }
-    }
-    dx.fill(MaybeUninit::new(T::zero()));
-    // SAFETY: all were just written.
-    let dx = unsafe { written(dx) };
-    for (row, sorted) in dx.chunks_exact_mut(p.width).zip(sorted_dx.chunks_exact(width)) {
-        p.unsort(sorted, row);
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) mod relu;
 pub(crate) mod rms_norm;
 pub(crate) mod scale_shift;
 pub(crate) mod shortcut;
+mod simd;
 mod strided_rows;
 pub(crate) mod tensor;
 mod transpose;

@@ -2,10 +2,10 @@
 
 use crate::cpu::{
     number::{Float, with_float},
+    simd::simd,
     tensor::map,
 };
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
 use std::mem::MaybeUninit;
 
 /// `x`, and 0 where that is negative.
@@ -28,23 +28,22 @@ pub(crate) fn masked(op: &str, y: &Tensor, dy: &Tensor) -> Result<Tensor> {
     with_float!(op, dy.dtype(), T => unsafe { map::<T, _>([y, dy], |[y, dy], dx| mask(y, dy, dx)) })
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn rectify<T: Float>(x: &[T], y: &mut [MaybeUninit<T>]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        y.write(x.rectified());
+simd! {
+    fn rectify<T: Float>(x: &[T], y: &mut [MaybeUninit<T>]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            y.write(x.rectified());
+        }
     }
-}
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn rectify_sum<T: Float>(a: &[T], b: &[T], y: &mut [MaybeUninit<T>]) {
-    for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-        y.write((a + b).rectified());
+    fn rectify_sum<T: Float>(a: &[T], b: &[T], y: &mut [MaybeUninit<T>]) {
+        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
+            y.write((a + b).rectified());
+        }
     }
-}
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn mask<T: Float>(y: &[T], dy: &[T], dx: &mut [MaybeUninit<T>]) {
-    for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-        dx.write(if y <= T::zero() { T::zero() } else { dy });
+    fn mask<T: Float>(y: &[T], dy: &[T], dx: &mut [MaybeUninit<T>]) {
+        for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+            dx.write(if y <= T::zero() { T::zero() } else { dy });
+        }
     }
 }

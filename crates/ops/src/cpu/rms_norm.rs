@@ -3,13 +3,13 @@
 use crate::{
     cpu::{
         number::{Float, with_float},
+        simd::simd,
         tensor::{Reading, gradient, tensor, vec_written, written},
         vector::{sum, sum2},
     },
     shape::gradients::Backward,
 };
 use candle_core::{Result, Tensor};
-use multiversion::multiversion;
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
@@ -60,35 +60,42 @@ fn scale<T: Float>(x: &[T], eps: T) -> T {
     T::narrow(1.0 / (mean + eps).wide().sqrt())
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn forward<T: Float>(x: &[T], weight: &[T], eps: T, y: &mut [MaybeUninit<T>]) {
-    let n = weight.len();
-    for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
-        let scale = scale(x, eps);
-        for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
-            y.write(x * scale * weight);
+simd! {
+    fn forward<T: Float>(x: &[T], weight: &[T], eps: T, y: &mut [MaybeUninit<T>]) {
+        let n = weight.len();
+        for (x, y) in x.chunks_exact(n).zip(y.chunks_exact_mut(n)) {
+            let scale = scale(x, eps);
+            for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
+                y.write(x * scale * weight);
+            }
         }
     }
-}
 
-/// With the normalised row `z = scale x` and `u = grad weight`: `grad_x = scale (u - z mean(u z))` and `grad_weight += grad z`.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward<T: Float>(x: &[T], weight: &[T], grad: &[T], eps: T, grad_x: &mut [MaybeUninit<T>], grad_weight: &mut [T]) {
-    let n = weight.len();
-    let rows = x.chunks_exact(n).zip(grad.chunks_exact(n));
-    for ((x, grad), out) in rows.zip(grad_x.chunks_exact_mut(n)) {
-        let scale = scale(x, eps);
-        for (((out, &x), (&grad, &weight)), grad_weight) in
-            out.iter_mut().zip(x).zip(grad.iter().zip(weight)).zip(grad_weight.iter_mut())
-        {
-            out.write(grad * weight);
-            *grad_weight += grad * (x * scale);
-        }
-        // SAFETY: all were just written.
-        let out = unsafe { written(out) };
-        let mean = sum2(out, x, |u, x| u * x) * scale / T::narrow(n as f64);
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = scale * (*out - x * scale * mean);
+    /// With the normalised row `z = scale x` and `u = grad weight`: `grad_x = scale (u - z mean(u z))` and `grad_weight += grad z`.
+    fn backward<T: Float>(
+        x: &[T],
+        weight: &[T],
+        grad: &[T],
+        eps: T,
+        grad_x: &mut [MaybeUninit<T>],
+        grad_weight: &mut [T],
+    ) {
+        let n = weight.len();
+        let rows = x.chunks_exact(n).zip(grad.chunks_exact(n));
+        for ((x, grad), out) in rows.zip(grad_x.chunks_exact_mut(n)) {
+            let scale = scale(x, eps);
+            for (((out, &x), (&grad, &weight)), grad_weight) in
+                out.iter_mut().zip(x).zip(grad.iter().zip(weight)).zip(grad_weight.iter_mut())
+            {
+                out.write(grad * weight);
+                *grad_weight += grad * (x * scale);
+            }
+            // SAFETY: all were just written.
+            let out = unsafe { written(out) };
+            let mean = sum2(out, x, |u, x| u * x) * scale / T::narrow(n as f64);
+            for (out, &x) in out.iter_mut().zip(x) {
+                *out = scale * (*out - x * scale * mean);
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{mem::MaybeUninit, ops::Range};
 /// The sizes of a shortcut whose shapes fit.
 pub(crate) struct Sizes {
     pub images: usize,
-    /// Which of the channels are those of x.
+    /// Which channels of the output are those of x.
     pub old: Range<usize>,
     pub channels: usize,
     pub height: usize,

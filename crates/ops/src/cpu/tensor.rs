@@ -10,13 +10,12 @@ pub(crate) fn cpu_supports(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && (tensor.dtype() == f32::DTYPE || tensor.dtype() == f64::DTYPE)
 }
 
-/// Whether the loops for f32 alone do.
+/// Whether the loops for f32 alone compute on this tensor.
 pub(crate) fn cpu_supports_f32(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == f32::DTYPE
 }
 
-/// Whether it is of half precision on the CPU, where what sums is computed in f32 and rounded at the end: candle would sum in half
-/// precision, and lacks some operations.
+/// Whether it is on the CPU, in bf16 or f16.
 pub(crate) fn is_half_on_cpu(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && matches!(tensor.dtype(), DType::BF16 | DType::F16)
 }

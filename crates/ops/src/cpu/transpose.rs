@@ -30,7 +30,7 @@ pub(crate) struct Transpose {
     pub count: usize,
     pub rows: usize,
     pub columns: usize,
-    /// From one row to the next, and from one matrix to the next.
+    /// How far apart two rows are, and two matrices.
     pub from: [usize; 2],
     /// The same of the transposed matrices.
     pub to: [usize; 2],

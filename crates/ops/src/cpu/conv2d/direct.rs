@@ -148,9 +148,9 @@ struct InputGradient<'a> {
 }
 
 enum Phases {
-    /// In vectors of pixels, one section after the other.
+    /// Products of vectors of pixels, one section after the other.
     Pixels { arch: Arch, blocks: Vec<usize>, phases: Vec<PixelPhase> },
-    /// In vectors of channels, some images at a time; of each phase the places of its pixels in a plane.
+    /// Products of vectors of channels, some images at a time, and for each phase the places of its pixels in a plane.
     Narrow(Vec<(narrow::Products, Vec<usize>)>),
 }
 
@@ -275,7 +275,7 @@ struct Phase {
 /// A [`Phase`] in vectors of pixels.
 struct PixelPhase {
     offsets: Vec<usize>,
-    /// Of each group.
+    /// The weights of each group.
     weights: Vec<Vec<f32>>,
     grid: Grid,
 }

@@ -7,9 +7,9 @@ use std::{mem::MaybeUninit, ops::Range};
 
 /// The gradient by the output.
 pub(crate) enum OutputGradient<'a, T> {
-    /// Of all sections.
+    /// The gradient of all sections.
     Given(&'a [T]),
-    /// Of each section when it is needed, written by this function of its number. So the gradient of what follows a
+    /// The gradient of each section is made when it is needed, by this function of its number. So the gradient of what follows a
     /// convolution (a norm, say) need not go to memory and back.
     Made(&'a (dyn Fn(usize, &mut [T]) + Sync)),
 }

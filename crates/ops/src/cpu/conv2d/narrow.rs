@@ -47,9 +47,9 @@ pub(super) struct Products {
     /// Vectors and channels of a tile.
     vectors: usize,
     tile: usize,
-    /// Per k.
+    /// One for each k.
     offsets: Vec<usize>,
-    /// Per p, in the frame of one image.
+    /// One for each p, in the frame of one image.
     pixels: Vec<usize>,
     /// `[tile][k][channel of the tile]`
     weights: Vec<f32>,

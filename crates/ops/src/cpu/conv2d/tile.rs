@@ -68,9 +68,9 @@ pub(super) fn lanes(arch: Arch) -> usize {
 /// `out[c][v] = sum over k of weight[c][k] x[offset[k] + pixel[v] ..]`, for vectors of pixels.
 pub(super) struct Products<'a> {
     pub x: &'a [f32],
-    /// Per k.
+    /// One for each k.
     pub offsets: &'a [usize],
-    /// Per v.
+    /// One for each v.
     pub pixels: &'a [usize],
     /// The channels of each block.
     pub blocks: &'a [usize],
@@ -216,9 +216,9 @@ unsafe fn products<S: Simd, const C: usize, const V: usize>(
 /// `sums[c][k] += sum over v of y[c][v] . x[offset[k] + pixel[v] ..]`, for vectors of pixels.
 pub(super) struct Correlations<'a> {
     pub x: &'a [f32],
-    /// Per k.
+    /// One for each k.
     pub offsets: &'a [usize],
-    /// Per v.
+    /// One for each v.
     pub pixels: &'a [usize],
     /// `[channels][v]`, each a vector.
     pub y: &'a [f32],
@@ -295,9 +295,9 @@ pub(super) struct Outer<'a> {
     /// Vectors of a tile.
     pub vectors: usize,
     pub x: &'a [f32],
-    /// Per k.
+    /// One for each k.
     pub offsets: &'a [usize],
-    /// Per p.
+    /// One for each p.
     pub pixels: &'a [usize],
     /// `[tile][p]`
     pub y: &'a [f32],

@@ -51,7 +51,7 @@ enum Method {
 pub(super) type Scratch = (Vec<f32>, Vec<f32>);
 
 impl<'a> WeightGradient<'a> {
-    /// At least so many images are taken at a time if a part has them, and no more than it has.
+    /// It takes at least so many images at a time if a part has them, and no more than it has.
     pub fn new(g: &'a Geometry, least: usize, per_part: usize) -> Self {
         let enough = |padded_pixels: usize| (MIN_PIXELS_AT_A_TIME / padded_pixels.max(1)).max(least).clamp(1, per_part);
         if g.out_channels <= MAX_SINGLE_CHANNELS {

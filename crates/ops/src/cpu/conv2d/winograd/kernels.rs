@@ -4,12 +4,11 @@ use super::{
     tiling::{NUMBERS_PER_TASK, ROW_PADDING},
     transform::ELEMENTS,
 };
-use crate::cpu::tensor::vec_written;
-use multiversion::multiversion;
+use crate::cpu::{simd::simd, tensor::vec_written};
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// In channels whose kernels a task transforms.
+/// How many in channels' kernels a task transforms.
 const CHANNELS_PER_TASK: usize = 8;
 
 /// `G g G^T` of each kernel `g`, whose taps are `weight(out channel, in channel, tap)`: for each in channel `[element][out channel]`, and
@@ -45,17 +44,18 @@ pub(super) fn transform_kernels(
     unsafe { vec_written(inputs * len, write) }
 }
 
-/// The kernels of an in channel, `[out channel][tap]`, to `[element][out channel]`, all of it.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn transform_row(kernels: &[f32], row: &mut [MaybeUninit<f32>]) {
-    // `G`: 1 0 0, 1/2 1/2 1/2, 1/2 -1/2 1/2, 0 0 1.
-    let g = |[a, b, c]: [f32; 3]| [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c];
-    let outputs = row.len() / ELEMENTS;
-    for (o, kernel) in kernels.as_chunks::<9>().0.iter().enumerate() {
-        let columns: [[f32; 4]; 3] = std::array::from_fn(|b| g(std::array::from_fn(|a| kernel[a * 3 + b])));
-        for a in 0..4 {
-            for (b, element) in g(columns.map(|column| column[a])).into_iter().enumerate() {
-                row[(a * 4 + b) * outputs + o].write(element);
+simd! {
+    /// The kernels of an in channel, `[out channel][tap]`, to `[element][out channel]`, all of it.
+    fn transform_row(kernels: &[f32], row: &mut [MaybeUninit<f32>]) {
+        // `G`: 1 0 0, 1/2 1/2 1/2, 1/2 -1/2 1/2, 0 0 1.
+        let g = |[a, b, c]: [f32; 3]| [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c];
+        let outputs = row.len() / ELEMENTS;
+        for (o, kernel) in kernels.as_chunks::<9>().0.iter().enumerate() {
+            let columns: [[f32; 4]; 3] = std::array::from_fn(|b| g(std::array::from_fn(|a| kernel[a * 3 + b])));
+            for a in 0..4 {
+                for (b, element) in g(columns.map(|column| column[a])).into_iter().enumerate() {
+                    row[(a * 4 + b) * outputs + o].write(element);
+                }
             }
         }
     }
@@ -72,16 +72,17 @@ pub(super) fn kernels_back(sums: &[f32], inputs: usize) -> Vec<f32> {
     weight
 }
 
-/// Those of an out channel, whose elements are so far apart.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn row_back(sums: &[f32], apart: usize, row: &mut [f32]) {
-    // `G^T`: 1 1/2 1/2 0, 0 1/2 -1/2 0, 0 1/2 1/2 1.
-    let g = |[a, b, c, d]: [f32; 4]| [a + 0.5 * (b + c), 0.5 * (b - c), 0.5 * (b + c) + d];
-    for (at, kernel) in row.as_chunks_mut::<9>().0.iter_mut().enumerate() {
-        let columns: [[f32; 3]; 4] =
-            std::array::from_fn(|j| g(std::array::from_fn(|i| sums[(i * 4 + j) * apart + at])));
-        for (a, row) in kernel.as_chunks_mut::<3>().0.iter_mut().enumerate() {
-            *row = g(columns.map(|column| column[a]));
+simd! {
+    /// The weight of an out channel, from sums whose elements are so far `apart`.
+    fn row_back(sums: &[f32], apart: usize, row: &mut [f32]) {
+        // `G^T`: 1 1/2 1/2 0, 0 1/2 -1/2 0, 0 1/2 1/2 1.
+        let g = |[a, b, c, d]: [f32; 4]| [a + 0.5 * (b + c), 0.5 * (b - c), 0.5 * (b + c) + d];
+        for (at, kernel) in row.as_chunks_mut::<9>().0.iter_mut().enumerate() {
+            let columns: [[f32; 3]; 4] =
+                std::array::from_fn(|j| g(std::array::from_fn(|i| sums[(i * 4 + j) * apart + at])));
+            for (a, row) in kernel.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                *row = g(columns.map(|column| column[a]));
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::{
 use rayon::prelude::*;
 use std::mem::MaybeUninit;
 
-/// From as many channels on, on both sides, this method is taken. On a processor with AVX2 the three passes of a convolution of 64
+/// This method is taken from so many channels on, on both sides. On a processor with AVX2 the three passes of a convolution of 64
 /// channels take 0.88 of the direct method's time by it, those of 32 channels 1.06 and those of 16 channels 1.4 (benches/RESULTS.md).
 const MIN_CHANNELS: usize = 48;
 /// Tiles whose gradient by the weight a part sums, at least: as many as make up for adding the parts up.
