@@ -1,46 +1,48 @@
 //! Causal attention of several heads.
 
 use crate::{
-    cpu::{
-        self,
-        tensor::{cpu_supports_f32, in_f32, is_half_on_cpu},
-    },
-    device::{self, kernels::has_kernels},
+    cpu::{self, tensor::in_f32},
+    device,
     graph::{detached_contiguous, differentiable},
     reference,
     shape::{dropout::DropoutMasks, heads::Heads},
+    side::Side,
 };
 use candle_core::{Result, Tensor};
 
-/// `softmax(q k^T / sqrt(d)) v` of each head (Vaswani et al. 2017, arXiv:1706.03762, section 3.2), where a row attends to
-/// itself and the rows before it in its window.
+/// Causal attention of several heads: `softmax(q k^T / sqrt(d)) v` of each head (Vaswani et al. 2017, arXiv:1706.03762, section 3.2),
+/// where a row attends to itself and to the rows before it in its window.
 ///
-/// `qkv` is (n * context, 3 * heads * d): queries of all heads, then keys, then values. The result is
-/// (n * context, heads * d). With `masks`, the probabilities are dropped by them: window `i` and head `j` have the mask
-/// `i * heads + j`, whose values go row by row up to the diagonal.
+/// `qkv` is (n context, 3 heads d): in each row the queries of all heads, then their keys, then their values. The output is
+/// (n context, heads d).
+///
+/// With `masks` the probabilities are dropped by them. The head `j` of the window `i` has the mask `i heads + j`, whose values go row by
+/// row up to the diagonal.
 ///
 /// # Errors
 /// When the rows are no whole windows, or the columns do not divide into queries, keys and values of the heads.
 pub fn causal_attention(qkv: &Tensor, heads: Heads, masks: Option<DropoutMasks>) -> Result<Tensor> {
     let (rows, columns) = qkv.dims2()?;
     heads.head_width(rows, columns)?;
-    if has_kernels(qkv) {
-        let [input] = detached_contiguous([qkv])?;
-        let (y, backward) = device::attention::causal_attention(input, heads, masks.as_ref())?;
-        return differentiable("causal_attention", &[qkv], y, backward);
+    match Side::of_f32(qkv) {
+        Side::Device => {
+            let [input] = detached_contiguous([qkv])?;
+            let (y, backward) = device::attention::causal_attention(input, heads, masks.as_ref())?;
+            differentiable("causal_attention", &[qkv], y, backward)
+        }
+        Side::Cpu => {
+            let [input] = detached_contiguous([qkv])?;
+            let (y, backward) = cpu::attention::causal_attention(input, heads, masks)?;
+            differentiable("causal_attention", &[qkv], y, backward)
+        }
+        Side::CpuInF32 => causal_attention(&in_f32(qkv)?, heads, masks)?.to_dtype(qkv.dtype()),
+        Side::Candle => reference::causal_attention(qkv, heads, masks),
     }
-    if is_half_on_cpu(qkv) {
-        return causal_attention(&in_f32(qkv)?, heads, masks)?.to_dtype(qkv.dtype());
-    }
-    if !cpu_supports_f32(qkv) {
-        return reference::causal_attention(qkv, heads, masks);
-    }
-    let [input] = detached_contiguous([qkv])?;
-    let (y, backward) = cpu::attention::causal_attention(input, heads, masks)?;
-    differentiable("causal_attention", &[qkv], y, backward)
 }
 
-/// `q k^T / sqrt(d)` of each head before masking: (n, heads, context, context). For looking at; it has candle's gradient.
+/// What [`causal_attention`] takes the softmax of: `q k^T / sqrt(d)` of each head before masking, (n, heads, context, context).
+///
+/// It is for looking at, is computed by candle, and has candle's gradient.
 ///
 /// # Errors
 /// As [`causal_attention`].

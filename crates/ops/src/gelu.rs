@@ -1,31 +1,35 @@
 //! The Gaussian error linear unit.
 
 use crate::{
-    cpu::{self, tensor::cpu_supports_f32},
-    device::{self, kernels::has_kernels},
+    cpu, device,
     graph::{detached_contiguous, differentiable},
     reference,
+    side::Side,
 };
 use candle_core::{Result, Tensor};
 
-/// `x Phi(x)`, where Phi is the distribution function of the standard normal (Hendrycks & Gimpel 2016, arXiv:1606.08415), for
-/// tensors of any shape. In f32 on the CPU its error is below 1e-7 |x| plus f32's own.
+/// The Gaussian error linear unit (Hendrycks & Gimpel 2016, arXiv:1606.08415) of each element of a tensor of any shape: `x Phi(x)`,
+/// where `Phi` is the distribution function of the standard normal.
+///
+/// In f32 on the CPU its error is below 1e-7 |x| plus f32's own.
 ///
 /// # Errors
 /// When candle fails.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if has_kernels(x) {
-        let [input] = detached_contiguous([x])?;
-        let y = device::elementwise::gelu(&input)?;
-        let backward = move |dy: &Tensor| Ok(vec![Some(device::elementwise::gelu_gradient(&input, dy)?)]);
-        return differentiable("gelu", &[x], y, backward);
+    match Side::of_f32(x) {
+        Side::Device => {
+            let [input] = detached_contiguous([x])?;
+            let y = device::elementwise::gelu(&input)?;
+            let backward = move |dy: &Tensor| Ok(vec![Some(device::elementwise::gelu_gradient(&input, dy)?)]);
+            differentiable("gelu", &[x], y, backward)
+        }
+        Side::Cpu => {
+            let [input] = detached_contiguous([x])?;
+            let y = cpu::gelu::gelu(&input)?;
+            differentiable("gelu", &[x], y, move |dy| Ok(vec![Some(cpu::gelu::gradient(&input, dy)?)]))
+        }
+        Side::CpuInF32 | Side::Candle => reference::gelu(x),
     }
-    if !cpu_supports_f32(x) {
-        return reference::gelu(x);
-    }
-    let [input] = detached_contiguous([x])?;
-    let y = cpu::gelu::gelu(&input)?;
-    differentiable("gelu", &[x], y, move |dy| Ok(vec![Some(cpu::gelu::gradient(&input, dy)?)]))
 }
 
 #[cfg(test)]

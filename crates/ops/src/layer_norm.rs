@@ -1,38 +1,37 @@
 //! Layer normalisation.
 
 use crate::{
-    cpu::{
-        self,
-        tensor::{cpu_supports_f32, in_f32, is_half_on_cpu},
-    },
-    device::{self, kernels::has_kernels},
+    cpu::{self, tensor::in_f32},
+    device,
     graph::{detached_contiguous, differentiable},
     reference,
     shape::rows::check_rows,
+    side::Side,
 };
 use candle_core::{Result, Tensor};
 
-/// Layer normalisation (Ba, Kiros & Hinton 2016, arXiv:1607.06450) without a bias:
-/// `(x - mean) / sqrt(variance + eps) * weight`, with mean and (biased) variance over the last dimension of `x`, which has
-/// `weight`'s length.
+/// Layer normalisation (Ba, Kiros & Hinton 2016, arXiv:1607.06450) without a bias, over the last dimension of a tensor `x` of any
+/// shape; `weight` has its length. With the mean and the biased variance over that dimension it is
+///
+/// `y = (x - mean) / sqrt(variance + eps) * weight`.
 ///
 /// # Errors
-/// When `weight` is not (n) with n the last dimension of x and at least 1, or has another dtype.
+/// When `weight` is not (n), with n the last dimension of x and at least 1, or has another dtype.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     check_rows("layer_norm", x, weight)?;
     let (inputs, wanted) = ([x, weight], [x, weight].map(Tensor::track_op));
-    if has_kernels(x) {
-        let (y, backward) = device::norm::layer_norm(detached_contiguous(inputs)?, eps, wanted)?;
-        return differentiable("layer_norm", &inputs, y, backward);
+    match Side::of_f32(x) {
+        Side::Device => {
+            let (y, backward) = device::norm::layer_norm(detached_contiguous(inputs)?, eps, wanted)?;
+            differentiable("layer_norm", &inputs, y, backward)
+        }
+        Side::Cpu => {
+            let (y, backward) = cpu::layer_norm::layer_norm(detached_contiguous(inputs)?, eps as f32, wanted)?;
+            differentiable("layer_norm", &inputs, y, backward)
+        }
+        Side::CpuInF32 => layer_norm(&in_f32(x)?, &in_f32(weight)?, eps)?.to_dtype(x.dtype()),
+        Side::Candle => reference::layer_norm(x, weight, eps),
     }
-    if is_half_on_cpu(x) {
-        return layer_norm(&in_f32(x)?, &in_f32(weight)?, eps)?.to_dtype(x.dtype());
-    }
-    if !cpu_supports_f32(x) {
-        return reference::layer_norm(x, weight, eps);
-    }
-    let (y, backward) = cpu::layer_norm::layer_norm(detached_contiguous(inputs)?, eps as f32, wanted)?;
-    differentiable("layer_norm", &inputs, y, backward)
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
-//! Differentiable operations for candle with a fast backward on the CPU.
+//! Differentiable operations for [candle](candle_core), with a fast backward pass on the CPU.
+//!
+//! candle differentiates a convolution by convolutions that it is slow at, and a normalisation by a dozen passes over the memory.
+//! Here each is one operation, whose gradient is written by hand. The operations take and return [`Tensor`]s, and stand anywhere in
+//! a graph, beside candle's own. Their conventions are PyTorch's, edge cases included.
 //!
 //! ```text
 //! images: conv2d_batch_norm (+ residual, shortcut + relu) | conv2d_bias (+ relu) -> .. -> max_pool2d | avg_pool2d -> linear -> cross_entropy
@@ -6,39 +10,51 @@
 //!                   -> fused_linear (layer_norm first) -> fused_linear (gelu first, + residual) -> ..
 //! ```
 //!
-//! candle differentiates a convolution by convolutions that it is slow at, and a normalisation by a dozen passes over the
-//! memory. Here each is one operation with its gradient written by hand, which goes on to the next without the zeros and sums of candle's
-//! gradient store. They take and return [`Tensor`]s, stand anywhere in a graph, and have PyTorch's conventions, edge cases included:
+//! # An example
 //!
 //! ```
 //! use candle_core::{Device, Result, Tensor, Var};
+//! use ops::{Conv2dOptions, Pool2dOptions};
 //!
 //! # fn main() -> Result<()> {
 //! let images = Tensor::arange(0f32, 2. * 3. * 8. * 8., &Device::Cpu)?.sin()?.reshape((2, 3, 8, 8))?;
 //! let kernels = Var::from_tensor(&Tensor::arange(0f32, 4. * 3. * 3. * 3., &Device::Cpu)?.cos()?.reshape((4, 3, 3, 3))?)?;
 //!
-//! let y = ops::conv2d(&images, &kernels, ops::Conv2dOptions { padding: 1, ..Default::default() })?;
-//! let y = ops::max_pool2d(&ops::relu(&y)?, ops::Pool2dOptions::square(2))?;
+//! let y = ops::conv2d(&images, &kernels, Conv2dOptions { padding: 1, ..Default::default() })?;
+//! let y = ops::max_pool2d(&ops::relu(&y)?, Pool2dOptions::square(2))?;
 //! assert_eq!(y.dims(), [2, 4, 4, 4]);
-//! // `loss.backward()` gives the same, with a pass more over each variable's gradient.
+//!
 //! let grads = ops::backward(&y.sqr()?.mean_all()?)?;
 //! assert_eq!(grads.get(&kernels).map(|grad| grad.dims()), Some(kernels.dims()));
 //! # Ok(()) }
 //! ```
 //!
-//! What runs where:
+//! [`backward`] is `loss.backward()` without a pass over the memory of each variable's gradient. Both work, and give the same
+//! numbers. Between two operations of this crate a gradient goes straight from one to the other, without the zeros and sums of
+//! candle's gradient store. Gradients are not themselves differentiable.
 //!
-//! - f32 and f64 on the CPU (f32 alone for [`causal_attention`], [`fused_linear`], [`gelu`] and [`layer_norm`]) are computed here, with
-//!   the SIMD at hand and the threads of rayon's current pool, to the same bits for any number of threads.
-//! - f32, f64, bf16 and f16 on CUDA (feature `cuda`) are computed by the kernels in `kernels/ops`, whose sums are in f32 (f64 for
-//!   f64) and in an order that depends on the shapes alone; matrix products are candle's (cuBLAS). A convolution is cuDNN's with
-//!   the feature `cudnn`, in algorithms that add in a fixed order, and without it matrix products with its windows as columns.
-//!   Labels and indices there are not checked beforehand: one that is too large gives NaN.
-//! - bf16 and f16 on the CPU are widened to f32 where an operation sums, and rounded at its end.
-//! - All else, Metal too, goes to candle's own operations, to those of them that have the right gradient.
+//! # What runs where
 //!
-//! The kernels were not run on a GPU. Their sources are compiled as C++ and run on the CPU by the tests, against the definitions
-//! in f64, and nvcc compiles them. Gradients are not themselves differentiable.
+//! - f32 and f64 on the CPU are computed here, with the SIMD instructions of the processor and the threads of rayon's current pool.
+//!   The bits are the same for any number of threads. ([`causal_attention`], [`fused_linear`], [`linear`], [`gelu`] and
+//!   [`layer_norm`] are computed here in f32 alone, in f64 by candle.)
+//! - bf16 and f16 on the CPU are computed in f32, then rounded, where an operation sums.
+//! - f32, f64, bf16 and f16 on CUDA (feature `cuda`) are computed by the kernels of this crate. They sum in f32 (f64 for f64), in an
+//!   order that depends on the shapes alone. Matrix products are candle's (cuBLAS). A convolution is cuDNN's with the feature
+//!   `cudnn`, using only deterministic algorithms; without it, it is matrix products with its windows as columns. Labels and indices
+//!   on a GPU are not checked beforehand: one that is too large gives NaN.
+//! - All else, Metal too, is composed of candle's own operations, as [`reference`] shows, of those that have the right gradient.
+//!
+//! The operations were run on CPUs only. The CUDA kernels were never run on a GPU. Their sources are compiled as C++ and run on the CPU
+//! by the tests, which hold them to the definitions in f64, and nvcc compiles them.
+//!
+//! # Features
+//!
+//! - `cuda`: the kernels of this crate, and candle's for CUDA. The build needs nvcc.
+//! - `cudnn`: `cuda`, and convolutions by cuDNN.
+//! - `metal`: candle's operations for Metal.
+//!
+//! No feature is on if nothing is said. The crate needs candle 0.11 and Rust 1.90.
 //!
 //! [`Tensor`]: candle_core::Tensor
 
@@ -69,6 +85,7 @@ mod rms_norm;
 mod scale_shift;
 mod shape;
 mod shortcut;
+mod side;
 
 pub use attention::{attention_logits, causal_attention};
 pub use avg_pool2d::avg_pool2d;
@@ -95,3 +112,7 @@ pub use shape::{
     pool2d::Pool2dOptions,
 };
 pub use shortcut::shortcut;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

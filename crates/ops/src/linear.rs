@@ -1,22 +1,22 @@
 //! A matrix product with a transposed matrix, as in a layer, and what often stands before and after it.
 
 use crate::{
-    cpu::{linear::Fused, tensor::cpu_supports_f32},
+    cpu::linear::Fused,
     device::{self, kernels::has_kernels},
     gelu::gelu,
     graph::{detached_contiguous, differentiable},
     layer_norm::layer_norm,
+    reference,
     shape::{error::fail, rows::check_rows},
+    side::Side,
 };
-use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor, backend::BackendStorage,
-};
+use candle_core::{Result, Tensor};
 
-/// `x weight^T`: x (n, inputs) by weight (outputs, inputs) to (n, outputs), on any device.
+/// The product of a layer: `x weight^T`, of `x` (n, inputs) and `weight` (outputs, inputs), is (n, outputs).
 ///
-/// The differences from `x.matmul(&weight.t()?)`: the weight's gradient `grad^T x` lies in memory as the weight does, while
-/// candle makes its transpose and walks across it to add it up; and candle 0.11 on Linux reads /proc/cpuinfo for every matrix product
-/// on the CPU, unless `RAYON_NUM_THREADS` is set, which takes as long as a small one.
+/// It differs from `x.matmul(&weight.t()?)` in two things. The weight's gradient `grad^T x` lies in memory as the weight does, while
+/// candle makes its transpose and walks across it to add it up. And candle 0.11 on Linux reads /proc/cpuinfo for every matrix product on
+/// the CPU, unless `RAYON_NUM_THREADS` is set, which takes as long as a small product.
 ///
 /// # Errors
 /// When the shapes or dtypes do not fit each other.
@@ -40,19 +40,18 @@ pub enum Prologue<'a> {
     Gelu,
 }
 
-/// `residual + before(x) weight^T`: x (n, inputs) by weight (outputs, inputs) to (n, outputs), as the residual is; the sublayers of
-/// a transformer are made of these. On any device.
+/// A sublayer of a transformer: `residual + prologue(x) weight^T`, of `x` (n, inputs) and `weight` (outputs, inputs), is (n, outputs), as
+/// the residual is.
 ///
-/// In f32 on the CPU it is one pass: `before(x)` is made again for the gradient, not kept, and neither it nor the
-/// product has a gradient of its own in memory. A layer norm with a residual is two operations. Elsewhere it is made of the single
-/// operations.
+/// In f32 on the CPU it is one pass: `prologue(x)` is made again for the gradient and not kept, and neither it nor the product has a
+/// gradient of its own in memory. (With a layer norm and a residual it is two operations.) Elsewhere it is made of the single operations.
 ///
 /// # Errors
 /// When the shapes or dtypes do not fit each other.
 pub fn fused_linear(x: &Tensor, weight: &Tensor, prologue: Prologue, residual: Option<&Tensor>) -> Result<Tensor> {
     check(x, weight, prologue, residual)?;
     match prologue {
-        _ if has_kernels(x) || !cpu_supports_f32(x) || x.elem_count() == 0 || weight.elem_count() == 0 => {
+        _ if !matches!(Side::of_f32(x), Side::Cpu) || x.elem_count() == 0 || weight.elem_count() == 0 => {
             unfused(x, weight, prologue, residual)
         }
         Prologue::LayerNorm { weight: norm, eps } => {
@@ -88,12 +87,12 @@ fn fused(op: Fused, x: &Tensor, weight: &Tensor, third: Option<&Tensor>) -> Resu
     let inputs: Vec<&Tensor> = [x, weight].into_iter().chain(third).collect();
     let wanted: Vec<bool> = inputs.iter().map(|input| input.track_op()).collect();
     let [x, weight] = detached_contiguous([x, weight])?;
-    let third = third.map(|third| detached_contiguous([third])).transpose()?.map(|[third]| third);
+    let third = third.map(|third| third.detach().contiguous()).transpose()?;
     let (y, backward) = op.apply([x, weight], third, wanted)?;
     differentiable("linear", &inputs, y, backward)
 }
 
-/// By the single operations.
+/// The same, made of the single operations.
 fn unfused(x: &Tensor, weight: &Tensor, prologue: Prologue, residual: Option<&Tensor>) -> Result<Tensor> {
     let x = match prologue {
         Prologue::Nothing => x.clone(),
@@ -107,50 +106,9 @@ fn unfused(x: &Tensor, weight: &Tensor, prologue: Prologue, residual: Option<&Te
             let (y, backward) = device::linear::linear(detached_contiguous(inputs)?, wanted)?;
             differentiable("linear", &inputs, y, backward)?
         }
-        false => x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?,
+        false => reference::linear(&x, weight)?,
     };
     residual.map_or(Ok(y.clone()), |residual| residual + &y)
-}
-
-/// The product alone, by candle.
-struct Linear;
-
-impl Linear {
-    fn forward<S: BackendStorage>(&self, x: &S, lx: &Layout, weight: &S, lw: &Layout) -> Result<(S, Shape)> {
-        let ((n, inputs), (outputs, _)) = (lx.shape().dims2()?, lw.shape().dims2()?);
-        let y = x.matmul(weight, (1, n, outputs, inputs), lx, &lw.transpose(0, 1)?)?;
-        Ok((y, (n, outputs).into()))
-    }
-}
-
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.forward(s1, l1, s2, l2)
-    }
-
-    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.forward(s1, l1, s2, l2)
-    }
-
-    fn metal_fwd(
-        &self,
-        s1: &MetalStorage,
-        l1: &Layout,
-        s2: &MetalStorage,
-        l2: &Layout,
-    ) -> Result<(MetalStorage, Shape)> {
-        self.forward(s1, l1, s2, l2)
-    }
-
-    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad_x = x.track_op().then(|| grad.matmul(&weight.detach()));
-        let grad_weight = weight.track_op().then(|| grad.t()?.matmul(&x.detach()));
-        Ok((grad_x.transpose()?, grad_weight.transpose()?))
-    }
 }
 
 #[cfg(test)]

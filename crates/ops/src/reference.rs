@@ -13,7 +13,9 @@ use crate::shape::{
     rows::shape_of_rows,
     windows::Windows,
 };
-use candle_core::{D, Result, Tensor};
+use candle_core::{
+    CpuStorage, CudaStorage, CustomOp2, D, Layout, MetalStorage, Result, Shape, Tensor, backend::BackendStorage,
+};
 use std::f64::consts::FRAC_1_SQRT_2;
 
 /// [`conv2d`](crate::conv2d()), by candle's convolution where its gradient is right, else as a matrix product with the windows.
@@ -150,6 +152,14 @@ pub fn cross_entropy(logits: &Tensor, labels: &Tensor, label_smoothing: f64) -> 
     (loss * (1.0 - label_smoothing))? - (logarithms.mean_all()? * label_smoothing)?
 }
 
+/// [`linear`](crate::linear()), by candle's product.
+///
+/// # Errors
+/// When candle fails.
+pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)
+}
+
 /// [`embedding`](crate::embedding()).
 ///
 /// # Errors
@@ -213,4 +223,45 @@ fn split(qkv: &Tensor, heads: Heads) -> Result<[Tensor; 3]> {
     let parts = qkv.reshape((rows / context, context, 3, heads, width))?;
     let part = |i| parts.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
     Ok([part(0)?, part(1)?, part(2)?])
+}
+
+/// A product with a transposed matrix, whose gradient by the weight lies in memory as the weight does.
+struct Linear;
+
+impl Linear {
+    fn forward<S: BackendStorage>(&self, x: &S, lx: &Layout, weight: &S, lw: &Layout) -> Result<(S, Shape)> {
+        let ((n, inputs), (outputs, _)) = (lx.shape().dims2()?, lw.shape().dims2()?);
+        let y = x.matmul(weight, (1, n, outputs, inputs), lx, &lw.transpose(0, 1)?)?;
+        Ok((y, (n, outputs).into()))
+    }
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.forward(s1, l1, s2, l2)
+    }
+
+    fn cuda_fwd(&self, s1: &CudaStorage, l1: &Layout, s2: &CudaStorage, l2: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.forward(s1, l1, s2, l2)
+    }
+
+    fn metal_fwd(
+        &self,
+        s1: &MetalStorage,
+        l1: &Layout,
+        s2: &MetalStorage,
+        l2: &Layout,
+    ) -> Result<(MetalStorage, Shape)> {
+        self.forward(s1, l1, s2, l2)
+    }
+
+    fn bwd(&self, x: &Tensor, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad_x = x.track_op().then(|| grad.matmul(&weight.detach()));
+        let grad_weight = weight.track_op().then(|| grad.t()?.matmul(&x.detach()));
+        Ok((grad_x.transpose()?, grad_weight.transpose()?))
+    }
 }

@@ -2,16 +2,18 @@
 
 use crate::{
     avg_pool2d::avg_pool2d,
-    cpu::{shortcut::Sizes, tensor::cpu_supports},
-    device::kernels::has_kernels,
+    cpu::shortcut::Sizes,
     graph::{detached_contiguous, differentiable},
     shape::{error::fail, pool2d::Pool2dOptions},
+    side::Side,
 };
 use candle_core::{Result, Tensor};
 
-/// The shortcut without parameters (He et al. 2015, arXiv:1512.03385, option A): of images `x` (n, c, h, w) every `stride`-th pixel of
-/// every `stride`-th row, and before and after the channels as many of zeros, one more after them if their number is odd, so
-/// that there are `channels`: (n, channels, (h - 1) / stride + 1, (w - 1) / stride + 1).
+/// The shortcut of residual networks without parameters (He et al. 2015, arXiv:1512.03385, option A) of images `x` (n, c, h, w):
+/// (n, channels, (h - 1) / stride + 1, (w - 1) / stride + 1).
+///
+/// It takes every `stride`-th pixel of every `stride`-th row. It puts channels of zeros before and after those of x, as many on both
+/// sides; if their number is odd, there is one more after them.
 ///
 /// # Errors
 /// When `x` is not (n, c, h, w) with a pixel, the stride is 0, or `channels` is below c.
@@ -23,7 +25,7 @@ pub fn shortcut(x: &Tensor, stride: usize, channels: usize) -> Result<Tensor> {
     let Some(new) = channels.checked_sub(old) else {
         fail!("shortcut: the number of channels is {channels} and must be at least that of x {:?}", x.shape());
     };
-    if cpu_supports(x) && !has_kernels(x) {
+    if matches!(Side::of(x), Side::Cpu) {
         let sizes = Sizes { images, old: new / 2..new / 2 + old, channels, height, width, stride };
         let [input] = detached_contiguous([x])?;
         let (y, backward) = sizes.shortcut(&input)?;

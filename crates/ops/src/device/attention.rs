@@ -1,7 +1,7 @@
 //! Causal attention of several heads: matrix products, and a softmax up to the diagonal between them.
 
 use super::{
-    launch::{Launch, Rows, args, size},
+    launch::{Launch, RowThreads, args, size},
     matmul::matmul,
     run::empty_like,
 };
@@ -32,7 +32,7 @@ pub(crate) fn causal_attention(
     let Heads { heads: count, context } = heads;
     let (windows, width) = (rows / context, columns / (3 * count));
     let squares = rows * count;
-    let shared = Rows::new(squares, context);
+    let shared = RowThreads::new(squares, context);
     let args = Squares {
         rows: squares as u64,
         scale: 1.0 / (width as f64).sqrt(),

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::shape::{
     batch_norm::BatchNormOutput,
-    gradients::{self, Backward, BackwardByOutput},
+    gradients::{Backward, BackwardByOptionalOutput, BackwardByOutput},
 };
 use candle_core::{Result, Tensor};
 
@@ -141,7 +141,7 @@ pub(crate) fn batch_norm(
     eps: f64,
     relu: bool,
     wanted: [bool; 3],
-) -> Result<(BatchNormOutput, impl Fn(Option<&Tensor>, &Tensor) -> gradients::Gradients + Send + Sync + use<>)> {
+) -> Result<(BatchNormOutput, impl BackwardByOptionalOutput + use<>)> {
     let args = Channels::of("batch_norm", &x, eps, relu)?;
     let [kept, mean, variance] = statistics(args, &x)?;
     let y = Map { args, x: &x, kept: Some(&kept), weight: Some(&weight), bias: &bias }.apply(residual)?;

@@ -1,7 +1,7 @@
 //! The loss of classifiers.
 
 use super::{
-    launch::{Launch, Rows, args, real, size},
+    launch::{Launch, RowThreads, args, real, size},
     run::{empty, empty_like},
 };
 use crate::shape::gradients::Backward;
@@ -12,7 +12,7 @@ args!("cross_entropy", Losses { rows: u64, smoothing: f64, classes: u32, per_row
 /// The value of [`crate::cross_entropy()`], and its gradient.
 pub(crate) fn cross_entropy([logits, labels]: [Tensor; 2], smoothing: f64) -> Result<(Tensor, impl Backward)> {
     let (rows, classes) = logits.dims2()?;
-    let (dtype, device, shared) = (logits.dtype(), logits.device(), Rows::new(rows, classes));
+    let (dtype, device, shared) = (logits.dtype(), logits.device(), RowThreads::new(rows, classes));
     let classes = size("cross_entropy", "classes", classes)?;
     let args = Losses { rows: rows as u64, smoothing, classes, per_row: shared.per_row };
     let losses = empty(rows, real(dtype), device)?;

@@ -1,7 +1,7 @@
 //! Rows of a table by their indices.
 
 use super::{
-    launch::{Launch, Rows, THREADS, args, size},
+    launch::{Launch, RowThreads, THREADS, args, size},
     run::empty,
 };
 use crate::shape::{gradients::Backward, rows::shape_of_rows};
@@ -12,7 +12,7 @@ args!("embedding", Table { places: u64, rows: u32, width: u32, per_row: u32, blo
 /// The value of [`crate::embedding()`] with one index at least, and its gradient.
 pub(crate) fn embedding([weight, indices]: [Tensor; 2]) -> Result<(Tensor, impl Backward)> {
     let ((rows, width), places, dtype) = (weight.dims2()?, indices.elem_count(), weight.dtype());
-    let (shared, blocks) = (Rows::new(places, width), width.div_ceil(THREADS));
+    let (shared, blocks) = (RowThreads::new(places, width), width.div_ceil(THREADS));
     let args = Table {
         places: places as u64,
         rows: size("embedding", "rows", rows)?,

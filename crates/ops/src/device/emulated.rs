@@ -40,7 +40,7 @@ pub(super) fn is_on() -> bool {
     IS_ON.get()
 }
 
-/// As cuBLAS: of matrices that are contiguous or transposed, summed in f32 (f64 for f64).
+/// What cuBLAS computes: products of matrices that are contiguous or transposed, summed in f32 (f64 for f64).
 pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     for matrix in [a, b] {
         let (dims, strides) = (matrix.dims(), matrix.stride());

@@ -66,12 +66,12 @@ pub(super) fn real(dtype: DType) -> DType {
 
 /// How rows are shared between threads.
 #[derive(Clone, Copy)]
-pub(super) struct Rows {
+pub(super) struct RowThreads {
     pub per_row: u32,
     pub blocks: usize,
 }
 
-impl Rows {
+impl RowThreads {
     /// A warp for a short row, else a block.
     pub fn new(rows: usize, width: usize) -> Self {
         let per_row = if width <= 1024 { WARP } else { THREADS };

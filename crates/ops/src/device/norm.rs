@@ -1,7 +1,7 @@
 //! Layer norm and RMS norm.
 
 use super::{
-    launch::{Launch, Rows, THREADS, WARP, args, real, size},
+    launch::{Launch, RowThreads, THREADS, WARP, args, real, size},
     run::{empty, empty_like},
 };
 use crate::shape::gradients::Backward;
@@ -30,7 +30,7 @@ fn norm(
 ) -> Result<(Tensor, impl Backward)> {
     let (dtype, device, width) = (x.dtype(), x.device(), weight.elem_count());
     let rows = x.elem_count() / width;
-    let shared = Rows::new(rows, width);
+    let shared = RowThreads::new(rows, width);
     let rows_per_part = rows.div_ceil(MAX_PARTS).max(WARP);
     let parts = rows.div_ceil(rows_per_part);
     let args = Norm {

@@ -8,7 +8,7 @@
 //! ```text
 //! candle's graph:  weight --> token of a -----> token of b --> ..   its zeros and sums are of one number
 //! values:          weight --> a --------------> b ----------> ..
-//! gradients:       weight <-- (slot of a) <---- (slot of b) <- ..   by_slot on, and added where several come
+//! gradients:       weight <-- (slot of a) <---- (slot of b) <- ..   handed on, and added where several come
 //! ```
 //!
 //! An operation finds the token of what another has made by the tensor's id, and takes anything else (variables, what candle has

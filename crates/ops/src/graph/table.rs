@@ -33,7 +33,7 @@ impl Drop for Entry {
 
 /// How an operation is linked to an input.
 pub(super) struct Link {
-    /// Which of its inputs it is.
+    /// Which input of the operation it is.
     pub(super) index: usize,
     /// What candle's graph has: the input's token, or the input.
     pub(super) argument: Tensor,

@@ -27,7 +27,7 @@ fn gradients<const N: usize>(vars: [&Var; N], f: impl Fn([&Tensor; N]) -> Result
     let y = f(vars.map(Var::as_tensor)).unwrap().sum_all().unwrap();
     let [first, second, third] = [Tensor::backward, super::backward, Tensor::backward].map(|backward| {
         let store = backward(&y).unwrap();
-        // Candle's own gradients of what has been by_slot on are not in its store.
+        // Candle's own gradients of what has been handed on are not in its store.
         assert_eq!(store.get_ids().count(), N);
         vars.map(|var| store.get(var).expect("a variable has a gradient").to_vec1::<f64>().unwrap())
     });
@@ -105,7 +105,7 @@ fn nothing_is_left() {
     assert!(ids.iter().all(|id| !lock(&TOKENS).contains_key(id)));
 }
 
-/// As a thread of a pool may be by_candle a task with a pass of its own in the midst of one.
+/// Rayon may run another task's backward pass on a thread in the midst of one.
 #[test]
 fn a_pass_within_a_pass_has_its_own_gradients() {
     for (outer, inner) in BOTH.into_iter().flat_map(|outer| BOTH.map(|inner| (outer, inner))) {

@@ -108,9 +108,9 @@ macro_rules! makes_token {
 /// Makes the token of an operation's output, and in the backward pass the gradients by its inputs.
 pub(super) struct Operation<F> {
     pub(super) name: &'static str,
-    /// The output's.
+    /// Where the gradient by the output waits.
     pub(super) slot: Slot,
-    /// Of each argument the input that it is; none where it is a token.
+    /// For each argument which input it is; none where it is a token.
     pub(super) by_candle: Vec<Option<usize>>,
     /// The inputs whose gradient candle does not add up.
     pub(super) by_slot: Vec<(usize, Slot)>,

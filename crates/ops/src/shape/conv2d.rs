@@ -7,7 +7,7 @@ use candle_core::{Result, Shape};
 /// parts in order, so this number, and no number of threads, decides the bits.
 const MAX_PARTS: usize = 16;
 
-/// The options of a convolution.
+/// The options of [`conv2d`](crate::conv2d()), those of PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dOptions {
     /// Pixels between neighbouring windows, at least 1.
@@ -16,12 +16,12 @@ pub struct Conv2dOptions {
     pub padding: usize,
     /// Pixels between the elements of a window, at least 1.
     pub dilation: usize,
-    /// Into how many groups the channels are split, at least 1: each group of output channels sees its group of input channels
-    /// alone. As many as input channels make a depthwise convolution.
+    /// Into how many groups the channels are split, at least 1. A group of output channels sees its group of input channels alone.
+    /// As many groups as input channels make a depthwise convolution.
     pub groups: usize,
 }
 
-/// Neighbouring windows of neighbouring pixels, no padding, and one group.
+/// As PyTorch: a stride and a dilation of 1, no padding, and one group.
 impl Default for Conv2dOptions {
     fn default() -> Self {
         Self { stride: 1, padding: 0, dilation: 1, groups: 1 }
@@ -31,11 +31,11 @@ impl Default for Conv2dOptions {
 /// The options of [`conv2d_batch_norm`](crate::conv2d_batch_norm()).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Conv2dBatchNormOptions {
-    /// Of the convolution.
+    /// The options of the convolution.
     pub conv: Conv2dOptions,
-    /// Added to the variance.
+    /// What is added to the variance.
     pub eps: f64,
-    /// Whether what is negative becomes 0.
+    /// Whether the output is rectified: what is negative becomes 0.
     pub relu: bool,
 }
 

@@ -5,8 +5,10 @@ use candle_core::Result;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What is dropped: as many masks as needed, each from a stream of its own of ChaCha8, so that they can be drawn in any order,
-/// and again. A function of rate and seed alone.
+/// What [`dropout`](crate::dropout()) and [`causal_attention`](crate::causal_attention()) drop: as many masks as needed, a function of
+/// rate and seed alone.
+///
+/// Each is from a stream of its own of ChaCha8, so that they can be drawn in any order, and again.
 #[derive(Clone, Debug)]
 pub struct DropoutMasks {
     rate: f64,
@@ -14,7 +16,7 @@ pub struct DropoutMasks {
 }
 
 impl DropoutMasks {
-    /// Each value is dropped with the probability `rate`.
+    /// Masks that drop each value with the probability `rate`.
     ///
     /// # Errors
     /// When the rate is not in 0..1.
@@ -30,7 +32,7 @@ impl DropoutMasks {
         1.0 / (1.0 - self.rate)
     }
 
-    /// Whether each of the values of the mask of this number stays.
+    /// The mask of this number: a function that says of one value after the other whether it stays.
     pub fn mask(&self, index: usize) -> impl FnMut() -> bool + use<> {
         let mut rng = self.rng.clone();
         rng.set_stream(index as u64);

@@ -14,3 +14,11 @@ impl<F: Fn(&Tensor) -> Gradients + Send + Sync + 'static> Backward for F {}
 pub(crate) trait BackwardByOutput: Fn(&Tensor, &Tensor) -> Gradients + Send + Sync + 'static {}
 
 impl<F: Fn(&Tensor, &Tensor) -> Gradients + Send + Sync + 'static> BackwardByOutput for F {}
+
+/// Makes the gradients by the inputs of the contiguous gradient by the output, and of the output if there is one.
+pub(crate) trait BackwardByOptionalOutput:
+    Fn(Option<&Tensor>, &Tensor) -> Gradients + Send + Sync + 'static
+{
+}
+
+impl<F: Fn(Option<&Tensor>, &Tensor) -> Gradients + Send + Sync + 'static> BackwardByOptionalOutput for F {}

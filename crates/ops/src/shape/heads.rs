@@ -3,17 +3,17 @@
 use super::error::fail;
 use candle_core::Result;
 
-/// How rows are divided into windows, and their columns into heads.
+/// How the rows of [`causal_attention`](crate::causal_attention()) are divided into windows, and their columns into heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// Heads.
+    /// How many heads there are, at least 1.
     pub heads: usize,
-    /// Rows of a window.
+    /// How many rows a window has, at least 1.
     pub context: usize,
 }
 
 impl Heads {
-    /// Checks the shape (rows, columns) of queries, keys and values; the number of columns of a head.
+    /// The number of columns of a head, of queries, keys and values of this shape, which it checks.
     pub(crate) fn head_width(self, rows: usize, columns: usize) -> Result<usize> {
         let Self { heads, context } = self;
         if heads == 0 || context == 0 || !rows.is_multiple_of(context) || !columns.is_multiple_of(3 * heads) {

@@ -37,7 +37,7 @@ pub(crate) struct Pooling {
     pub width: usize,
     pub out_height: usize,
     pub out_width: usize,
-    /// Of each column of the kernel where in a [sorted](Self::sort) row the first window reads it. The others follow.
+    /// Where in a [sorted](Self::sort) row the first window reads each column of the kernel. The other windows follow.
     pub taps: Vec<usize>,
 }
 
