@@ -24,7 +24,7 @@ mod tests;
 mod token;
 
 use self::{
-    slot::{COLLECTED, Gradients, Slot, lock},
+    slot::{COLLECTED, Slot, VariableGradients, lock},
     storage::{Output, TakeStorage},
     table::{Entry, Link, TOKENS, Token},
     token::{Join, Operation, apply},
@@ -47,7 +47,7 @@ use std::sync::{Arc, OnceLock};
 /// When an operation fails, or has no gradient.
 pub fn backward(loss: &Tensor) -> Result<GradStore> {
     /// Puts back what was collected before, also if candle panics.
-    struct Collecting(Option<Gradients>);
+    struct Collecting(Option<VariableGradients>);
     impl Drop for Collecting {
         fn drop(&mut self) {
             COLLECTED.set(self.0.take());

@@ -36,18 +36,18 @@ fn added(before: Option<Tensor>, gradient: Tensor) -> Result<Tensor> {
     }
 }
 
-pub(super) type Gradients = HashMap<TensorId, Option<Tensor>>;
+pub(super) type VariableGradients = HashMap<TensorId, Option<Tensor>>;
 
 thread_local! {
     /// The gradients by the variables of a pass of [`crate::backward`]. Rayon may run another task's backward pass on this thread
     /// meanwhile.
-    pub(super) static COLLECTED: RefCell<Option<Gradients>> = const { RefCell::new(None) };
+    pub(super) static COLLECTED: RefCell<Option<VariableGradients>> = const { RefCell::new(None) };
 }
 
 /// Takes a gradient by a tensor of candle's graph for the store of [`crate::backward`], if the tensor is a variable of its pass; else it
 /// is left for candle to add.
 pub(super) fn take_for_store(gradient: Option<Tensor>, by: &Tensor) -> Result<Option<Tensor>> {
-    fn of_pass<'a>(collected: &'a mut Option<Gradients>, by: &Tensor) -> Option<&'a mut Option<Tensor>> {
+    fn of_pass<'a>(collected: &'a mut Option<VariableGradients>, by: &Tensor) -> Option<&'a mut Option<Tensor>> {
         collected.as_mut().and_then(|collected| collected.get_mut(&by.id()))
     }
     let Some(gradient) = gradient else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! What makes tokens in candle's graph, and in the backward pass gradients.
 
 use super::slot::{Slot, take_for_store};
-use crate::shape::{error::fail, gradients};
+use crate::shape::{error::fail, gradients::Backward};
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor,
     backend::{BackendDevice, BackendStorage},
@@ -117,7 +117,7 @@ pub(super) struct Operation<F> {
     pub(super) backward: F,
 }
 
-impl<F: Fn(&Tensor) -> gradients::Gradients> Operation<F> {
+impl<F: Backward> Operation<F> {
     fn gradients<const N: usize>(&self, arguments: [&Tensor; N]) -> Result<[Option<Tensor>; N]> {
         let Some(dy) = self.slot.take() else { fail!("{}: the output has no gradient", self.name) };
         let mut gradients = (self.backward)(&dy.contiguous()?)?;
@@ -140,7 +140,7 @@ impl<F: Fn(&Tensor) -> gradients::Gradients> Operation<F> {
     }
 }
 
-makes_token!([F: Fn(&Tensor) -> gradients::Gradients] Operation<F>);
+makes_token!([F: Backward] Operation<F>);
 
 /// Makes one token of several, all of which come before it.
 pub(super) struct Join {

@@ -3,10 +3,6 @@
 use super::error::fail;
 use candle_core::{Result, Shape};
 
-/// Into how many parts the images are shared for the gradient by the weight. Each part is summed image by image and the
-/// parts in order, so this number, and no number of threads, decides the bits.
-const MAX_PARTS: usize = 16;
-
 /// The options of [`conv2d`](crate::conv2d()), those of PyTorch's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv2dOptions {
@@ -176,10 +172,5 @@ impl Geometry {
 
     pub fn output_shape(&self) -> Shape {
         Shape::from((self.images, self.all_out_channels(), self.out_height, self.out_width))
-    }
-
-    /// Images of a part.
-    pub fn images_per_part(&self) -> usize {
-        self.images.div_ceil(MAX_PARTS).max(1)
     }
 }

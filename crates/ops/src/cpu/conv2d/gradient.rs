@@ -1,7 +1,6 @@
 //! The gradients of a convolution, section by section: what the methods share.
 
-use crate::cpu::number::Float;
-use crate::shape::conv2d::Geometry;
+use crate::{cpu::number::Float, shape::conv2d::Geometry};
 use rayon::prelude::*;
 use std::{mem::MaybeUninit, ops::Range};
 
@@ -45,6 +44,17 @@ pub(crate) struct Wanted {
 pub(crate) struct Gradients<T> {
     pub input: Option<Vec<T>>,
     pub weight: Option<Vec<T>>,
+}
+
+/// Into how many parts the images are shared for the gradient by the weight. Each part is summed image by image and the
+/// parts in order, so this number, and no number of threads, decides the bits.
+const MAX_PARTS: usize = 16;
+
+impl Geometry {
+    /// Images of a part.
+    pub(super) fn images_per_part(&self) -> usize {
+        self.images.div_ceil(MAX_PARTS).max(1)
+    }
 }
 
 /// Elements of the weight's gradient that a task adds up.

@@ -13,8 +13,7 @@ use super::{
     frame::{Frame, Grid, windows},
     tile::{Correlations, MAX_SINGLE_CHANNELS, Outer, instructions, lanes, outer_vectors},
 };
-use crate::cpu::transpose::Transpose;
-use crate::shape::conv2d::Geometry;
+use crate::{cpu::transpose::Transpose, shape::conv2d::Geometry};
 use pulp::Arch;
 use rayon::prelude::*;
 
