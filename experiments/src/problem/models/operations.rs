@@ -4,7 +4,9 @@ mod candle;
 
 use crate::config::operations::Operations;
 use candle_core::{Result, Tensor};
-use ops::{BatchNormOutput, Conv2dBatchNormOptions, Conv2dOptions, DropoutMasks, Heads, Pool2dOptions, Prologue};
+use ops::{
+    BatchNormOutput, Conv2dBatchNormOptions, Conv2dOptions, DropoutMasks, Heads, Pool2dOptions, Prologue, reference,
+};
 
 impl Operations {
     /// [`ops::conv2d`]
@@ -49,7 +51,7 @@ impl Operations {
         let bias = &like(x, bias)?;
         match self {
             Self::Descent => ops::batch_norm(x, weight, bias, eps, relu),
-            Self::Candle => candle::batch_norm(x, weight, bias, eps, relu),
+            Self::Candle => reference::batch_norm(x, weight, bias, eps, relu),
         }
     }
 
@@ -85,7 +87,7 @@ impl Operations {
         let shift = &like(x, shift)?;
         match self {
             Self::Descent => ops::scale_shift(x, scale, shift, relu),
-            Self::Candle => candle::scale_shift(x, scale, shift, relu),
+            Self::Candle => reference::scale_shift(x, scale, shift, relu),
         }
     }
 
@@ -186,7 +188,7 @@ impl Operations {
     pub(super) fn dropout(self, x: &Tensor, masks: DropoutMasks) -> Result<Tensor> {
         match self {
             Self::Descent => ops::dropout(x, masks),
-            Self::Candle => candle::dropout(x, &masks),
+            Self::Candle => reference::dropout(x, &masks),
         }
     }
 
@@ -194,7 +196,7 @@ impl Operations {
     pub(super) fn causal_attention(self, qkv: &Tensor, heads: Heads, masks: Option<DropoutMasks>) -> Result<Tensor> {
         match self {
             Self::Descent => ops::causal_attention(qkv, heads, masks),
-            Self::Candle => candle::causal_attention(qkv, heads, masks),
+            Self::Candle => reference::causal_attention(qkv, heads, masks),
         }
     }
 
