@@ -43,7 +43,7 @@
 //!   order that depends on the shapes alone. Matrix products are candle's (cuBLAS). A convolution is cuDNN's with the feature
 //!   `cudnn`, using only deterministic algorithms; without it, it is matrix products with its windows as columns. Labels and indices
 //!   on a GPU are not checked beforehand: one that is too large gives NaN.
-//! - All else, Metal too, is composed of candle's own operations, as [`reference`] shows, of those that have the right gradient.
+//! - All else, Metal too, is composed of candle's own operations, as [`mod@reference`] shows, of those that have the right gradient.
 //!
 //! The operations were run on CPUs only. The CUDA kernels were never run on a GPU. Their sources are compiled as C++ and run on the CPU
 //! by the tests, which hold them to the definitions in f64, and nvcc compiles them.
