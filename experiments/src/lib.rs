@@ -8,7 +8,6 @@
 //! [`Options`] and write the same records ([`record`]).
 
 pub mod config;
-pub mod plot;
 pub mod problem;
 pub mod program;
 pub mod random;

@@ -6,29 +6,28 @@
 //!
 //! The page holds everything it needs: pictures, style, configs. It loads nothing and runs no script.
 
-mod curves;
-mod html;
+mod group;
 mod number;
-mod results;
-mod schedules;
-mod subject;
-mod target;
-mod trials;
-mod tuning;
-mod warmup;
+mod page;
+mod plot;
+mod sections;
 
 use crate::{
     config::{names, targets::Targets},
-    plot::Figure,
     record::{run::Run, workload::Workload},
 };
 use anyhow::{Result, bail};
-use curves::By;
-use html::{Cell, text};
+use group::{Problem, Subject, facets, problems};
 use maud::{Markup, html};
-use results::Pairs;
-use subject::{Problem, Subject, facets, problems};
-use target::{Profiles, Target};
+use page::{Cell, text};
+use plot::Figure;
+use sections::{
+    curves::{self, By},
+    results::{self, Pairs},
+    schedules,
+    target::{self, Profiles, Target},
+    trials, tuning, warmup,
+};
 
 /// More facets than this are folded away where they repeat what is seen before.
 const MANY_FACETS: usize = 3;
@@ -82,21 +81,21 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
         @for section in &sections { (section) }
         @if let Some(profiles) = &profiles {
             h2 id="profiles" { "Over all problems" }
-            (html::figure(&profiles.figure(), &profiles.caption())?)
+            (page::figure(&profiles.figure(), &profiles.caption())?)
             (profiles.table())
         }
         h2 id="settings" { "Settings" }
         (settings(&problems))
         h2 id="runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } }
         @for (i, run) in runs.iter().enumerate() {
-            @if runs.len() > 1 { h3 { (text(&subject::run_name(runs, i))) } }
+            @if runs.len() > 1 { h3 { (text(&group::run_name(runs, i))) } }
             (facts(run)?)
         }
         h2 id="trials" { "All trials" }
         p { "Every number above leads here: to the trials that it comes from, and what they were configured with." }
         @for subject in &subjects { (trials::section(subject)) }
     };
-    Ok(html::page(&title, &body))
+    Ok(page::page(&title, &body))
 }
 
 /// The pictures of `run`, as pairs of a file name and its content.
@@ -138,7 +137,7 @@ pub fn pictures(run: &Run) -> Result<Vec<(String, String)>> {
         "warmup" => {
             figures.push(("warmup", warmup::figure(&facets)));
             let settings: Vec<_> = problems.iter().flat_map(warmup::Setting::all).collect();
-            let is_drawn = |facet: &&subject::Facet| facets.len() == 1 || warmup::is_at_the_limit(&settings, facet);
+            let is_drawn = |facet: &&group::Facet| facets.len() == 1 || warmup::is_at_the_limit(&settings, facet);
             let drawn = facets.iter().filter(|facet| warmup::is_probed(facet)).filter(is_drawn);
             let probed = drawn.map(|facet| {
                 let mut figure = warmup::inside(facet);
@@ -166,25 +165,25 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
             By::Step => format!("Learning curves by step{place}"),
             By::Seconds => format!("Learning curves by training time{place}"),
         };
-        let figure = html::figure(&curves::figure(&title, &facets, by), &curves::caption(by))?;
+        let figure = page::figure(&curves::figure(&title, &facets, by), &curves::caption(by))?;
         // Where there are many, the first thing that a reader sees of each is enough.
         let is_folded = facets.len() > MANY_FACETS && by == By::Seconds;
         anyhow::Ok(if is_folded { folded(&title, false, &figure) } else { figure })
     };
     let schedules = if is_schedules {
-        let figures = facets.iter().map(|facet| html::figure(&schedules::figure(facet), &schedules::caption()));
+        let figures = facets.iter().map(|facet| page::figure(&schedules::figure(facet), &schedules::caption()));
         figures.collect::<Result<Vec<_>>>()?
     } else {
         Vec::new()
     };
     let mut insides = Vec::new();
-    let probed: Vec<&subject::Facet> = facets.iter().filter(|facet| warmup::is_probed(facet)).collect();
+    let probed: Vec<&group::Facet> = facets.iter().filter(|facet| warmup::is_probed(facet)).collect();
     if is_warmup {
         let settings = warmup::Setting::all(problem);
-        let is_drawn = |facet: &&&subject::Facet| probed.len() == 1 || warmup::is_at_the_limit(&settings, facet);
+        let is_drawn = |facet: &&&group::Facet| probed.len() == 1 || warmup::is_at_the_limit(&settings, facet);
         for facet in probed.iter().filter(is_drawn).take(MANY_INSIDES) {
             let figure = warmup::inside(facet);
-            insides.push(folded(&figure.title, true, &html::figure(&figure, &warmup::inside_caption(facet))?));
+            insides.push(folded(&figure.title, true, &page::figure(&figure, &warmup::inside_caption(facet))?));
         }
     }
     Ok(html! {
@@ -195,7 +194,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
         @for figure in &schedules { (figure) }
         @if is_schedules { (schedules::areas(problem)) }
         @if is_warmup {
-            (html::figure(&warmup::figure(&facets), warmup::CAPTION)?)
+            (page::figure(&warmup::figure(&facets), warmup::CAPTION)?)
             @if probed.is_empty() { p { "No trial was probed, so nothing is known of what happened inside the model." } }
             @else if insides.len() < probed.len() {
                 p { "What happened inside the model is drawn at the largest usable learning rates, with and without warmup: "
@@ -211,7 +210,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
             (curves(By::Seconds)?)
         }
         @if tuning::is_tuned(problem) {
-            (html::figure(&tuning::figure(problem), tuning::CAPTION)?)
+            (page::figure(&tuning::figure(problem), tuning::CAPTION)?)
             (tuning::picked(problem))
         }
     })
@@ -244,7 +243,7 @@ fn settings(problems: &[Problem]) -> Markup {
             ]);
         }
     }
-    html::table(
+    page::table(
         "What was trained",
         &[
             "problem",

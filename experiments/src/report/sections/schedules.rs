@@ -1,14 +1,14 @@
 //! Schedules of the learning rate above the losses that they led to.
 
-use super::{
-    curves::{self, By, Sample},
-    html::{Cell, table},
+use crate::report::{
+    group::{Facet, Labelled, Problem, Subject, Trial, option},
     number,
-    subject::{Facet, Labelled, Problem, Subject, Trial, option},
+    page::{Cell, table},
+    sections::curves::{self, By, Sample},
 };
 use crate::{
-    plot::{Axis, Curve, Drawn, Figure, Panel, Point, Row},
     record::{metric::Metric, trial::TrialConfig},
+    report::plot::{Axis, Curve, Drawn, Figure, Panel, Point, Row},
     stats::{self, Estimate},
 };
 use maud::Markup;

@@ -1,15 +1,15 @@
 //! What warmup does: the largest learning rates that are usable and stable with it and without, and what happens inside the model.
 
-use super::{
-    curves::{self, By, Sample},
-    html::{Cell, keys, table},
+use crate::report::{
+    group::{Facet, Labelled, Problem, Subject, Trial, aspect},
     number,
-    subject::{Facet, Labelled, Problem, Subject, Trial, aspect},
+    page::{Cell, keys, table},
+    sections::curves::{self, By, Sample},
 };
 use crate::stats::Estimate;
 use crate::{
-    plot::{Axis, Curve, Drawn, Figure, Panel, Row, STYLES, share_y},
     record::metric::{LayerProbe, Metric},
+    report::plot::{Axis, Curve, Drawn, Figure, Panel, Row, STYLES, share_y},
 };
 use maud::{Markup, html};
 use std::{cmp::Ordering, collections::BTreeMap};

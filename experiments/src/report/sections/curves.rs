@@ -1,12 +1,12 @@
 //! From measurements to curves: smoothed over steps, averaged over seeds.
 
-use super::{
-    html::keys,
-    subject::{Facet, Labelled},
+use crate::report::{
+    group::{Facet, Labelled},
+    page::keys,
 };
 use crate::{
-    plot::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, Row, Rule, Shape},
     record::metric::Metric,
+    report::plot::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, Row, Rule, Shape},
     stats::{Estimate, mean},
 };
 use std::collections::BTreeMap;
@@ -235,7 +235,7 @@ pub fn gradient_norm(facet: &Facet) -> Panel {
 }
 
 /// The legend of `facet`.
-pub fn legend(facet: &Facet) -> Vec<crate::plot::Key> {
+pub fn legend(facet: &Facet) -> Vec<crate::report::plot::Key> {
     keys(facet.curves.iter().map(|curve| (curve.label.as_str(), curve.style)), Drawn::Line)
 }
 

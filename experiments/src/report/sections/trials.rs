@@ -1,9 +1,9 @@
 //! All trials with their configs: what every number leads to.
 
-use super::{
-    html::text,
+use crate::report::{
+    group::{Subject, Trial},
     number,
-    subject::{Subject, Trial},
+    page::text,
 };
 use maud::{Markup, html};
 

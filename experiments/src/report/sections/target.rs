@@ -1,16 +1,16 @@
 //! How soon a target is reached, and who is soonest over many problems.
 
-use super::{
-    curves::By,
-    html::{Cell, keys, table},
+use crate::report::{
+    group::{Problem, Subject, Trial, aspect},
     number,
-    results::ranking,
-    subject::{Problem, Subject, Trial, aspect},
+    page::{Cell, keys, table},
+    sections::curves::By,
+    sections::results::ranking,
 };
 use crate::{
     config::targets::Targets,
-    plot::{Axis, Curve, Drawn, Figure, Panel, Point, Row, STYLES},
     record::{metric::Metric, run::Run},
+    report::plot::{Axis, Curve, Drawn, Figure, Panel, Point, Row, STYLES},
     stats::{self, Profile},
 };
 use maud::Markup;

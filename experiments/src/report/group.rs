@@ -3,7 +3,6 @@
 use super::number;
 use crate::{
     config::group::GroupConfig,
-    plot::STYLES,
     record::{
         metric::Metric,
         outcome::Outcome,
@@ -12,6 +11,7 @@ use crate::{
         trial::{Phase, TrialRecord},
         workload::Workload,
     },
+    report::plot::STYLES,
 };
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! The page: its shell, its style, and the boxes that figures and tables stand in.
 
-use crate::plot::{DARK, Drawn, Figure, Key, Row};
+use crate::report::plot::{DARK, Drawn, Figure, Key, Row};
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

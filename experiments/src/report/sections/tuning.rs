@@ -1,12 +1,12 @@
 //! How hyperparameters were chosen: the loss by learning rate, and what a smaller budget would have found.
 
-use super::{
-    html::{Cell, keys, table},
+use crate::report::{
+    group::{Facet, Problem, Subject, Trial, facets, option},
     number,
-    subject::{Facet, Problem, Subject, Trial, facets, option},
+    page::{Cell, keys, table},
 };
 use crate::{
-    plot::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, Row, Shape},
+    report::plot::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, Row, Shape},
     stats::{self, BestOf},
 };
 use maud::Markup;
@@ -83,7 +83,7 @@ fn sensitivity(facet: &Facet) -> (Panel, Vec<Key>) {
 }
 
 fn best_of(facet: &Facet) -> Panel {
-    let curve = |curve: &super::subject::Labelled| {
+    let curve = |curve: &crate::report::group::Labelled| {
         let losses = curve.subject.tuning.iter().map(|trial| trial.final_loss().unwrap_or(f64::INFINITY));
         let point = |best: BestOf| Point { x: best.k as f64, y: best.mean, band: Some(best.spread) };
         let points = stats::expected_best(&losses.collect::<Vec<_>>(), true, SEED).into_iter().map(point).collect();

@@ -1,9 +1,9 @@
 //! What came of each group, and which differences are more than chance.
 
-use super::{
-    html::{Cell, table},
+use crate::report::{
+    group::{Problem, Subject, Trial, facets},
     number,
-    subject::{Problem, Subject, Trial, facets},
+    page::{Cell, table},
 };
 use crate::stats::{self, Comparison};
 use maud::{Markup, html};
