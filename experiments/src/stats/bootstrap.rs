@@ -1,8 +1,7 @@
 //! Statistics whose distribution is drawn instead of assumed.
 
-use super::{mean, sorted};
-use crate::random::{Purpose, stream};
-use rand::RngExt;
+use super::descriptive::{mean, sorted};
+use rand::{Rng, RngExt};
 
 /// Samples that a percentile interval is taken from.
 const RESAMPLES: usize = 2000;
@@ -23,13 +22,13 @@ pub struct BestOf {
 /// where k is near n (Tang et al. 2020, arXiv:2004.13705).
 ///
 /// With `v` in order, the best first, `E_k = sum over i from 1 of v_i (((n - i + 1) / n)^k - ((n - i) / n)^k)`. The spread is
-/// between the 2.5 % and 97.5 % quantiles of `E_k` over 2,000 samples of `n` values, a function of `values` and `seed`. It is a
+/// between the 2.5 % and 97.5 % quantiles of `E_k` over 2,000 samples of `n` values that `rng` draws. It is a
 /// confidence interval only of values that were drawn independently, as a random search does; points of a sequence that fills
 /// the space evenly are not.
 ///
 /// A trial that diverged is given as infinity (or NaN). Its loss has no expectation, so all values that are not finite count as
 /// the worst finite value, which flatters a rule that diverges often; none are returned where no value is finite.
-pub fn expected_best(values: &[f64], minimise: bool, seed: u64) -> Vec<BestOf> {
+pub fn expected_best(values: &[f64], minimise: bool, rng: impl Rng) -> Vec<BestOf> {
     // The least value is the best in here.
     let sign = if minimise { 1.0 } else { -1.0 };
     let finite = values.iter().filter(|value| value.is_finite()).map(|value| sign * value);
@@ -40,7 +39,7 @@ pub fn expected_best(values: &[f64], minimise: bool, seed: u64) -> Vec<BestOf> {
         sign * sorted.iter().zip(&weights[k - 1]).map(|(value, weight)| value * weight).sum::<f64>()
     };
     let losses = sorted(&losses);
-    let samples: Vec<Vec<f64>> = resamples(&losses, seed).map(|sample| sorted(&sample)).collect();
+    let samples: Vec<Vec<f64>> = resamples(&losses, rng).map(|sample| sorted(&sample)).collect();
     let best_of = |k| BestOf {
         k,
         mean: expected(&losses, k),
@@ -50,11 +49,11 @@ pub fn expected_best(values: &[f64], minimise: bool, seed: u64) -> Vec<BestOf> {
 }
 
 /// The 95 % percentile interval of the mean of independent `values`: the 2.5 % and 97.5 % quantiles of the means of 2,000
-/// samples, a function of `values` and `seed`; none of no values, or where one is not finite. Of few values it is too narrow:
-/// see [`Estimate`](super::Estimate).
-pub fn bootstrap_mean(values: &[f64], seed: u64) -> Option<[f64; 2]> {
+/// samples that `rng` draws; none of no values, or where one is not finite. Of few values it is too narrow: see
+/// [`Estimate`](super::Estimate).
+pub fn bootstrap_mean(values: &[f64], rng: impl Rng) -> Option<[f64; 2]> {
     let is_usable = !values.is_empty() && values.iter().all(|value| value.is_finite());
-    is_usable.then(|| percentiles(resamples(values, seed).filter_map(|sample| mean(&sample)).collect()))
+    is_usable.then(|| percentiles(resamples(values, rng).filter_map(|sample| mean(&sample)).collect()))
 }
 
 /// Row `k - 1` has the probability that the best of `k` draws out of `n` is the one of each rank, the best first.
@@ -71,8 +70,7 @@ fn weights(n: usize) -> Vec<Vec<f64>> {
 }
 
 /// Samples of as many values as there are, with replacement.
-fn resamples(values: &[f64], seed: u64) -> impl Iterator<Item = Vec<f64>> {
-    let mut rng = stream(seed, Purpose::Bootstrap, 0);
+fn resamples(values: &[f64], mut rng: impl Rng) -> impl Iterator<Item = Vec<f64>> {
     (0..RESAMPLES).map(move |_| values.iter().map(|_| values[rng.random_range(0..values.len())]).collect())
 }
 
@@ -93,7 +91,13 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
 mod tests {
     use super::super::fixture::{assert_near, cases};
     use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
     use serde::Deserialize;
+
+    fn rng(seed: u64) -> impl Rng {
+        ChaCha8Rng::seed_from_u64(seed)
+    }
 
     /// An interval's ends by the exact bootstrap, over all samples there are; 2,000 drawn ones must fall between the
     /// quantiles that are three standard deviations of such a draw away.
@@ -120,7 +124,7 @@ mod tests {
         for Case { values, minimise, means, bands } in cases("expected_best") {
             let diverged = if minimise { f64::INFINITY } else { f64::NEG_INFINITY };
             let values: Vec<f64> = values.into_iter().map(|value| value.unwrap_or(diverged)).collect();
-            let found = expected_best(&values, minimise, 0);
+            let found = expected_best(&values, minimise, rng(0));
             assert_eq!(found.len(), means.len());
             for (i, best) in found.iter().enumerate() {
                 assert_eq!(best.k, i + 1);
@@ -133,12 +137,12 @@ mod tests {
     #[test]
     fn the_best_of_one_is_the_mean_and_more_never_hurts() {
         let values: Vec<f64> = (0..60).map(|i| f64::from(i * i % 61)).collect();
-        let found = expected_best(&values, true, 3);
+        let found = expected_best(&values, true, rng(3));
         assert_near(found[0].mean, mean(&values).unwrap());
         assert!(found.windows(2).all(|pair| pair[1].mean < pair[0].mean));
         assert!(found.iter().all(|best| best.spread[0] <= best.mean && best.mean <= best.spread[1]));
-        assert_eq!(expected_best(&[f64::INFINITY, f64::NAN], true, 0), []);
-        assert_eq!(expected_best(&[], true, 0), []);
+        assert_eq!(expected_best(&[f64::INFINITY, f64::NAN], true, rng(0)), []);
+        assert_eq!(expected_best(&[], true, rng(0)), []);
     }
 
     #[test]
@@ -149,19 +153,19 @@ mod tests {
             bands: Bands,
         }
         for Case { values, bands } in cases("bootstrap_mean") {
-            assert_in_bands(bootstrap_mean(&values, 0).unwrap(), bands);
+            assert_in_bands(bootstrap_mean(&values, rng(0)).unwrap(), bands);
         }
-        assert_eq!(bootstrap_mean(&[], 0), None);
-        assert_eq!(bootstrap_mean(&[1.0, f64::INFINITY], 0), None);
+        assert_eq!(bootstrap_mean(&[], rng(0)), None);
+        assert_eq!(bootstrap_mean(&[1.0, f64::INFINITY], rng(0)), None);
     }
 
     #[test]
-    fn an_interval_is_a_function_of_values_and_seed() {
+    fn an_interval_is_a_function_of_values_and_generator() {
         let values: Vec<f64> = (0..20).map(|i| f64::from(i).sin()).collect();
-        assert_eq!(bootstrap_mean(&values, 1), bootstrap_mean(&values, 1));
-        assert_ne!(bootstrap_mean(&values, 1), bootstrap_mean(&values, 2));
-        assert_eq!(expected_best(&values, true, 1), expected_best(&values, true, 1));
-        assert_ne!(expected_best(&values, true, 1), expected_best(&values, true, 2));
+        assert_eq!(bootstrap_mean(&values, rng(1)), bootstrap_mean(&values, rng(1)));
+        assert_ne!(bootstrap_mean(&values, rng(1)), bootstrap_mean(&values, rng(2)));
+        assert_eq!(expected_best(&values, true, rng(1)), expected_best(&values, true, rng(1)));
+        assert_ne!(expected_best(&values, true, rng(1)), expected_best(&values, true, rng(2)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a learning curve comes to, given as points `(x, y)` with x ascending.
 
-use super::mean;
+use super::descriptive::mean;
 
 /// The x of the first point whose y is at `target` or past it, which is above where `at_least` and below elsewhere. Values
 /// between points are not made up.

@@ -1,11 +1,14 @@
 //! Whether groups differ.
 
-use super::{Estimate, mean, standard_deviation, t_quantile};
+use super::{
+    descriptive::{mean, standard_deviation},
+    estimate::{Estimate, t_quantile},
+};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// Two groups compared over the seeds that they share.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Comparison {
+pub struct PairedTest {
     /// The mean of the differences by seed, the first group's value minus the second's.
     pub difference: Estimate,
     /// The seeds compared.
@@ -19,7 +22,7 @@ pub struct Comparison {
     pub standard_error: f64,
 }
 
-impl Comparison {
+impl PairedTest {
     /// The least difference, either way, that these seeds could have shown: with differences by seed as far from their mean as
     /// these, a mean nearer to 0 has p above `alpha / tests`, which is the bound that [`holm_tests`] tells. It is
     /// `t(1 - alpha / (2 tests), n - 1) s / sqrt(n)`.
@@ -33,7 +36,7 @@ impl Comparison {
 ///
 /// A seed gives both groups the same initial values and the same order of examples, so a difference by seed is free of what
 /// these two change. It says nothing of the trials that diverged: see [`share_interval`].
-pub fn paired_t(a: &[Option<f64>], b: &[Option<f64>]) -> Option<Comparison> {
+pub fn paired_t(a: &[Option<f64>], b: &[Option<f64>]) -> Option<PairedTest> {
     let both = a.iter().zip(b).filter_map(|(a, b)| (*a).zip(*b));
     let differences: Vec<f64> = both.map(|(a, b)| a - b).filter(|difference| difference.is_finite()).collect();
     let n = differences.len();
@@ -43,13 +46,13 @@ pub fn paired_t(a: &[Option<f64>], b: &[Option<f64>]) -> Option<Comparison> {
     if differences.iter().all(|difference| *difference == first) {
         let (t, p) = if first == 0.0 { (0.0, 1.0) } else { (f64::INFINITY.copysign(first), 0.0) };
         let difference = Estimate { mean: Some(first), ci95: Some([first; 2]) };
-        return Some(Comparison { difference, n, t, p, standard_error: 0.0 });
+        return Some(PairedTest { difference, n, t, p, standard_error: 0.0 });
     }
     let standard_error = s / (n as f64).sqrt();
     let t = mean / standard_error;
     let distribution = StudentsT::new(0.0, 1.0, (n - 1) as f64).expect("at least one degree of freedom");
     let p = 2.0 * distribution.sf(t.abs());
-    Some(Comparison { difference: Estimate::of(&differences), n, t, p, standard_error })
+    Some(PairedTest { difference: Estimate::of(&differences), n, t, p, standard_error })
 }
 
 /// The p values of several tests, adjusted after Holm-Bonferroni (Holm 1979) and in the order given: to reject where they are

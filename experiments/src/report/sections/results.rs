@@ -5,7 +5,7 @@ use crate::report::{
     number,
     page::{Cell, table},
 };
-use crate::stats::{self, Comparison};
+use crate::stats::{self, PairedTest};
 use maud::{Markup, html};
 
 /// A difference with a smaller p value is called significant.
@@ -128,7 +128,7 @@ pub struct Pair<'s, 'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Tested {
     /// The test; the difference is the one's loss minus the other's.
-    pub test: Comparison,
+    pub test: PairedTest,
     /// The p value after Holm's correction for all pairs of the problem.
     pub adjusted: f64,
     /// The least difference, either way, that the seeds could have shown, the other pairs being as they are; none where all seeds differ
@@ -209,10 +209,10 @@ fn compare<'s, 'a>(pairs: Vec<(&'s Subject<'a>, &'s Subject<'a>)>) -> Vec<Pair<'
         let seeds = a.seeds();
         stats::paired_t(&a.losses(&seeds), &b.losses(&seeds))
     };
-    let tests: Vec<Option<Comparison>> = pairs.iter().map(test).collect();
+    let tests: Vec<Option<PairedTest>> = pairs.iter().map(test).collect();
     let p: Vec<f64> = tests.iter().map(|test| test.map_or(1.0, |test| test.p)).collect();
     let adjusted = stats::holm(&p);
-    let pair = |(index, ((a, b), test)): (usize, ((&'s Subject<'a>, &'s Subject<'a>), Option<Comparison>))| {
+    let pair = |(index, ((a, b), test)): (usize, ((&'s Subject<'a>, &'s Subject<'a>), Option<PairedTest>))| {
         let tested = test.map(|test| {
             let least = test.least_significant(SIGNIFICANT, stats::holm_tests(&p, index, SIGNIFICANT));
             // Without any spread there is no limit to tell: nothing is known of what spread there could be.

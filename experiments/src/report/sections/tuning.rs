@@ -6,6 +6,7 @@ use crate::report::{
     page::{Cell, keys, table},
 };
 use crate::{
+    random::{Purpose, stream},
     report::plot::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, Row, Shape},
     stats::{self, BestOf},
 };
@@ -86,7 +87,8 @@ fn best_of(facet: &Facet) -> Panel {
     let curve = |curve: &crate::report::group::Labelled| {
         let losses = curve.subject.tuning.iter().map(|trial| trial.final_loss().unwrap_or(f64::INFINITY));
         let point = |best: BestOf| Point { x: best.k as f64, y: best.mean, band: Some(best.spread) };
-        let points = stats::expected_best(&losses.collect::<Vec<_>>(), true, SEED).into_iter().map(point).collect();
+        let rng = stream(SEED, Purpose::Bootstrap, 0);
+        let points = stats::expected_best(&losses.collect::<Vec<_>>(), true, rng).into_iter().map(point).collect();
         Curve { style: curve.style, points, drawn: Drawn::Line }
     };
     Panel {
