@@ -1,5 +1,10 @@
 //! Charts as SVG.
 
+mod figure;
+mod scale;
+mod style;
 mod svg;
 
-pub use svg::{Axis, Curve, DARK, Drawn, Figure, Key, Mark, Panel, Point, Row, Rule, STYLES, Shape, share_y};
+pub use figure::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, ReferenceLine, Row, Shape};
+pub use scale::share_y;
+pub use style::{DARK, STYLES};

@@ -6,7 +6,7 @@ use crate::report::{
 };
 use crate::{
     record::metric::Metric,
-    report::plot::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, Row, Rule, Shape},
+    report::plot::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, ReferenceLine, Row, Shape},
     stats::{Estimate, mean},
 };
 use std::collections::BTreeMap;
@@ -193,18 +193,22 @@ fn loss_axis(facet: &Facet) -> Axis {
 }
 
 /// The least expected loss that any model can reach, where it is known and the same for the whole facet.
-fn floor(facet: &Facet) -> Vec<Rule> {
+fn floor(facet: &Facet) -> Vec<ReferenceLine> {
     let mut floors = facet.curves.iter().map(|curve| curve.subject.workload.and_then(|workload| workload.floor));
     let first = floors.next().flatten().filter(|y| *y > 0.0);
     let same = floors.all(|floor| floor == first);
-    first.filter(|_| same).map(|y| Rule { y, label: "entropy: no model does better".to_owned() }).into_iter().collect()
+    first
+        .filter(|_| same)
+        .map(|y| ReferenceLine { y, label: "entropy: no model does better".to_owned() })
+        .into_iter()
+        .collect()
 }
 
 /// The training loss, averaged over parts of the run.
 pub fn train_loss(facet: &Facet, by: By) -> Panel {
     let samples = |metrics: &[Metric]| training(metrics, loss);
     let mut panel = panel_of("training loss", loss_axis(facet), by, facet, samples, Estimate::positive, Some(PARTS));
-    panel.rules = floor(facet);
+    panel.reference_lines = floor(facet);
     panel
 }
 
@@ -212,7 +216,7 @@ pub fn train_loss(facet: &Facet, by: By) -> Panel {
 pub fn test_loss(facet: &Facet, by: By) -> Panel {
     let samples = |metrics: &[Metric]| evaluations(metrics, |loss, _| loss);
     let mut panel = panel("test loss", loss_axis(facet), by, facet, samples);
-    panel.rules = floor(facet);
+    panel.reference_lines = floor(facet);
     panel
 }
 
