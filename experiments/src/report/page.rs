@@ -1,6 +1,12 @@
 //! The page: its shell, its style, and the boxes that figures and tables stand in.
 
-use crate::report::plot::{DARK, Drawn, Figure, Key, Row};
+use super::{
+    number,
+    plot::{
+        figure::{Figure, Row},
+        style::DARK,
+    },
+};
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -138,11 +144,6 @@ fn row_of_panels(figure: &str, row: &Row) -> Result<Markup> {
     })
 }
 
-/// The legend of curves, or of markers.
-pub fn keys<'l>(entries: impl Iterator<Item = (&'l str, usize)>, drawn: Drawn) -> Vec<Key> {
-    entries.map(|(name, style)| Key { name: name.to_owned(), style, drawn }).collect()
-}
-
 /// A table; in the head, a leading `>` puts the column's text to the right.
 pub fn table(title: &str, head: &[&str], rows: &[Vec<Cell>], caption: &str) -> Markup {
     let right: Vec<bool> = head.iter().map(|text| text.starts_with('>')).collect();
@@ -190,6 +191,11 @@ impl Cell {
         Self { text: text.into(), ..Self::default() }
     }
 
+    /// With a mean in it, and in small letters below it the interval.
+    pub fn estimate((mean, interval): (Option<String>, Option<String>)) -> Self {
+        Self::new(mean.unwrap_or(number::NONE.to_owned())).note(interval)
+    }
+
     /// With a link to the trials that it comes from.
     pub fn to(mut self, href: impl Into<String>) -> Self {
         self.href = Some(href.into());
@@ -211,7 +217,7 @@ impl Cell {
     fn content(&self) -> Markup {
         html! {
             @match &self.href {
-                Some(href) if self.text != super::number::NONE => a href=(href) { (text(&self.text)) },
+                Some(href) if self.text != number::NONE => a href=(href) { (text(&self.text)) },
                 _ => (text(&self.text)),
             }
             @if let Some(note) = &self.note { small { (note) } }

@@ -31,6 +31,13 @@ pub struct Key {
     pub drawn: Drawn,
 }
 
+impl Key {
+    /// The legend of curves, or of markers: names and the indices of their styles.
+    pub fn all<'l>(entries: impl Iterator<Item = (&'l str, usize)>, drawn: Drawn) -> Vec<Self> {
+        entries.map(|(name, style)| Self { name: name.to_owned(), style, drawn }).collect()
+    }
+}
+
 /// One pair of axes.
 #[derive(Clone, Debug, Default)]
 pub struct Panel {

@@ -1,10 +1,10 @@
-//! Charts as SVG.
+//! Charts as SVG: panels of curves with bands, in colours that people with any colour vision can tell apart.
+//!
+//! A [`figure::Figure`] is rows of panels with their legends, as plain data; [`svg`] draws it, whole or in the parts that a page
+//! lays out by the width at hand; [`scale`] says where values stand on an axis, and [`style`] how curves look. Colours are plain
+//! attributes, so that a style sheet such as [`style::DARK`] can put others in their place.
 
-mod figure;
-mod scale;
-mod style;
-mod svg;
-
-pub use figure::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, ReferenceLine, Row, Shape};
-pub use scale::share_y;
-pub use style::{DARK, STYLES};
+pub mod figure;
+pub mod scale;
+pub mod style;
+pub mod svg;

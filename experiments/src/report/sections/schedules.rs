@@ -1,14 +1,17 @@
 //! Schedules of the learning rate above the losses that they led to.
 
-use crate::report::{
-    group::{Facet, Labelled, Problem, Subject, Trial, option},
-    number,
-    page::{Cell, table},
-    sections::curves::{self, By, Sample},
-};
+use super::curves;
 use crate::{
     record::{metric::Metric, trial::TrialConfig},
-    report::plot::{Axis, Curve, Drawn, Figure, Panel, Point, Row},
+    report::{
+        facet::{Facet, Member},
+        group::{ReportGroup, Trial, option},
+        number,
+        page::{Cell, table},
+        plot::figure::{Axis, Curve, Drawn, Figure, Panel, Point, Row},
+        problem::Problem,
+        samples::{By, PARTS, Sample, evaluations, loss, training},
+    },
     stats::{self, Estimate},
 };
 use maud::Markup;
@@ -20,7 +23,7 @@ pub fn figure(facet: &Facet) -> Figure {
         title: "learning rate".to_owned(),
         x: By::Step.axis(),
         y: Axis::linear("learning rate"),
-        curves: facet.curves.iter().map(rates).collect(),
+        curves: facet.members.iter().map(rates).collect(),
         ..Panel::default()
     };
     let mut panels = [
@@ -46,7 +49,7 @@ pub fn caption() -> String {
          Lines are means over the seeds, bands {}; the training loss is averaged over {} equal parts of the run. A cross at the top edge \
          marks where a trial diverged.",
         curves::BANDS,
-        curves::PARTS
+        PARTS
     )
 }
 
@@ -55,11 +58,11 @@ fn one(panel: Panel) -> Row {
 }
 
 /// The learning rates of a group, which are the same for every seed: of the trial that made the most updates.
-fn rates(curve: &Labelled) -> Curve {
+fn rates(member: &Member) -> Curve {
     let updates = |trial: &Trial| used_rates(trial.metrics).last().map_or(0, |(step, _)| *step);
-    let longest = curve.subject.finals.iter().max_by_key(|trial| updates(trial));
+    let longest = member.group.finals.iter().max_by_key(|trial| updates(trial));
     let points = longest.map_or(Vec::new(), |trial| points(&trial.record.config, &used_rates(trial.metrics)));
-    Curve { style: curve.style, points, drawn: Drawn::Steps }
+    Curve { style: member.style, points, drawn: Drawn::Steps }
 }
 
 /// Updates, counted from 1, with the learning rates that they used, as far as they are recorded.
@@ -90,28 +93,25 @@ fn points(config: &TrialConfig, recorded: &[(u64, f64)]) -> Vec<Point> {
 
 /// The end loss beside the mean over the curve.
 pub fn areas(problem: &Problem) -> Markup {
-    let mean = |subject: &Subject, samples: &dyn Fn(&[Metric]) -> Vec<Sample>| {
-        let trials = subject.finals.iter().filter(|trial| trial.outcome().is_some() && !trial.diverged());
+    let mean = |group: &ReportGroup, samples: &dyn Fn(&[Metric]) -> Vec<Sample>| {
+        let trials = group.finals.iter().filter(|trial| trial.outcome().is_some() && !trial.diverged());
         let area = |metrics: &[Metric]| {
             let points: Vec<_> = samples(metrics).iter().map(|sample| (sample.step, sample.value)).collect();
             stats::mean_over_curve(&points).filter(|mean| mean.is_finite())
         };
         Estimate::positive(&trials.filter_map(|trial| area(trial.metrics)).collect::<Vec<_>>())
     };
-    let row = |subject: &&Subject| {
-        let cell = |estimate: &Estimate| {
-            let (mean, interval) = number::estimate(estimate);
-            Cell::new(mean.unwrap_or(number::NONE.to_owned())).to(subject.href()).note(interval)
-        };
+    let row = |group: &&ReportGroup| {
+        let cell = |estimate: &Estimate| Cell::estimate(number::estimate(estimate)).to(group.href());
         vec![
-            Cell::new(&subject.name).to(subject.href()),
-            Cell::new(&subject.summary.schedule).to(subject.href()),
-            cell(&subject.summary.loss),
-            cell(&mean(subject, &|metrics| curves::evaluations(metrics, |loss, _| loss))),
-            cell(&mean(subject, &|metrics| curves::training(metrics, curves::loss))),
+            Cell::new(&group.name).to(group.href()),
+            Cell::new(&group.summary.schedule).to(group.href()),
+            cell(&group.summary.loss),
+            cell(&mean(group, &|metrics| evaluations(metrics, |loss, _| loss))),
+            cell(&mean(group, &|metrics| training(metrics, loss))),
         ]
     };
-    let rows: Vec<_> = problem.subjects.iter().map(row).collect();
+    let rows: Vec<_> = problem.groups.iter().map(row).collect();
     table(
         &format!("End and course of the loss, {}", problem.title),
         &["group", "schedule", ">test loss at the end", ">test loss over the curve", ">training loss over the curve"],

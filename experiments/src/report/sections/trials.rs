@@ -1,26 +1,26 @@
 //! All trials with their configs: what every number leads to.
 
 use crate::report::{
-    group::{Subject, Trial},
+    group::{ReportGroup, Trial},
     number,
     page::text,
 };
 use maud::{Markup, html};
 
-/// The part of the page for all trials of `subject`.
-pub fn section(subject: &Subject) -> Markup {
+/// The part of the page for all trials of `group`.
+pub fn section(group: &ReportGroup) -> Markup {
     html! {
-        section id=(subject.anchor()) {
-            h3 { (text(&subject.name)) }
+        section id=(group.anchor()) {
+            h3 { (text(&group.name)) }
             p {
-                code { (text(&subject.config.optimizer)) } ", schedule " code { (text(&subject.config.schedule)) }
-                " on " (text(&subject.model)) ", " (subject.summary.dataset)
+                code { (text(&group.config.optimizer)) } ", schedule " code { (text(&group.config.schedule)) }
+                " on " (text(&group.model)) ", " (group.summary.dataset)
             }
-            @for trial in &subject.finals { (details(*trial)) }
-            @if !subject.tuning.is_empty() {
+            @for trial in &group.finals { (details(*trial)) }
+            @if !group.tuning.is_empty() {
                 details {
-                    summary { (subject.tuning.len()) " tuning trials" }
-                    div { @for trial in &subject.tuning { (details(*trial)) } }
+                    summary { (group.tuning.len()) " tuning trials" }
+                    div { @for trial in &group.tuning { (details(*trial)) } }
                 }
             }
         }

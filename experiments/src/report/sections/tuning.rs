@@ -1,13 +1,16 @@
 //! How hyperparameters were chosen: the loss by learning rate, and what a smaller budget would have found.
 
-use crate::report::{
-    group::{Facet, Problem, Subject, Trial, facets, option},
-    number,
-    page::{Cell, keys, table},
-};
+use super::curves;
 use crate::{
     random::{Purpose, stream},
-    report::plot::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, Row, Shape},
+    report::{
+        facet::{Facet, Member, facets},
+        group::{ReportGroup, Trial, option},
+        number,
+        page::{Cell, table},
+        plot::figure::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, Row, Shape},
+        problem::Problem,
+    },
     stats::{self, BestOf},
 };
 use maud::Markup;
@@ -18,15 +21,16 @@ const SEED: u64 = 0;
 
 /// Whether any group of `problem` was tuned.
 pub fn is_tuned(problem: &Problem) -> bool {
-    problem.subjects.iter().any(|subject| !subject.tuning.is_empty())
+    problem.groups.iter().any(|group| !group.tuning.is_empty())
 }
 
 /// The sensitivity to the learning rate beside the expected best of k trials.
 pub fn figure(problem: &Problem) -> Figure {
-    let tuned: Vec<&Subject> = problem.subjects.iter().copied().filter(|subject| !subject.tuning.is_empty()).collect();
-    let row = |facet: &Facet| {
-        let (sensitivity, legend) = sensitivity(facet);
-        Row { title: facet.title.clone(), panels: vec![sensitivity, best_of(facet)], legend }
+    let tuned: Vec<&ReportGroup> = problem.groups.iter().copied().filter(|group| !group.tuning.is_empty()).collect();
+    let row = |facet: &Facet| Row {
+        title: facet.title.clone(),
+        panels: vec![sensitivity(facet), best_of(facet)],
+        legend: curves::legend(facet),
     };
     Figure { title: format!("Tuning, {}", problem.title), rows: facets(&tuned).iter().map(row).collect() }
 }
@@ -43,68 +47,66 @@ fn learning_rate(trial: Trial) -> Option<f64> {
     option(&trial.record.config.optimizer, "lr")?.parse().ok()
 }
 
-fn sensitivity(facet: &Facet) -> (Panel, Vec<Key>) {
+fn sensitivity(facet: &Facet) -> Panel {
     let mut panel = Panel {
         title: "validation loss by learning rate".to_owned(),
         x: Axis::logarithmic("learning rate"),
         y: Axis::logarithmic("cross entropy"),
         ..Panel::default()
     };
-    let mut legend = Vec::new();
-    for curve in &facet.curves {
+    for member in &facet.members {
         let mut by_rate: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-        for trial in &curve.subject.tuning {
+        for trial in &member.group.tuning {
             let Some(x) = learning_rate(*trial).filter(|x| *x > 0.0) else { continue };
             match trial.final_loss().filter(|y| y.is_finite()) {
                 Some(y) => {
                     // A positive f64 sorts as its bits do.
                     by_rate.entry(x.to_bits()).or_default().push(y);
-                    if is_picked(*trial, curve.subject) {
-                        panel.marks.push(Mark { x, y: Some(y), style: curve.style, shape: Shape::Ring });
+                    if is_picked(*trial, member.group) {
+                        panel.marks.push(Mark { x, y: Some(y), style: member.style, shape: Shape::Ring });
                     }
                 }
-                None => panel.marks.push(Mark { x, y: None, style: curve.style, shape: Shape::Cross }),
+                None => panel.marks.push(Mark { x, y: None, style: member.style, shape: Shape::Cross }),
             }
         }
         let points: Vec<Point> = by_rate
             .iter()
             .flat_map(|(x, ys)| ys.iter().map(|&y| Point { x: f64::from_bits(*x), y, band: None }))
             .collect();
-        let is_joined = varied(curve.subject).iter().all(|key| key == "lr");
+        let is_joined = varied(member.group).iter().all(|key| key == "lr");
         if is_joined {
             let mean =
                 |(x, ys): (&u64, &Vec<f64>)| Some(Point { x: f64::from_bits(*x), y: stats::mean(ys)?, band: None });
             let means = by_rate.iter().filter_map(mean).collect();
-            panel.curves.push(Curve { style: curve.style, points: means, drawn: Drawn::Line });
+            panel.curves.push(Curve { style: member.style, points: means, drawn: Drawn::Line });
         }
-        panel.curves.push(Curve { style: curve.style, points, drawn: Drawn::Markers });
-        legend.extend(keys([(curve.label.as_str(), curve.style)].into_iter(), Drawn::Line));
+        panel.curves.push(Curve { style: member.style, points, drawn: Drawn::Markers });
     }
-    (panel, legend)
+    panel
 }
 
 fn best_of(facet: &Facet) -> Panel {
-    let curve = |curve: &crate::report::group::Labelled| {
-        let losses = curve.subject.tuning.iter().map(|trial| trial.final_loss().unwrap_or(f64::INFINITY));
+    let curve = |member: &Member| {
+        let losses = member.group.tuning.iter().map(|trial| trial.final_loss().unwrap_or(f64::INFINITY));
         let point = |best: BestOf| Point { x: best.k as f64, y: best.mean, band: Some(best.spread) };
         let rng = stream(SEED, Purpose::Bootstrap, 0);
         let points = stats::expected_best(&losses.collect::<Vec<_>>(), true, rng).into_iter().map(point).collect();
-        Curve { style: curve.style, points, drawn: Drawn::Line }
+        Curve { style: member.style, points, drawn: Drawn::Line }
     };
     Panel {
         title: "expected best of k trials".to_owned(),
         x: Axis::linear("k"),
         y: Axis::logarithmic("cross entropy"),
-        curves: facet.curves.iter().map(curve).collect(),
+        curves: facet.members.iter().map(curve).collect(),
         ..Panel::default()
     }
 }
 
 /// The hyperparameters that differ between the tuning trials.
-fn varied(subject: &Subject) -> Vec<String> {
-    let keys = subject.summary.hyperparameters.keys();
+fn varied(group: &ReportGroup) -> Vec<String> {
+    let keys = group.summary.hyperparameters.keys();
     let is_varied = |key: &&String| {
-        let mut values = subject.tuning.iter().map(|trial| option(&trial.record.config.optimizer, key));
+        let mut values = group.tuning.iter().map(|trial| option(&trial.record.config.optimizer, key));
         let first = values.next();
         values.any(|value| Some(value) != first)
     };
@@ -112,10 +114,10 @@ fn varied(subject: &Subject) -> Vec<String> {
 }
 
 /// Whether `trial` has the hyperparameters that its group was then trained with.
-fn is_picked(trial: Trial, subject: &Subject) -> bool {
-    varied(subject).iter().all(|key| {
+fn is_picked(trial: Trial, group: &ReportGroup) -> bool {
+    varied(group).iter().all(|key| {
         let (Some(tried), Some(picked)) =
-            (option(&trial.record.config.optimizer, key), subject.summary.hyperparameters.get(key))
+            (option(&trial.record.config.optimizer, key), group.summary.hyperparameters.get(key))
         else {
             return false;
         };
@@ -128,38 +130,38 @@ fn is_picked(trial: Trial, subject: &Subject) -> bool {
 
 /// What was picked.
 pub fn picked(problem: &Problem) -> Markup {
-    let row = |subject: &&&Subject| {
-        let keys = varied(subject);
+    let row = |group: &&&ReportGroup| {
+        let keys = varied(group);
         let value = |value: &serde_json::Value| match (value.as_f64(), value.as_str()) {
             (Some(number), _) => number::setting(number),
             (None, Some(text)) => text.to_owned(),
             (None, None) => value.to_string(),
         };
         let picked =
-            keys.iter().filter_map(|key| Some(format!("{key}={}", value(subject.summary.hyperparameters.get(key)?))));
+            keys.iter().filter_map(|key| Some(format!("{key}={}", value(group.summary.hyperparameters.get(key)?))));
         let picked: Vec<String> = picked.collect();
-        let losses = subject.tuning.iter().filter_map(|trial| Some((trial.final_loss()?, trial)));
+        let losses = group.tuning.iter().filter_map(|trial| Some((trial.final_loss()?, trial)));
         let best = match losses.min_by(|(a, _), (b, _)| a.total_cmp(b)) {
             Some((loss, trial)) => Cell::new(number::number(loss)).to(trial.href()),
             None => Cell::new(number::NONE),
         };
-        let diverged = subject.tuning.iter().filter(|trial| trial.diverged()).count();
-        let searched = subject.summary.searched.as_ref();
-        let at_edge = searched.filter(|searched| !searched.at_edge.is_empty());
-        let at_edge = at_edge.map(|searched| format!("{} at the edge", searched.at_edge.join(", ")));
+        let diverged = group.tuning.iter().filter(|trial| trial.diverged()).count();
+        let searched = group.summary.searched.as_ref();
+        let at_edge = group.at_edge();
+        let at_edge = (!at_edge.is_empty()).then(|| format!("{} at the edge", at_edge.join(", ")));
         vec![
-            Cell::new(&subject.name).to(subject.href()),
-            Cell::new(&subject.config.optimizer),
+            Cell::new(&group.name).to(group.href()),
+            Cell::new(&group.config.optimizer),
             Cell::new(searched.map_or(number::NONE.to_owned(), |searched| searched.space.replace(',', ", "))),
             Cell::new(if picked.is_empty() { number::NONE.to_owned() } else { picked.join(", ") })
-                .to(subject.href())
+                .to(group.href())
                 .note(at_edge),
-            Cell::new(subject.tuning.len().to_string()).to(subject.href()),
-            Cell::new(diverged.to_string()).to(subject.href()),
+            Cell::new(group.tuning.len().to_string()).to(group.href()),
+            Cell::new(diverged.to_string()).to(group.href()),
             best,
         ]
     };
-    let rows: Vec<_> = problem.subjects.iter().filter(|subject| !subject.tuning.is_empty()).collect();
+    let rows: Vec<_> = problem.groups.iter().filter(|group| !group.tuning.is_empty()).collect();
     let rows: Vec<_> = rows.iter().map(row).collect();
     table(
         &format!("Picked by tuning, {}", problem.title),
