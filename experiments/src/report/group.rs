@@ -12,6 +12,7 @@ use crate::{
     },
 };
 use anyhow::{Context, Result};
+use optim::text::SpecText;
 
 /// A group of one of the runs.
 #[derive(Clone, Debug)]
@@ -74,6 +75,11 @@ impl<'a> Trial<'a> {
     /// Whether it diverged.
     pub fn diverged(self) -> bool {
         self.outcome().is_some_and(|outcome| outcome.diverged)
+    }
+
+    /// The value of a hyperparameter of its optimizer.
+    pub fn hyperparameter(self, key: &str) -> Option<String> {
+        SpecText::of(&self.record.config.optimizer).get(key).map(str::to_owned)
     }
 
     /// The link to its part of the page.
@@ -161,20 +167,14 @@ impl<'a> ReportGroup<'a> {
 
     /// An aspect that it may be compared by, whether its run varies it or not.
     pub fn factor(&self, name: &str) -> Option<String> {
-        let model_key = |key: &str| option(&self.summary.model, key).map(str::to_owned);
         self.config.factors.get(name).cloned().or_else(|| match name {
             "dataset" => Some(self.summary.dataset.clone()),
             "model" => Some(self.summary.model.clone()),
             "optimizer" => Some(self.summary.optimizer.clone()),
             "schedule" => Some(self.summary.schedule.clone()),
             "peak" => self.summary.hyperparameters.get("lr").map(ToString::to_string),
-            _ => model_key(name),
+            key => SpecText::of(&self.summary.model).get(key).map(str::to_owned),
         })
-    }
-
-    /// The model without its keys.
-    pub fn family(&self) -> &str {
-        self.summary.model.split(':').next().unwrap_or_default()
     }
 
     /// The updates that each trial was meant to make.
@@ -207,30 +207,20 @@ pub fn run_name(runs: &[Run], run: usize) -> String {
     if before == 0 { own } else { format!("{own} ({})", before + 1) }
 }
 
-/// The value of a key in text such as `adamw:lr=1e-3,eps=1e-8`.
-pub fn option<'t>(text: &'t str, key: &str) -> Option<&'t str> {
-    let (_, options) = text.split_once(':')?;
-    options
-        .split(',')
-        .find_map(|option| option.split_once('=').filter(|(name, _)| *name == key).map(|(_, value)| value))
-}
-
 /// The family of the model of `group`, with the keys that are not the same in all models of the family among `groups`. Where the
 /// place of the norms is compared, it is not of the model.
 fn short_model(group: &ReportGroup, groups: &[ReportGroup]) -> String {
-    let family = group.family();
-    let peers = || groups.iter().filter(|other| other.family() == family).map(|other| other.summary.model.as_str());
+    let own = SpecText::of(&group.summary.model);
+    let models = groups.iter().map(|other| SpecText::of(&other.summary.model));
+    let peers: Vec<SpecText> = models.filter(|other| other.name == own.name).collect();
     let is_norm_compared = group.config.factors.contains_key("norm");
-    let options = group.summary.model.split_once(':').map_or("", |(_, options)| options).split(',');
-    let telling = options.filter(|pair| {
-        let key = pair.split('=').next().unwrap_or_default();
-        let own = option(&group.summary.model, key);
-        !(is_norm_compared && key == "norm") && peers().any(|model| option(model, key) != own)
-    });
-    match telling.collect::<Vec<_>>().join(",") {
-        none if none.is_empty() => family.to_owned(),
-        keys => format!("{family}:{keys}"),
+    let is_telling =
+        |key: &&str| !(is_norm_compared && *key == "norm") && peers.iter().any(|other| other.get(key) != own.get(key));
+    let mut short = SpecText::of(&own.name);
+    for key in own.keys().filter(is_telling) {
+        short.set(key, own.get(key).unwrap_or_default());
     }
+    short.to_string()
 }
 
 #[cfg(test)]

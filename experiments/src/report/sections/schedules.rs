@@ -5,7 +5,7 @@ use crate::{
     record::{metric::Metric, trial::TrialConfig},
     report::{
         facet::{Facet, Member},
-        group::{ReportGroup, Trial, option},
+        group::{ReportGroup, Trial},
         number,
         page::{Cell, table},
         plot::figure::{Axis, Curve, Drawn, Figure, Panel, Point, Row},
@@ -15,7 +15,7 @@ use crate::{
     stats::{self, Estimate},
 };
 use maud::Markup;
-use optim::{Schedule, schedule::Defaults};
+use optim::{Schedule, schedule::Defaults, text::SpecText};
 
 /// The learning rate by step, and below it the losses and the accuracy that it led to, on the same horizontal axis.
 pub fn figure(facet: &Facet) -> Figure {
@@ -77,7 +77,7 @@ fn used_rates(metrics: &[Metric]) -> Vec<(u64, f64)> {
 /// The learning rate of every update. Records are some updates apart, so that they cannot tell where it jumps: the schedule tells, as
 /// long as it says what the records do.
 fn points(config: &TrialConfig, recorded: &[(u64, f64)]) -> Vec<Point> {
-    let lr = option(&config.optimizer, "lr").and_then(|lr| lr.parse().ok());
+    let lr = SpecText::of(&config.optimizer).get("lr").and_then(|lr| lr.parse().ok());
     let schedule = Schedule::parse(&config.schedule, &Defaults { lr, steps: Some(config.steps) });
     let holds = |schedule: &Schedule| recorded.iter().all(|(step, lr)| schedule.at(step.saturating_sub(1)) == *lr);
     let last = recorded.last().map_or(0, |(step, _)| *step);

@@ -5,7 +5,7 @@ use crate::{
     random::{Purpose, stream},
     report::{
         facet::{Facet, Member, facets},
-        group::{ReportGroup, Trial, option},
+        group::{ReportGroup, Trial},
         number,
         page::{Cell, table},
         plot::figure::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, Row, Shape},
@@ -44,7 +44,7 @@ pub const CAPTION: &str = "Left: the validation loss at the end of each tuning t
     that ended. Who leads at small k is easy to tune, in the space that was searched.";
 
 fn learning_rate(trial: Trial) -> Option<f64> {
-    option(&trial.record.config.optimizer, "lr")?.parse().ok()
+    trial.hyperparameter("lr")?.parse().ok()
 }
 
 fn sensitivity(facet: &Facet) -> Panel {
@@ -106,7 +106,7 @@ fn best_of(facet: &Facet) -> Panel {
 fn varied(group: &ReportGroup) -> Vec<String> {
     let keys = group.summary.hyperparameters.keys();
     let is_varied = |key: &&String| {
-        let mut values = group.tuning.iter().map(|trial| option(&trial.record.config.optimizer, key));
+        let mut values = group.tuning.iter().map(|trial| trial.hyperparameter(key));
         let first = values.next();
         values.any(|value| Some(value) != first)
     };
@@ -116,9 +116,7 @@ fn varied(group: &ReportGroup) -> Vec<String> {
 /// Whether `trial` has the hyperparameters that its group was then trained with.
 fn is_picked(trial: Trial, group: &ReportGroup) -> bool {
     varied(group).iter().all(|key| {
-        let (Some(tried), Some(picked)) =
-            (option(&trial.record.config.optimizer, key), group.summary.hyperparameters.get(key))
-        else {
+        let (Some(tried), Some(picked)) = (trial.hyperparameter(key), group.summary.hyperparameters.get(key)) else {
             return false;
         };
         match picked.as_f64() {
