@@ -7,7 +7,6 @@ use super::{
     run::Run,
     summary::{GroupSummary, TrialSummary},
     trial::TrialRecord,
-    workload::Workload,
 };
 use crate::config::group::GroupConfig;
 use anyhow::{Context, Result, bail, ensure};
@@ -115,10 +114,7 @@ pub fn check_run(run: &Run) -> Result<()> {
         if let Some(differs) = of_another(record, group, config, is_final) {
             bail!("`{summary}`: group `{}` and its trial `{id}` disagree: {differs}", group.name);
         }
-        let is_own = |workload: &&Workload| {
-            workload.dataset == group.dataset && [&group.model, &config.model].contains(&&workload.model)
-        };
-        if let Some(workload) = run.experiment.workloads.iter().find(is_own) {
+        if let Some(workload) = run.experiment.workload(group, config) {
             for (name, told, own) in [
                 ("steps", workload.steps, record.config.steps),
                 ("batch_size", workload.batch_size as u64, record.config.batch_size as u64),

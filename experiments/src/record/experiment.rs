@@ -1,6 +1,6 @@
 //! `experiment.json`: what was asked for, and by which program, commit and device.
 
-use super::workload::Workload;
+use super::{summary::GroupSummary, workload::Workload};
 use crate::config::group::GroupConfig;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,16 @@ pub struct ExperimentRecord {
     /// The programs that went on with the run and are not the one that began it, or were told something else; none in most runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub continued: Vec<Continuation>,
+}
+
+impl ExperimentRecord {
+    /// What the group of a summary and a config was trained on. It may have left the model to the data set; the summary knows it.
+    pub fn workload(&self, group: &GroupSummary, config: &GroupConfig) -> Option<&Workload> {
+        let is_own = |workload: &&Workload| {
+            workload.dataset == group.dataset && [&group.model, &config.model].contains(&&workload.model)
+        };
+        self.workloads.iter().find(is_own)
+    }
 }
 
 /// A program that went on with a run.

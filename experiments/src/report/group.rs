@@ -116,10 +116,6 @@ impl<'a> ReportGroup<'a> {
                         .filter(|(_, (record, _))| record.group == group.name && record.config.phase == phase);
                     trials.map(|(index, (record, metrics))| Trial { run, index, record, metrics }).collect()
                 };
-                // A group may have left the model to the data set; its summary knows it.
-                let is_own = |workload: &&Workload| {
-                    workload.dataset == group.dataset && [&group.model, &config.model].contains(&&workload.model)
-                };
                 let name = if runs.len() > 1 {
                     format!("{}: {}", run_name(runs, run), group.name)
                 } else {
@@ -132,7 +128,7 @@ impl<'a> ReportGroup<'a> {
                     index,
                     config,
                     model: String::new(),
-                    workload: experiment.workloads.iter().find(is_own),
+                    workload: experiment.workload(&group, config),
                     finals: own(Phase::Final),
                     tuning: own(Phase::Tune),
                     had_neighbours: had_neighbours(records),
