@@ -20,7 +20,7 @@ use crate::{
         study::Study,
     },
     problem::{
-        data::{dataset::Dataset, hub::Hub, loaded::Data},
+        data::{dataset::Dataset, loaded::Data, source::Hub},
         models::registry,
     },
     record::{

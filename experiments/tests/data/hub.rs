@@ -6,7 +6,8 @@
 
 use crate::{
     official,
-    synthetic::{self, parquet, png, split_as_parquet, splits, text_as_parquet, write_cifar10, write_fashion_mnist},
+    parquet_files::{parquet, png, split_as_parquet, text_as_parquet},
+    synthetic::{self, splits, write_cifar10, write_fashion_mnist},
 };
 use experiments::problem::data::{Dataset, Hub, ImageData, ImageSpec, cifar10, fashion_mnist, tinyshakespeare};
 use indicatif::MultiProgress;

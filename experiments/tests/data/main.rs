@@ -2,7 +2,12 @@
 
 mod batch;
 mod files;
+#[cfg(feature = "hub")]
 mod hub;
 mod official;
+#[cfg(feature = "hub")]
+mod parquet_files;
 mod synthetic;
 mod text;
+#[cfg(not(feature = "hub"))]
+mod without_hub;

@@ -7,9 +7,9 @@
 use super::{
     error::DataError,
     file,
-    hub::{self, Hub},
     images::{ImageData, ImageSpec, Split},
     published::Published,
+    source::{Hub, Source},
     spec::{Defaults, Spec},
 };
 use std::path::Path;
@@ -28,8 +28,8 @@ pub const SPEC: Spec = Spec {
 pub const IMAGES: ImageSpec =
     ImageSpec { channels: 3, height: 32, width: 32, classes: 10, max_value: 255, train: 50_000, test: 10_000 };
 
-const HUB: hub::Source<2> =
-    hub::Source { repo: "cifar10", files: ["plain_text/train/0000.parquet", "plain_text/test/0000.parquet"] };
+const HUB: Source<2> =
+    Source { repo: "cifar10", files: ["plain_text/train/0000.parquet", "plain_text/test/0000.parquet"] };
 
 const SUBFOLDER: &str = "cifar-10-batches-bin";
 

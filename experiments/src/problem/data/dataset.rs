@@ -1,7 +1,7 @@
 //! The data sets by name.
 
 use super::{
-    cifar10, digits, error::DataError, fashion_mnist, hub::Hub, language, loaded::Data, spec::Spec, text,
+    cifar10, digits, error::DataError, fashion_mnist, language, loaded::Data, source::Hub, spec::Spec, text,
     tinyshakespeare,
 };
 use serde::{Deserialize, Serialize};

@@ -40,6 +40,15 @@ pub enum DataError {
         /// What went wrong.
         reason: String,
     },
+    /// A data set of the Hub is needed by a program that downloads nothing.
+    #[error(
+        "cannot download the Hub's data set {repo}: this program was built without the feature `hub`; \
+         name the folder of the data set's files with --data-dir DIR, or build with that feature"
+    )]
+    WithoutHub {
+        /// The Hub's name of the data set.
+        repo: String,
+    },
 }
 
 impl DataError {
@@ -58,6 +67,7 @@ impl DataError {
 }
 
 /// An error and its causes in one line. A cause that the text before it already tells is left out.
+#[cfg(feature = "hub")]
 pub(super) fn one_line(error: &dyn std::error::Error) -> String {
     let mut line = String::new();
     let mut next = Some(error);

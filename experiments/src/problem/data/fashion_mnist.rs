@@ -7,9 +7,9 @@
 use super::{
     error::DataError,
     file,
-    hub::{self, Hub},
     images::{ImageData, ImageSpec, Split},
     published::Published,
+    source::{Hub, Source},
     spec::{Defaults, Spec},
 };
 use std::path::Path;
@@ -28,7 +28,7 @@ pub const SPEC: Spec = Spec {
 pub const IMAGES: ImageSpec =
     ImageSpec { channels: 1, height: 28, width: 28, classes: 10, max_value: 255, train: 60_000, test: 10_000 };
 
-const HUB: hub::Source<2> = hub::Source {
+const HUB: Source<2> = Source {
     repo: "zalando-datasets/fashion_mnist",
     files: ["fashion_mnist/train/0000.parquet", "fashion_mnist/test/0000.parquet"],
 };

@@ -8,21 +8,21 @@
 use super::{
     error::{DataError, one_line},
     images::{ImageSpec, Split},
+    source::{Hub, Source},
 };
 use candle_datasets::hub::FileReader;
 use hf_hub::{
     HFClientSync, HFResult,
     progress::{DownloadEvent, ProgressEvent, ProgressHandler},
 };
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use parquet::{errors::ParquetError, file::reader::SerializedFileReader, record::Field};
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::Ordering::Relaxed,
         mpsc::{self, RecvTimeoutError, Sender},
     },
     time::{Duration, Instant},
@@ -37,32 +37,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The first and the last four bytes of a parquet file.
 const MAGIC: [u8; 4] = *b"PAR1";
 
-/// Where the Hub keeps a data set of `FILES` splits.
-pub(super) struct Source<const FILES: usize> {
-    /// `owner/name`, or only the name.
-    pub repo: &'static str,
-    /// The file of each split, the training split first.
-    pub files: [&'static str; FILES],
-}
-
-/// How to get files from the Hub. Its address and the cache's folder are what the variables `HF_ENDPOINT` and `HF_HOME`
-/// say, as everywhere with the Hub.
-#[derive(Debug, Clone)]
-pub struct Hub {
-    /// Where the bar of a download is shown.
-    pub progress: MultiProgress,
-    /// How long a download may go without a new byte until it counts as failed.
-    pub patience: Duration,
-    /// Once it is set, a download is given up.
-    pub stop: Arc<AtomicBool>,
-}
-
 impl Hub {
-    /// With a patience of one minute.
-    pub fn new(progress: &MultiProgress) -> Self {
-        Self { progress: progress.clone(), patience: Duration::from_secs(60), stop: Arc::default() }
-    }
-
     /// The training and the test split of images.
     pub(super) fn images(&self, source: &Source<2>, spec: &ImageSpec) -> Result<(Split, Split), DataError> {
         let read = |file: &str, images: usize| {

@@ -10,20 +10,24 @@ pub mod digits;
 pub mod error;
 pub mod fashion_mnist;
 mod file;
-pub mod hub;
+#[cfg(feature = "hub")]
+mod hub;
 pub mod images;
 pub mod language;
 pub mod loaded;
 pub mod published;
+pub mod source;
 pub mod spec;
 pub mod text;
 pub mod tinyshakespeare;
+#[cfg(not(feature = "hub"))]
+mod without_hub;
 
 pub use dataset::{Dataset, Fingerprint};
 pub use error::DataError;
-pub use hub::Hub;
 pub use images::{Augment, ImageData, ImageSpec, Split};
 pub use loaded::Data;
 pub use published::Published;
+pub use source::Hub;
 pub use spec::{Defaults, Kind, Length, Spec};
 pub use text::TextData;

@@ -4,8 +4,8 @@
 use super::{
     error::DataError,
     file,
-    hub::{self, Hub},
     published::Published,
+    source::{Hub, Source},
     spec::{Defaults, Spec},
     text::{self, TextData},
 };
@@ -28,7 +28,7 @@ const BYTES: usize = 1_115_394;
 const CHARACTERS: usize = 65;
 
 /// The Hub's splits are the text from its beginning to its end.
-const HUB: hub::Source<3> = hub::Source {
+const HUB: Source<3> = Source {
     repo: "karpathy/tiny_shakespeare",
     files: ["default/train/0000.parquet", "default/validation/0000.parquet", "default/test/0000.parquet"],
 };
