@@ -97,7 +97,7 @@ fn model(model: &ModelSpec) -> Thing {
     for own in model.keys {
         full += &key(&format!("{}={}", own.name, own.default), &format!("{}; {}", own.allowed, own.doc));
     }
-    Thing { name: model.name.to_owned(), brief: model.doc.to_owned(), full }
+    Thing { name: model.name.to_owned(), brief: brief(model.doc), full }
 }
 
 fn rule(spec: &RuleSpec) -> Thing {
