@@ -1,7 +1,7 @@
 //! Parameters by name, and groups of them with hyperparameters and schedules of their own.
 
 use crate::error::Result;
-use crate::rule::Rule;
+use crate::rule::contract::Rule;
 use crate::schedule::Schedule;
 use candle_core::Var;
 use candle_nn::VarMap;

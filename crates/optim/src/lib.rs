@@ -56,17 +56,16 @@ extern crate self as optim;
 mod backend;
 mod error;
 pub mod files;
+mod formula;
 mod grads;
 mod group;
 mod optimizer;
-mod real;
 pub mod recipes;
-mod rule;
+pub mod rule;
 pub mod rules;
 pub mod schedule;
 mod state;
 pub mod text;
-pub mod trace;
 mod wrappers;
 
 pub use candle_nn::Optimizer;
@@ -74,14 +73,10 @@ pub use error::{Error, Result};
 pub use grads::{Clip, global_norm};
 pub use group::{Group, exclude_from_decay, named_params};
 pub use optimizer::FusedOptimizer;
-pub use real::{Array, MAX_SLOTS, Real, Slots};
-pub use rule::{
-    AnyRule, Decay, Direction, Elementwise, FRACTION, Hyperparameter, Hyperparameters, Kernel, NON_NEGATIVE,
-    OneKernelRule, Range, Rule, Spec, Value, by_name,
-};
+pub use rule::{AnyRule, Rule, Value};
+pub use rules::by_name;
 pub use schedule::Schedule;
 pub use state::StateDict;
-pub use wrappers::{Sharpness, TrustRatio};
 
 /// The hyperparameters of [`AdamW`], by the name that candle has for them.
 pub type ParamsAdamW = rules::AdamW;

@@ -11,7 +11,7 @@
 //! ```
 
 use crate::error::{Error, Result};
-use crate::rules::AdamW;
+use crate::rules::adamw::AdamW;
 use crate::schedule::Schedule;
 use crate::text::{same_name, suggestion};
 

@@ -1,10 +1,11 @@
 //! The state of an optimizer as named tensors, and as a safetensors file.
 
 use crate::backend::State;
+use crate::backend::kernel::Kernel;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::optimizer::{Call, FusedOptimizer, Parameter};
-use crate::rule::{Kernel, Rule};
+use crate::rule::contract::Rule;
 use candle_core::{DType, Device, Shape, Tensor};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;

@@ -1,7 +1,8 @@
 //! The headers in `kernels/rules/`: fresh, complete, and equal to the rules they were printed from when a C++ compiler
 //! has built them.
 
-use optim::{Kernel, MAX_SLOTS, rules};
+use optim::rule::{Decay, Kernel, MAX_SLOTS};
+use optim::rules;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -126,7 +127,7 @@ fn compiled_headers_equal_the_rules_bit_by_bit() {
 
             let outputs = 1 + kernel.slots.len();
             let (values, facts) = output.split_at(N * outputs * 8);
-            let decay = u8::from(kernel.decay == optim::Decay::L2);
+            let decay = u8::from(kernel.decay == Decay::L2);
             let expected = format!("{} {} {decay}", kernel.scalars.len(), kernel.slots.len());
             assert_eq!(String::from_utf8_lossy(facts), expected, "{}", kernel.name);
             let mut nans = 0;

@@ -5,9 +5,10 @@
 //! number of threads, nor on the SIMD level, since no operation is reordered or contracted.
 
 use super::share;
-use crate::real::{Array, MAX_SLOTS, Real, Slots};
-use crate::rule::{Decay, Elementwise};
-use crate::wrappers::TrustRatio;
+use crate::formula::elementwise::Elementwise;
+use crate::formula::real::Real;
+use crate::formula::slots::{Array, MAX_SLOTS, Slots};
+use crate::formula::trust_ratio::TrustRatio;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use multiversion::multiversion;
@@ -106,12 +107,12 @@ fn prepare<T: Elementwise, R: Real + PartialOrd>(numbers: &StepNumbers<R>, grad:
     // NaN passes through both comparisons.
     let g = if g > numbers.clip_value { numbers.clip_value } else { g };
     let g = if g < -numbers.clip_value { -numbers.clip_value } else { g };
-    if T::DECAY == Decay::L2 { g + numbers.weight_decay * param } else { g }
+    T::DECAY.of_gradient(numbers.weight_decay, g, param)
 }
 
 #[inline(always)]
 fn decayed<T: Elementwise, R: Real>(numbers: &StepNumbers<R>, direction: R, param: R) -> R {
-    if T::DECAY == Decay::Decoupled { direction + numbers.weight_decay * param } else { direction }
+    T::DECAY.of_direction(numbers.weight_decay, direction, param)
 }
 
 /// Puts 0 in place of state that is too small to count, where the gradient is 0: processors are slow with denormal numbers, and a

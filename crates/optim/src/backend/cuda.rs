@@ -1,7 +1,7 @@
 //! Addresses and launches on CUDA devices.
 
 use super::device::{Args, Launch, Place};
-use crate::rule::Kernel;
+use super::kernel::Kernel;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
 use candle_core::{CudaDevice, CudaStorage, Layout, Result, Storage, Tensor, bail};

@@ -3,9 +3,9 @@
 //! All tensors of a kind (rule, dtypes) are updated by one launch, up to the length of a nest. Its tables, `launch.h`
 //! describes them, stay on the device from step to step and are uploaded only where they have changed. Nothing is read back.
 
+use super::kernel::Kernel;
 use super::{Addition, Norm, StepNumbers, allocate, launch};
-use crate::rule::Kernel;
-use crate::wrappers::TrustRatio;
+use crate::formula::trust_ratio::TrustRatio;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
 use std::collections::HashMap;
 use std::fmt::{Debug, Formatter};

@@ -54,13 +54,13 @@ type Libraries = HashMap<(Source, &'static str), Arc<Library>>;
 static LIBRARIES: LazyLock<Mutex<Libraries>> = LazyLock::new(Mutex::default);
 
 /// The kernels of a rule, or those of `norm.h`.
-fn library(source: Source, rule: Option<&'static crate::rule::Kernel>) -> Arc<Library> {
+fn library(source: Source, rule: Option<&'static super::kernel::Kernel>) -> Arc<Library> {
     let name = rule.map_or("norm", |rule| rule.name);
     let mut libraries = LIBRARIES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     libraries.entry((source, name)).or_insert_with(|| Arc::new(build(source, rule, name))).clone()
 }
 
-fn build(source: Source, rule: Option<&'static crate::rule::Kernel>, name: &str) -> Library {
+fn build(source: Source, rule: Option<&'static super::kernel::Kernel>, name: &str) -> Library {
     let text = match (source, rule) {
         (Source::Metal, rule) => metal_source::of(rule),
         (Source::Cuda, None) => "#include \"norm.cu\"\n".to_string(),

@@ -4,8 +4,8 @@
 //! 15 and later).
 
 use super::device::{Launch, Place};
+use super::kernel::Kernel;
 use super::metal_source;
-use crate::rule::Kernel;
 use candle_core::backend::BackendStorage;
 use candle_core::{Layout, MetalDevice, MetalStorage, Result, Storage, Tensor, bail};
 use candle_metal_kernels::metal::{Buffer, ComputeCommandEncoder, ComputePipeline};

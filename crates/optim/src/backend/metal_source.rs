@@ -1,6 +1,6 @@
 //! The source that Metal compiles: one text, since there are no files where a program runs.
 
-use crate::rule::Kernel;
+use super::kernel::Kernel;
 
 const FILES: [(&str, &str); 7] = [
     ("elementwise.metal", include_str!("../../kernels/elementwise.metal")),

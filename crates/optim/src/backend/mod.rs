@@ -12,14 +12,15 @@ mod cuda;
 mod device;
 #[cfg(test)]
 pub(crate) mod emulated;
+pub(crate) mod kernel;
 #[cfg(feature = "metal")]
 mod metal;
 #[cfg(any(test, feature = "metal"))]
 mod metal_source;
 mod share;
 
-use crate::rule::Kernel;
-use crate::wrappers::TrustRatio;
+use self::kernel::Kernel;
+use crate::formula::trust_ratio::TrustRatio;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
 #[cfg(feature = "metal")]

@@ -6,11 +6,12 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+use crate::backend::kernel::Kernel;
 use crate::backend::{self, Norm, State, Tables};
 use crate::error::{Error, Result};
 use crate::grads::{Accumulator, Clip};
 use crate::group::{Group, named_params};
-use crate::rule::{Kernel, Rule};
+use crate::rule::contract::Rule;
 use crate::schedule::Schedule;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};

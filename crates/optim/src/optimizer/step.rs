@@ -6,10 +6,11 @@
 use super::perturbation::Perturbation;
 use super::phase::{Call, Phase, check};
 use super::{Active, FusedOptimizer, Parameter};
+use crate::backend::kernel::Kernel;
 use crate::backend::{self, Addition, Norm, State, StepNumbers, Update};
 use crate::error::{Error, Result};
 use crate::grads::Clip;
-use crate::rule::{Kernel, Rule};
+use crate::rule::contract::Rule;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 use std::collections::{HashMap, HashSet};

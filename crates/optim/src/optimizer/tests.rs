@@ -3,7 +3,8 @@
 use super::phase::Phase;
 use super::{Active, FusedOptimizer};
 use crate::backend::{allocations, emulated};
-use crate::rule::{AnyRule, Rule, by_name};
+use crate::rule::{AnyRule, Rule};
+use crate::rules::by_name;
 use crate::{Clip, Error, Group, Optimizer, Result, Schedule};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};

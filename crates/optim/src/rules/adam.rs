@@ -1,6 +1,6 @@
-use super::AdamW;
-use crate::real::Real;
-use crate::rule::{Decay, Elementwise, OneKernelRule, hyperparameters};
+use super::adamw::AdamW;
+use crate::formula::{decay::Decay, elementwise::Elementwise, real::Real};
+use crate::rule::{contract::OneKernelRule, declare::hyperparameters};
 
 hyperparameters! {
     /// Adam with L2 decay (Kingma & Ba 2015, arXiv:1412.6980).

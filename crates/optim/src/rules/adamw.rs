@@ -1,5 +1,5 @@
-use crate::real::Real;
-use crate::rule::{Elementwise, OneKernelRule, hyperparameters};
+use crate::formula::{elementwise::Elementwise, real::Real};
+use crate::rule::{contract::OneKernelRule, declare::hyperparameters};
 
 hyperparameters! {
     /// AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).

@@ -1,6 +1,6 @@
-use super::AdamW;
-use crate::real::Real;
-use crate::rule::{Decay, Elementwise, OneKernelRule, hyperparameters};
+use super::adamw::AdamW;
+use crate::formula::{decay::Decay, elementwise::Elementwise, real::Real};
+use crate::rule::{contract::OneKernelRule, declare::hyperparameters};
 
 hyperparameters! {
     /// AMSGrad: Adam whose denominator never shrinks (Reddi et al. 2018, arXiv:1904.09237).

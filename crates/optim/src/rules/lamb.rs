@@ -1,7 +1,6 @@
-use super::AdamW;
-use crate::real::Real;
-use crate::rule::{Elementwise, OneKernelRule, hyperparameters};
-use crate::wrappers::TrustRatio;
+use super::adamw::AdamW;
+use crate::formula::{elementwise::Elementwise, real::Real, trust_ratio::TrustRatio};
+use crate::rule::{contract::OneKernelRule, declare::hyperparameters};
 
 hyperparameters! {
     /// LAMB: AdamW's direction, rescaled per tensor to the norm of the parameter (You et al. 2020, arXiv:1904.00962).

@@ -1,5 +1,5 @@
-use crate::real::Real;
-use crate::rule::{Elementwise, OneKernelRule, hyperparameters};
+use crate::formula::{elementwise::Elementwise, real::Real};
+use crate::rule::{contract::OneKernelRule, declare::hyperparameters};
 
 hyperparameters! {
     /// Lion: the sign of an interpolated momentum, with decoupled weight decay (Chen et al. 2023, arXiv:2302.06675).

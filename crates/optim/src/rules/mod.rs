@@ -1,13 +1,17 @@
-//! The rules, simplest first. To add one: a file here, a line in `rules!` below.
+//! The rules, simplest first, and how one is found by name. To add one: a file here, a line in `rules!` below.
 
-use crate::rule::{AnyRule, Kernel, Rule, Spec};
-pub use crate::wrappers::Sam;
+use crate::backend::kernel::Kernel;
+use crate::error::{Error, Result};
+use crate::rule::contract::{AnyRule, Rule, unknown_key};
+use crate::rule::declare::Spec;
+use crate::text::{PairError, SpecText, same_name, suggestion};
+pub use crate::wrappers::sam::Sam;
 
 macro_rules! rules {
     ($($file:ident::$Rule:ident),* $(,)?) => {
-        $(mod $file; pub use $file::$Rule;)*
+        $(pub(crate) mod $file; pub use $file::$Rule;)*
         /// Makes each rule with its defaults.
-        pub(crate) const ALL: &[fn() -> AnyRule] = &[$(|| $Rule::default().boxed()),*];
+        const ALL: &[fn() -> AnyRule] = &[$(|| $Rule::default().boxed()),*];
     };
 }
 rules!(sgd::Sgd, rmsprop::RmsProp, adam::Adam, amsgrad::AmsGrad, adamw::AdamW, lion::Lion, lamb::Lamb);
@@ -15,6 +19,65 @@ rules!(sgd::Sgd, rmsprop::RmsProp, adam::Adam, amsgrad::AmsGrad, adamw::AdamW, l
 /// The table of rules, simplest first, the wrapper `sam` last.
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
     ALL.iter().map(|rule| rule().spec()).chain([Sam::<AnyRule>::SPEC])
+}
+
+/// The rule of a text such as `adamw`, `adamw:lr=3e-4,beta2=0.95` or `sam:base=adamw,rho=0.1`. Keys that are not given
+/// have the rule's defaults; `base` is `sgd` where it is not given. In names and keys neither case nor `-` and `_` matter:
+/// `AdamW:weight-decay=0.1` is `adamw:weight_decay=0.1`.
+///
+/// # Errors
+/// An unknown rule or key (with the nearest known one), a value that is no number or out of range, a key given twice.
+///
+/// ```
+/// use optim::Rule;
+/// let rule = optim::by_name("adamw:beta2=0.95")?;
+/// assert_eq!(rule.to_string(), "adamw:lr=0.001,beta1=0.9,beta2=0.95,eps=1e-8,weight_decay=0.01");
+/// assert_eq!(
+///     optim::by_name("adamm").unwrap_err().to_string(),
+///     "unknown optimizer `adamm`: did you mean `adam`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"
+/// );
+/// # Ok::<(), optim::Error>(())
+/// ```
+pub fn by_name(text: &str) -> Result<AnyRule> {
+    let text = SpecText::of(text).without_blanks();
+    let rule = || text.name.clone();
+    let mut pairs = text.pairs().map_err(|error| match error {
+        PairError::NotAPair { part } => Error::NotAPair { rule: rule(), pair: part },
+        PairError::Twice { key, .. } => Error::RepeatedKey { rule: rule(), key },
+    })?;
+    let name = text.name.as_str();
+    let is_sam = |name: &str| same_name(name, Sam::<AnyRule>::SPEC.name);
+    let mut rule = if is_sam(name) {
+        let base = pairs.iter().position(|(k, _)| same_name(k, "base")).map_or("sgd", |at| pairs.remove(at).1);
+        if is_sam(base) {
+            let names: Vec<&str> = ALL.iter().map(|r| r().spec().name).collect();
+            return Err(Error::NestedSam { allowed: names.join(", ") });
+        }
+        Sam::new(default_rule(base)?).boxed()
+    } else {
+        default_rule(name)?
+    };
+    let (head, all) = (rule.qualified_name(), rule.hyperparameters());
+    for (key, value) in pairs {
+        let found = all.iter().find(|h| same_name(h.name, key)).ok_or_else(|| unknown_key(&head, key, &all))?;
+        rule.set(found.name, found.parse(&head, value)?)?;
+    }
+    Ok(rule)
+}
+
+fn default_rule(name: &str) -> Result<AnyRule> {
+    let found = ALL.iter().find(|r| same_name(r().spec().name, name));
+    found.map(|r| r()).ok_or_else(|| {
+        let names: Vec<&str> = specs().map(|s| s.name).collect();
+        Error::UnknownRule { name: name.to_string(), suggestion: suggestion(name, &names), known: names.join(", ") }
+    })
+}
+
+impl std::str::FromStr for AnyRule {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        by_name(text)
+    }
 }
 
 /// Every kernel, one per rule and set of flags that changes its state: what stands in `kernels/rules/`.

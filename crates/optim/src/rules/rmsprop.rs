@@ -1,5 +1,6 @@
-use crate::real::Real;
-use crate::rule::{AnyRule, Decay, Elementwise, Hyperparameters, Kernel, Rule, Spec, Value, hyperparameters};
+use crate::backend::kernel::Kernel;
+use crate::formula::{decay::Decay, elementwise::Elementwise, real::Real};
+use crate::rule::{contract::{Rule, as_declared}, declare::hyperparameters};
 
 hyperparameters! {
     /// RMSprop: the gradient over the root of its running mean square (Hinton 2012, lecture 6e; centered: Graves 2013,
@@ -86,15 +87,8 @@ variant!(CenteredMomentum = "rmsprop_centered_momentum", 3 ["square_avg", "grad_
 });
 
 impl Rule for RmsProp {
-    fn spec(&self) -> &'static Spec {
-        Self::SPEC
-    }
-    fn field(&self, key: &str) -> Option<Value> {
-        Hyperparameters::field(self, key)
-    }
-    fn set_field(&mut self, key: &str, value: Value) {
-        Hyperparameters::set_field(self, key, value);
-    }
+    as_declared!();
+
     fn kernel(&self) -> &'static Kernel {
         self.kernels()[usize::from(self.momentum != 0.0) + 2 * usize::from(self.centered)]
     }
@@ -109,8 +103,5 @@ impl Rule for RmsProp {
     fn scalars(&self, _t: u64, _starts: bool) -> Vec<f64> {
         let (inside, outside) = if self.eps_inside { (self.eps, 0.0) } else { (0.0, self.eps) };
         vec![self.alpha, 1.0 - self.alpha, inside, outside, self.momentum]
-    }
-    fn boxed(&self) -> AnyRule {
-        AnyRule::new(self.clone())
     }
 }

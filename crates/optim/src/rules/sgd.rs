@@ -1,5 +1,6 @@
-use crate::real::Real;
-use crate::rule::{AnyRule, Decay, Elementwise, Hyperparameters, Kernel, Rule, Spec, Value, hyperparameters};
+use crate::backend::kernel::Kernel;
+use crate::formula::{decay::Decay, elementwise::Elementwise, real::Real};
+use crate::rule::{contract::{Rule, as_declared}, declare::hyperparameters};
 
 hyperparameters! {
     /// Stochastic gradient descent with momentum, dampening, Nesterov's look-ahead and L2 decay (Sutskever et al. 2013).
@@ -54,15 +55,8 @@ impl Elementwise for Momentum {
 }
 
 impl Rule for Sgd {
-    fn spec(&self) -> &'static Spec {
-        Self::SPEC
-    }
-    fn field(&self, key: &str) -> Option<Value> {
-        Hyperparameters::field(self, key)
-    }
-    fn set_field(&mut self, key: &str, value: Value) {
-        Hyperparameters::set_field(self, key, value);
-    }
+    as_declared!();
+
     fn kernel(&self) -> &'static Kernel {
         self.kernels()[usize::from(self.momentum != 0.0)]
     }
@@ -75,8 +69,5 @@ impl Rule for Sgd {
         }
         let grad_share = if starts { 1.0 } else { 1.0 - self.dampening };
         vec![self.momentum, grad_share, f64::from(u8::from(self.nesterov))]
-    }
-    fn boxed(&self) -> AnyRule {
-        AnyRule::new(self.clone())
     }
 }

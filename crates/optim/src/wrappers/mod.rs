@@ -1,7 +1,3 @@
 //! What can be put around the direction of any rule.
 
-mod sam;
-mod trust_ratio;
-
-pub use sam::{Sam, Sharpness};
-pub use trust_ratio::TrustRatio;
+pub(crate) mod sam;

@@ -1,14 +1,10 @@
-use crate::rule::{AnyRule, Hyperparameter, Kernel, NON_NEGATIVE, Rule, Spec, Value};
-use crate::wrappers::TrustRatio;
+//! Sharpness-aware minimisation.
 
-/// Where SAM takes the gradient: at `theta + e`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Sharpness {
-    /// The norm of `e`.
-    pub rho: f64,
-    /// ASAM: measure the norm relative to the parameters.
-    pub adaptive: bool,
-}
+use crate::backend::kernel::Kernel;
+use crate::formula::trust_ratio::TrustRatio;
+use crate::rule::contract::{AnyRule, Rule, Sharpness};
+use crate::rule::declare::Spec;
+use crate::rule::value::{Hyperparameter, NON_NEGATIVE, Value};
 
 /// SAM, sharpness-aware minimisation, around any rule (Foret et al. 2021, arXiv:2010.01412), and its adaptive form ASAM
 /// (Kwon et al. 2021, arXiv:2102.11600).

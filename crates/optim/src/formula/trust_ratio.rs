@@ -1,3 +1,5 @@
+//! The step of a whole tensor, rescaled by its norm.
+
 /// The trust ratio of a tensor (You et al. 2017, arXiv:1708.03888): its step is rescaled by
 /// `r = norm(theta) / norm(w)`, with `w` the direction plus decoupled weight decay; `r = 1` if either norm is 0.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,7 +1,9 @@
 //! [`Expr`] records what a rule computes; [`header`] prints it as the C++ that the GPU kernels include.
 
-use crate::real::{Array, Real};
-use crate::rule::{Decay, Elementwise};
+use super::decay::Decay;
+use super::elementwise::Elementwise;
+use super::real::Real;
+use super::slots::Array;
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::ops::{Add, Div, Mul, Neg, Sub};

@@ -1,0 +1,116 @@
+//! The compiled forms of a formula.
+
+use super::cpu;
+use crate::formula::decay::Decay;
+use crate::formula::elementwise::Elementwise;
+use crate::formula::real::Real;
+use crate::formula::slots::{Array, MAX_SLOTS};
+use crate::formula::trace;
+use std::fmt::{Debug, Formatter};
+
+/// The compiled forms of an [`Elementwise`] formula.
+pub struct Kernel {
+    /// The name of the header.
+    pub name: &'static str,
+    /// How weight decay enters.
+    pub decay: Decay,
+    /// The names of the scalars.
+    pub scalars: &'static [&'static str],
+    /// The names of the state slots.
+    pub slots: &'static [&'static str],
+    /// Prints the header.
+    pub header: fn() -> String,
+    /// The formula for one element in f32: scalars, gradient, parameter and slots in, direction and new slots out.
+    pub direction_f32: Direction<f32>,
+    /// The same in f64.
+    pub direction_f64: Direction<f64>,
+    pub(crate) f32: cpu::Loops<f32>,
+    pub(crate) f64: cpu::Loops<f64>,
+}
+
+/// A formula as a plain function: `f(scalars, gradient, parameter, slots) -> direction`.
+pub type Direction<R> = fn(&[R], R, R, &mut [R; MAX_SLOTS]) -> R;
+
+fn direction<T: Elementwise, R: Real>(scalars: &[R], grad: R, param: R, slots: &mut [R; MAX_SLOTS]) -> R {
+    let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
+    let state = T::State::<R>::from_fn(|k| slots[k]);
+    let (direction, state) = T::direction(scalars, grad, param, state);
+    slots[..state.as_ref().len()].copy_from_slice(state.as_ref());
+    direction
+}
+
+/// Whether no name is there twice: the header of a formula knows its inputs by name.
+const fn names_differ(lists: &[&[&str]]) -> bool {
+    let (mut list, mut at) = (0, 0);
+    while list < lists.len() {
+        if at == lists[list].len() {
+            (list, at) = (list + 1, 0);
+            continue;
+        }
+        let (mut other_list, mut other_at) = (list, at + 1);
+        while other_list < lists.len() {
+            if other_at == lists[other_list].len() {
+                (other_list, other_at) = (other_list + 1, 0);
+                continue;
+            }
+            if same_text(lists[list][at].as_bytes(), lists[other_list][other_at].as_bytes()) {
+                return false;
+            }
+            other_at += 1;
+        }
+        at += 1;
+    }
+    true
+}
+
+const fn same_text(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}
+
+impl Debug for Kernel {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("name", &self.name).field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    /// The kernel of a formula: `const KERNEL: &Kernel = &Kernel::of::<T>();`
+    pub const fn of<T: Elementwise>() -> Self {
+        assert!(T::SCALARS.len() == <T::Scalars<f64> as Array<f64>>::LEN, "a name per scalar");
+        assert!(T::SLOTS.len() == <T::State<f64> as Array<f64>>::LEN, "a name per slot");
+        assert!(names_differ(&[T::SCALARS, T::SLOTS, &["grad", "param"]]), "a name for two inputs of a formula");
+        Self {
+            name: T::NAME,
+            decay: T::DECAY,
+            scalars: T::SCALARS,
+            slots: T::SLOTS,
+            header: trace::header::<T>,
+            direction_f32: direction::<T, f32>,
+            direction_f64: direction::<T, f64>,
+            f32: cpu::Loops::of::<T>(),
+            f64: cpu::Loops::of::<T>(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_differ;
+
+    #[test]
+    fn a_name_that_is_there_twice_is_found() {
+        for (lists, differ) in [
+            (&[&["a", "b"][..], &["c"], &["grad", "param"]][..], true),
+            (&[&["a", "ab"], &["aba"], &[]], true),
+            (&[&["a", "b", "a"], &[], &[]], false),
+            (&[&["a"], &["b", "a"], &[]], false),
+            (&[&["x"], &["grad"], &["grad", "param"]], false),
+        ] {
+            assert_eq!(names_differ(lists), differ, "{lists:?}");
+        }
+    }
+}
