@@ -1,5 +1,5 @@
 // What a launch is made of, for both backends: the tables that the host fills, and sums in a fixed order.
-// `crates/optim/src/backend/device.rs` is the host's side of it.
+// `crates/optim/src/backend/device/` is the host's side of it.
 #pragma once
 #include "numbers.h"
 

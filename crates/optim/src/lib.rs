@@ -1,12 +1,15 @@
-//! Optimizers for candle: every rule is written once, and a step updates all parameters in one fused pass.
+//! Fast, complete optimizers for [candle](candle_core).
 //!
 //! ```text
 //! gradients -> clip -> rule.direction -> apply (lr from the schedule, weight decay) -> parameters
 //! ```
 //!
-//! # Instead of candle's optimizers
+//! A step updates all parameters in one pass, which uses every core. Each rule is one short formula that is written once: the CPU
+//! runs it, and the kernels for GPUs are printed from it. Those kernels have not run on a GPU yet.
 //!
-//! Change the import, and the name of the configuration where there is one:
+//! # In place of candle's optimizers
+//!
+//! Change the import. The calls stay as they are.
 //!
 //! ```
 //! use candle_core::{DType, Device, Result, Tensor};
@@ -26,28 +29,41 @@
 //! # Ok(()) }
 //! ```
 //!
-//! `candle_nn::SGD::new(vars, lr)` becomes `Sgd::new(vars, rules::Sgd { lr, ..Default::default() })`. An optimizer without any
-//! variable is an error here, where candle's steps for ever and moves nothing: make it after the model.
+//! `candle_nn::SGD::new(vars, lr)` becomes `Sgd::new(vars, rules::Sgd { lr, ..Default::default() })`.
+//!
+//! An optimizer without any variable is an error here, where candle's steps for ever and moves nothing. Make it after the model.
 //!
 //! # Beyond them
 //!
-//! [`FusedOptimizer::named`] keeps state by the names of a `VarMap`, for [`FusedOptimizer::state_dict`]; [`Group`]s have their own
-//! hyperparameters and [`Schedule`]s ([`exclude_from_decay`] makes the usual two); [`FusedOptimizer::set_clip`],
-//! [`FusedOptimizer::accumulate`], [`FusedOptimizer::freeze`] and [`FusedOptimizer::set_master_copies`] do what their names say; [`Sam`] goes
-//! around any rule. A call that fails leaves parameters and optimizer as they were. [`by_name`] chooses at run time:
+//! - [`FusedOptimizer::named`] keeps state by the names of a `VarMap`. Only so can [`FusedOptimizer::state_dict`] save it.
+//! - A [`Group`] has its own hyperparameters and [`Schedule`]s. [`exclude_from_decay`] makes the usual two groups.
+//! - [`FusedOptimizer::set_schedule`] gives all groups a schedule.
+//! - [`FusedOptimizer::set_clip`] limits the gradients.
+//! - [`FusedOptimizer::accumulate`] adds up the gradients of micro-batches.
+//! - [`FusedOptimizer::freeze`] leaves parameters out.
+//! - [`FusedOptimizer::set_master_copies`] keeps bf16 and f16 parameters in f32 too.
+//! - [`Sam`] goes around any rule.
+//! - [`by_name`] chooses a rule at run time, as [`AnyOptimizer`].
+//! - [`recipes`] has settings that are used together.
+//!
+//! A call that fails leaves parameters and optimizer as they were.
 //!
 //! ```
 //! use candle_nn::VarMap;
-//! use optim::{AnyOptimizer, Clip, Group, Schedule, by_name, named_params};
+//! use optim::{AnyOptimizer, Clip, by_name};
 //!
 //! # fn main() -> optim::Result<()> {
 //! # let varmap = VarMap::new();
-//! let group = Group::new(named_params(&varmap), by_name("sam:base=adamw,rho=0.1,weight_decay=0.05")?)
-//!     .schedule("lr", "warmup_cosine:lr=3e-4,warmup=100,min_lr=0,steps=10000".parse::<Schedule>()?)?;
-//! let mut optimizer = AnyOptimizer::from_groups(vec![group])?;
+//! # varmap.get(3, "weight", candle_nn::Init::Const(0.), candle_core::DType::F32, &candle_core::Device::Cpu)?;
+//! let mut optimizer = AnyOptimizer::named(&varmap, by_name("sam:base=adamw,rho=0.1,weight_decay=0.05")?)?;
+//! optimizer.set_schedule("lr", &"warmup_cosine:lr=3e-4,warmup=100,min_lr=0,steps=10000".parse()?)?;
 //! optimizer.set_clip(Some(Clip::GlobalNorm(1.0)))?;
 //! # Ok(()) }
 //! ```
+//!
+//! # A rule of your own
+//!
+//! See the module [`rule`].
 
 // The checks of devices name this crate as its users do.
 #[cfg(test)]
@@ -57,26 +73,20 @@ mod backend;
 mod error;
 pub mod files;
 mod formula;
-mod grads;
-mod group;
 mod optimizer;
 pub mod recipes;
 pub mod rule;
 pub mod rules;
 pub mod schedule;
-mod state;
 pub mod text;
 mod wrappers;
 
 pub use candle_nn::Optimizer;
 pub use error::{Error, Result};
-pub use grads::{Clip, global_norm};
-pub use group::{Group, exclude_from_decay, named_params};
-pub use optimizer::FusedOptimizer;
+pub use optimizer::{Clip, FusedOptimizer, Group, StateDict, exclude_from_decay, global_norm, named_params};
 pub use rule::{AnyRule, Rule, Value};
 pub use rules::by_name;
 pub use schedule::Schedule;
-pub use state::StateDict;
 
 /// The hyperparameters of [`AdamW`], by the name that candle has for them.
 pub type ParamsAdamW = rules::AdamW;
@@ -99,3 +109,7 @@ pub type Lamb = FusedOptimizer<rules::Lamb>;
 pub type Sam<B> = FusedOptimizer<rules::Sam<B>>;
 /// A rule chosen at run time, applied to parameters.
 pub type AnyOptimizer = FusedOptimizer<AnyRule>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,6 +1,6 @@
 //! Addresses and launches on CUDA devices.
 
-use super::device::{Args, Launch, Place};
+use super::device::launch::{Args, Launch, Place};
 use super::kernel::Kernel;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};

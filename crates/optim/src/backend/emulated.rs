@@ -5,7 +5,7 @@
 //! All that a launch reads and writes is first moved between guards, to starts that are not aligned; it fails if a kernel
 //! writes outside. With `CXXFLAGS=-fsanitize=address`, and its library preloaded, it also fails where one reads outside.
 
-use super::device::{Launch, Place};
+use super::device::launch::{Launch, Place};
 use super::metal_source;
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use libloading::Library;
@@ -212,7 +212,7 @@ pub(super) fn launch(launch: &Launch<'_>) -> Result<()> {
     }
 
     let library = library(source, launch.rule);
-    type Run = unsafe extern "C" fn(*const c_void, u32, i32, *const *mut c_void, *const super::device::Args);
+    type Run = unsafe extern "C" fn(*const c_void, u32, i32, *const *mut c_void, *const super::device::launch::Args);
     type Guard = unsafe extern "C" fn(*const c_void, usize, i32);
     let addresses: Vec<*mut c_void> =
         buffers.iter_mut().map(|b| std::ptr::with_exposed_provenance_mut(b.address() as usize)).collect();
@@ -303,7 +303,7 @@ fn a_step_reads_nothing_back() {
     for source in [Source::Cuda, Source::Metal] {
         let run = |f: &mut dyn FnMut()| with(source, f);
         let target = checks::Target { device: candle_core::Device::Cpu, is_metal: source == Source::Metal, run: &run };
-        if let Err(error) = checks::reads_nothing_back(&target, &super::read_backs) {
+        if let Err(error) = checks::reads_nothing_back(&target, &super::tensors::read_backs) {
             panic!("{source:?}: {error}");
         }
     }

@@ -1,6 +1,6 @@
 //! The compiled forms of a formula.
 
-use super::cpu;
+use super::cpu::loops::Loops;
 use crate::formula::decay::Decay;
 use crate::formula::elementwise::Elementwise;
 use crate::formula::real::Real;
@@ -24,8 +24,8 @@ pub struct Kernel {
     pub direction_f32: Direction<f32>,
     /// The same in f64.
     pub direction_f64: Direction<f64>,
-    pub(crate) f32: cpu::Loops<f32>,
-    pub(crate) f64: cpu::Loops<f64>,
+    pub(crate) f32: Loops<f32>,
+    pub(crate) f64: Loops<f64>,
 }
 
 /// A formula as a plain function: `f(scalars, gradient, parameter, slots) -> direction`.
@@ -91,8 +91,8 @@ impl Kernel {
             header: trace::header::<T>,
             direction_f32: direction::<T, f32>,
             direction_f64: direction::<T, f64>,
-            f32: cpu::Loops::of::<T>(),
-            f64: cpu::Loops::of::<T>(),
+            f32: Loops::of::<T>(),
+            f64: Loops::of::<T>(),
         }
     }
 }

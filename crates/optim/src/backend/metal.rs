@@ -3,7 +3,7 @@
 //! The tables hold GPU addresses of buffers, which are resident because candle registers every buffer with its queue (macOS
 //! 15 and later).
 
-use super::device::{Launch, Place};
+use super::device::launch::{Launch, Place};
 use super::kernel::Kernel;
 use super::metal_source;
 use candle_core::backend::BackendStorage;

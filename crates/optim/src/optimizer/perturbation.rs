@@ -1,6 +1,6 @@
 //! Where SAM's first step moved the parameters from, and to.
 
-use crate::backend;
+use crate::backend::tensors::{copy, where_same};
 use candle_core::{Result, Tensor, Var};
 
 /// The values of moved parameters before and after the move. Both are kept, to see what was written by someone else meanwhile.
@@ -17,17 +17,17 @@ struct Moved {
 impl Perturbation {
     /// Copies the parameters, which are still to be moved.
     pub fn before(vars: Vec<Var>) -> Result<Self> {
-        let copy = |var: Var| {
-            let before = backend::copy(&var)?;
+        let unmoved = |var: Var| {
+            let before = copy(&var)?;
             Ok(Moved { var, after: before.clone(), before })
         };
-        Ok(Self(vars.into_iter().map(copy).collect::<Result<_>>()?))
+        Ok(Self(vars.into_iter().map(unmoved).collect::<Result<_>>()?))
     }
 
     /// Copies the parameters, which have been moved.
     pub fn moved(&mut self) -> Result<()> {
         self.0.iter_mut().try_for_each(|moved| {
-            moved.after = backend::copy(&moved.var)?;
+            moved.after = copy(&moved.var)?;
             Ok(())
         })
     }
@@ -39,9 +39,8 @@ impl Perturbation {
 
     /// What the parameters are to be: the values before the move, but for elements that were written since then.
     pub fn restored(&self) -> Result<Restored> {
-        let restored = |Moved { var, before, after }: &Moved| {
-            Ok((var.clone(), backend::where_same(var.as_tensor(), after, before)?))
-        };
+        let restored =
+            |Moved { var, before, after }: &Moved| Ok((var.clone(), where_same(var.as_tensor(), after, before)?));
         Ok(Restored(self.0.iter().map(restored).collect::<Result<_>>()?))
     }
 }

@@ -1,22 +1,27 @@
-//! The steps: accumulation, SAM's two steps, and the update itself. Which of them may follow which is `phase.rs`.
+//! The step: accumulation, and the update itself. Which call may follow which is `phase.rs`; SAM's two steps are `sam.rs`.
 //!
 //! A step that fails leaves everything as it was. So all that can fail is done first, on copies or with what undoes it at hand:
 //! checks, schedules, norms, memory for state and tables; then parameters are restored, written and counted.
 
+use super::clip::Clip;
+use super::fused::{Active, FusedOptimizer};
+use super::parameter::Parameter;
 use super::perturbation::Perturbation;
 use super::phase::{Call, Phase, check};
-use super::{Active, FusedOptimizer, Parameter};
+use crate::backend::cpu::numbers::StepNumbers;
 use crate::backend::kernel::Kernel;
-use crate::backend::{self, Addition, Norm, State, StepNumbers, Update};
+use crate::backend::state::State;
+use crate::backend::step;
+use crate::backend::tensors::read_backs;
+use crate::backend::update::{Norm, Update};
 use crate::error::{Error, Result};
-use crate::grads::Clip;
 use crate::rule::contract::Rule;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 use std::collections::{HashMap, HashSet};
 
 impl<R: Rule + Clone> FusedOptimizer<R> {
-    pub(crate) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> Phase {
         match (self.perturbation.is_some(), self.accumulated.count > 0) {
             (false, false) => Phase::Idle,
             (false, true) => Phase::Accumulating,
@@ -25,7 +30,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         }
     }
 
-    pub(crate) fn check(&self, call: Call) -> Result<()> {
+    pub(super) fn check(&self, call: Call) -> Result<()> {
         check(self.phase(), call, self.groups.iter().any(|group| group.rule.sharpness().is_some()))
     }
 
@@ -37,7 +42,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     }
 
     /// The sums of the accumulated gradients.
-    fn accumulated_gradients(&self) -> Result<Vec<Option<Tensor>>> {
+    pub(super) fn accumulated_gradients(&self) -> Result<Vec<Option<Tensor>>> {
         let sums = self.accumulated.sums();
         self.all_params().zip(sums).map(|(p, sum)| sum.map(|s| p.prepared(s, &HashSet::new())).transpose()).collect()
     }
@@ -80,150 +85,13 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         Ok(())
     }
 
-    /// Evaluates the loss as often as the rule needs it and makes a step: once, or twice for SAM. The closure gets the
-    /// number of the evaluation, 0 or 1; batch-norm statistics should move in number 0 only, and both must use the same
-    /// batch (and dropout mask). Returns the loss of evaluation 0.
-    ///
-    /// # Errors
-    /// Those of the closure; as [`Optimizer::step`](candle_nn::Optimizer::step). Parameters and state are then as before the
-    /// call, also where the closure panics.
-    pub fn step_with(&mut self, mut loss: impl FnMut(usize) -> candle_core::Result<Tensor>) -> Result<Tensor> {
-        self.step_with_gradients(|evaluation| {
-            let loss = loss(evaluation)?;
-            let grads = loss.backward()?;
-            Ok((loss, grads))
-        })
-    }
-
-    /// [`step_with`](Self::step_with) where the closure gives the gradients with the loss, of which it makes them in another way
-    /// than by [`Tensor::backward`].
-    ///
-    /// # Errors
-    /// As [`step_with`](Self::step_with).
-    pub fn step_with_gradients(
-        &mut self,
-        mut evaluate: impl FnMut(usize) -> candle_core::Result<(Tensor, GradStore)>,
-    ) -> Result<Tensor> {
-        self.check(Call::StepWith)?;
-        let (first, grads) = evaluate(0)?;
-        let first = first.detach();
-        if self.groups.iter().all(|g| g.rule.sharpness().is_none()) {
-            let grads = self.stored_gradients(&grads)?;
-            self.update(grads, 1.0)?;
-            return Ok(first);
-        }
-        self.first_step(&grads)?;
-        drop(grads);
-        /// Restores the parameters, also while a panic of the closure unwinds.
-        struct Cancel<'a, R: Rule + Clone>(&'a mut FusedOptimizer<R>);
-        impl<R: Rule + Clone> Drop for Cancel<'_, R> {
-            fn drop(&mut self) {
-                if let Err(error) = self.0.cancel_first_step() {
-                    tracing::error!("sam: the parameters could not be restored: {error}");
-                }
-            }
-        }
-        let stepper = Cancel(self);
-        let (_, grads) = evaluate(1)?;
-        stepper.0.second_step(&grads)?;
-        Ok(first)
-    }
-
-    /// SAM's first step: moves the parameters to where the second gradient is to be taken. Clipping does not apply to it: its
-    /// length is `rho`, whatever the gradient's norm.
-    ///
-    /// # Errors
-    /// No group's rule is SAM; the parameters are there already; gradients are accumulated; as
-    /// [`Optimizer::step`](candle_nn::Optimizer::step). Everything is then as before.
-    pub fn first_step(&mut self, grads: &GradStore) -> Result<()> {
-        self.check(Call::FirstStep)?;
-        let grads = self.stored_gradients(grads)?;
-        self.perturb(grads, 1)
-    }
-
-    /// SAM's [first step](Self::first_step) with the mean of the accumulated gradients.
-    ///
-    /// # Errors
-    /// Nothing was accumulated; as [`first_step`](Self::first_step).
-    pub fn first_step_accumulated(&mut self) -> Result<()> {
-        self.check(Call::FirstStepAccumulated)?;
-        let grads = self.accumulated_gradients()?;
-        self.perturb(grads, self.accumulated.count)?;
-        self.accumulated.clear();
-        Ok(())
-    }
-
-    /// Moves the parameters by the mean of `count` gradients, whose sums are given.
-    fn perturb(&mut self, grads: Vec<Option<Tensor>>, count: u64) -> Result<()> {
-        let rules = self.scheduled_rules()?;
-        let mut grads = grads.into_iter();
-        let mut moved = Vec::new();
-        for (group, rule) in self.groups.iter().zip(&rules) {
-            for parameter in &group.params {
-                if let (Some(grad), Some(sharpness)) = (grads.next().flatten(), rule.sharpness()) {
-                    moved.push((&parameter.var, grad, sharpness));
-                }
-            }
-        }
-        if moved.is_empty() {
-            return Err(self.no_gradient());
-        }
-        let weighted = moved.iter().map(|(var, grad, s)| (grad, s.adaptive.then_some(var.as_tensor())));
-        let norm = backend::global_norm(&mut self.tables, &weighted.collect::<Vec<_>>(), 1.0, f64::INFINITY, 2)?;
-        let vars: Vec<_> = moved.iter().map(|(var, ..)| (*var).clone()).collect();
-        let mut perturbation = Perturbation::before(vars)?;
-        // `g / (norm(g) + 1e-12)` of the mean, with sums above and below.
-        let epsilon = 1e-12 * count as f64;
-        let additions = moved.into_iter().map(|(to, addend, sharpness)| Addition {
-            to,
-            addend,
-            scale: sharpness.rho,
-            by_norm: Some((norm.clone(), epsilon)),
-            adaptive: sharpness.adaptive,
-        });
-        let moved = backend::add(&mut self.tables, additions.collect()).and_then(|()| perturbation.moved());
-        if let Err(error) = moved {
-            perturbation.undo()?;
-            return Err(error.into());
-        }
-        self.perturbation = Some(perturbation);
-        Ok(())
-    }
-
-    /// SAM's second step: restores the parameters to their exact bits and makes the base rule's step with the gradients
-    /// taken in between. An element that was written since the first step, as by loading a model, keeps what was written.
-    ///
-    /// # Errors
-    /// [`first_step`](Self::first_step) did not come before; gradients are accumulated; as
-    /// [`Optimizer::step`](candle_nn::Optimizer::step). Everything is then as before: the parameters are still where the first
-    /// step moved them.
-    pub fn second_step(&mut self, grads: &GradStore) -> Result<()> {
-        self.check(Call::SecondStep)?;
-        let grads = self.stored_gradients(grads)?;
-        self.update(grads, 1.0)
-    }
-
-    /// Takes SAM's first step back, if it was made: restores the parameters to their exact bits, and drops gradients that were
-    /// accumulated since then. An element that was written meanwhile keeps what was written.
-    ///
-    /// # Errors
-    /// The device fails.
-    pub fn cancel_first_step(&mut self) -> Result<()> {
-        if let Some(perturbation) = &self.perturbation {
-            perturbation.restored()?.write()?;
-            self.perturbation = None;
-            self.accumulated.clear();
-        }
-        Ok(())
-    }
-
     /// Some parameter has a gradient; or all are frozen, and nothing moves because the user said so.
     fn check_gradients(&self, grads: &[Option<Tensor>]) -> Result<()> {
         let may_move = grads.is_empty() || self.all_params().any(|p| !p.frozen);
         if may_move && grads.iter().all(Option::is_none) { Err(self.no_gradient()) } else { Ok(()) }
     }
 
-    fn no_gradient(&self) -> Error {
+    pub(super) fn no_gradient(&self) -> Error {
         match self.all_params().filter(|p| !p.frozen).count() {
             _ if self.all_params().next().is_none() => Error::NoParameters,
             count => Error::NoGradient { count },
@@ -231,7 +99,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     }
 
     /// The groups' rules with what is scheduled for the step to come, checked.
-    fn scheduled_rules(&self) -> Result<Vec<R>> {
+    pub(super) fn scheduled_rules(&self) -> Result<Vec<R>> {
         let scheduled = |group: &Active<R>| {
             let mut rule = group.rule.clone();
             for (key, schedule) in &group.schedules {
@@ -247,13 +115,13 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     pub(super) fn update(&mut self, grads: Vec<Option<Tensor>>, scale: f64) -> Result<()> {
         let rules = self.scheduled_rules()?;
         self.check_gradients(&grads)?;
-        let read_backs = backend::read_backs();
+        let already_read = read_backs();
         let max = if let Some(Clip::GlobalNorm(max)) = self.clip { Some(max) } else { None };
         // Not where the latest step's norm is: it is to be read until this step is made. Nor where SAM's is, 2.
         let place = (self.step % 2) as usize;
         let norm = if max.is_some() || self.measure_grad_norm {
             let all: Vec<_> = grads.iter().flatten().map(|grad| (grad, None)).collect();
-            Some(backend::global_norm(&mut self.tables, &all, scale, max.unwrap_or(f64::INFINITY), place)?)
+            Some(step::global_norm(&mut self.tables, &all, scale, max.unwrap_or(f64::INFINITY), place)?)
         } else {
             None
         };
@@ -273,7 +141,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             let numbers = StepNumbers { lr: 0.0, weight_decay: 0.0, grad_scale, clip_value, smallest_state: 0.0 };
             let updates = updates(&mut self.groups, &rules, grads, numbers, self.stochastic_rounding, &refitted);
             let restore = || restored.map_or(Ok(()), |restored| restored.write());
-            Ok(backend::step(&mut self.tables, updates, factor, restore)?)
+            Ok(step::step(&mut self.tables, updates, factor, restore)?)
         });
         if let Err(error) = done {
             for Refitted { group, index, kernel, state, .. } in refitted {
@@ -282,7 +150,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             }
             return Err(error);
         }
-        debug_assert_eq!(read_backs, backend::read_backs(), "a step waits for nothing on the device");
+        debug_assert_eq!(already_read, read_backs(), "a step waits for nothing on the device");
         warn_of_dropped_slots(&refitted);
         let params = self.groups.iter_mut().flat_map(|group| &mut group.params);
         params.zip(has_grad).for_each(|(parameter, has_grad)| parameter.updates += u64::from(has_grad));

@@ -1,8 +1,77 @@
 //! How a rule is written: what its file declares, and what derives from it.
 //!
-//! A rule is a struct of hyperparameters and a pure function from gradient and state to a **direction**
-//! ([`Elementwise::direction`]). The optimizer does the rest: it clips the gradient, adds the weight decay, multiplies by the
-//! learning rate and writes the parameter.
+//! A rule is a struct of hyperparameters and a pure function from gradient and state to a **direction**,
+//! [`Elementwise::direction`]. The optimizer does the rest. It clips the gradient, adds the weight decay, multiplies by the learning
+//! rate and writes the parameter.
+//!
+//! The function is written once, for any number type [`Real`]. The CPU runs it in `f32` and `f64`. [`Expr`] records it, and
+//! [`header`] prints it as C++ for the GPU.
+//!
+//! - A rule whose flags do not change its state implements [`Hyperparameters`], [`Elementwise`] and [`OneKernelRule`]. It gets
+//!   [`Rule`] from them.
+//! - A rule whose flags change its state, as momentum does in SGD, has a [`Kernel`] for each set of slots, and implements [`Rule`].
+//!
+//! A rule of your own runs on the CPU, and on Metal, which compiles its header where it runs. CUDA has kernels only for the rules of
+//! this crate, which are built with it.
+//!
+//! ```
+//! use candle_core::{Device, Var};
+//! use optim::rule::{Elementwise, Hyperparameter, Hyperparameters, NON_NEGATIVE, OneKernelRule, Real, Spec, Value};
+//! use optim::{FusedOptimizer, Optimizer};
+//!
+//! /// Each parameter moves by `lr`, against the sign of its gradient.
+//! #[derive(Clone, Debug, Default)]
+//! struct SignSgd {
+//!     lr: f64,
+//! }
+//!
+//! impl Hyperparameters for SignSgd {
+//!     const SPEC: &'static Spec = &Spec {
+//!         name: "signsgd",
+//!         doc: "The sign of the gradient.",
+//!         formula: "theta -= lr sign(g)",
+//!         best_for: "an example",
+//!         hyperparameters: &[Hyperparameter {
+//!             name: "lr",
+//!             doc: "Learning rate.",
+//!             default: Value::Number(0.0),
+//!             range: Some(NON_NEGATIVE),
+//!         }],
+//!     };
+//!     fn field(&self, key: &str) -> Option<Value> {
+//!         (key == "lr").then(|| self.lr.into())
+//!     }
+//!     fn set_field(&mut self, key: &str, value: Value) {
+//!         if key == "lr" {
+//!             self.lr = value.into();
+//!         }
+//!     }
+//! }
+//!
+//! impl Elementwise for SignSgd {
+//!     const NAME: &'static str = "signsgd";
+//!     const SCALARS: &'static [&'static str] = &[];
+//!     const SLOTS: &'static [&'static str] = &[];
+//!     type Scalars<R: Real> = [R; 0];
+//!     type State<R: Real> = [R; 0];
+//!
+//!     fn direction<R: Real>(_: [R; 0], grad: R, _param: R, _: [R; 0]) -> (R, [R; 0]) {
+//!         (grad.sign(), [])
+//!     }
+//! }
+//!
+//! impl OneKernelRule for SignSgd {
+//!     fn scalars(&self, _t: u64) -> [f64; 0] {
+//!         []
+//!     }
+//! }
+//!
+//! let w = Var::new(&[1f32, -2.0], &Device::Cpu)?;
+//! let mut optimizer = FusedOptimizer::new(vec![w.clone()], SignSgd { lr: 0.5 })?;
+//! optimizer.backward_step(&w.sqr()?.sum_all()?)?;
+//! assert_eq!(w.to_vec1::<f32>()?, [0.5, -1.5]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
 
 pub(crate) mod contract;
 pub(crate) mod declare;

@@ -1,49 +1,15 @@
-//! Schedules: hyperparameters that change from update to update.
-//!
-//! A [`Schedule`] is data with a pure function of the update, [`Schedule::at`]. It has no state, so it needs no
-//! checkpoint; it prints, parses, compares and (de)serializes as its text. The keys are named for the learning
-//! rate, the usual target, but any hyperparameter can follow a schedule: read `lr` as "the value at its peak".
-//!
-//! # Text
-//!
-//! ```text
-//! schedule = piece { " until " update " then " piece }
-//! piece    = name [ ":" key "=" value { "," key "=" value } ]
-//! value    = number | whole number | whole number { "/" whole number }
-//! ```
-//!
-//! `A until 100 then B` is A for t < 100, then B, which counts its own updates from 0 there: B at t - 100. Every
-//! `until` counts from the start of the whole: `A until 10 then B until 30 then C` changes at updates 10 and 30,
-//! and equals `a.then(10, b).then(30, c)`, which also equals `a.then(10, b.then(20, c))`.
-//!
-//! ```
-//! use optim::schedule::{Defaults, Schedule};
-//!
-//! // The optimizer knows its learning rate and the run its length, so a short text will do.
-//! let run = Defaults { lr: Some(1e-3), steps: Some(2000) };
-//! let schedule = Schedule::parse("warmup_cosine:min_lr=1e-5", &run)?;
-//! assert_eq!(schedule.at(199), 1e-3);
-//! assert_eq!(schedule.to_string(), "warmup_cosine:lr=0.001,warmup=200,min_lr=1e-5,steps=2000");
-//!
-//! // Printed text is complete: it parses without defaults, to an equal schedule.
-//! assert_eq!(schedule.to_string().parse::<Schedule>()?, schedule);
-//! # Ok::<(), optim::Error>(())
-//! ```
-//!
-//! # Defaults
-//!
-//! A key that the text lacks has the default that [`all`] and the constructor's page name. "`steps`" in a default
-//! is the piece's own key if the text gives it, else the length of the piece: from its start to its `until`, or,
-//! for the last piece, to the end of the run (1 if the run ends before).
+//! The pieces that schedules are made of, and the known recipes.
 
+use super::declare::{constructor, entry, schedules};
+use super::given::{Defaults, Given, Key};
+use super::value::{NON_NEGATIVE, POSITIVE, RISING, Value, WHOLE, check};
 use crate::error::{Error, Result};
-use crate::text::{PairError, SpecText, same_name, suggestion};
 use serde::{Deserialize, Serialize};
-use std::{f64::consts::PI, fmt, str::FromStr, sync::Once};
+use std::{f64::consts::PI, fmt, sync::Once};
 
 /// A value for every update: one piece, or several, one after another.
 ///
-/// Each piece and each known recipe has a constructor, whose page says the formula, and a name in [text](self).
+/// Each piece and each known recipe has a constructor, whose page says the formula, and a name in [text](crate::schedule).
 /// All of them are in the table [`all`]. Only valid schedules exist: numbers are finite and not negative,
 /// lengths are at least 1. No value is negative or infinite, at any update; growth stops at [`f64::MAX`].
 ///
@@ -64,16 +30,7 @@ use std::{f64::consts::PI, fmt, str::FromStr, sync::Once};
 #[serde(into = "String", try_from = "String")]
 pub struct Schedule {
     /// Each piece with the update at which it starts: 0 for the first, then rising. Never empty.
-    pieces: Vec<(u64, Piece)>,
-}
-
-/// What stands in for keys that a text lacks.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Defaults {
-    /// The optimizer's own learning rate.
-    pub lr: Option<f64>,
-    /// The length of the run, in updates.
-    pub steps: Option<u64>,
+    pub(super) pieces: Vec<(u64, Piece)>,
 }
 
 /// A schedule that can be written by name; see [`all`].
@@ -87,158 +44,7 @@ pub struct Entry {
     pub formula: &'static str,
     /// The keys, in the order in which they are printed.
     pub keys: &'static [Key],
-    read: fn(&Given, &Defaults) -> Result<Schedule>,
-}
-
-/// A key of a schedule.
-#[derive(Clone, Debug)]
-pub struct Key {
-    /// The name.
-    pub name: &'static str,
-    /// The value if the text lacks the key, in words.
-    pub default: &'static str,
-    /// The values it can have, in words.
-    pub allowed: &'static str,
-}
-
-/// The set of values that a key can have.
-struct Allowed<T: 'static> {
-    text: &'static str,
-    holds: fn(&T) -> bool,
-}
-
-const NON_NEGATIVE: Allowed<f64> =
-    Allowed { text: "a finite number, 0 or more", holds: |x| *x >= 0.0 && x.is_finite() };
-const WHOLE: Allowed<u64> = Allowed { text: "a whole number from 0 to 2^64 - 1", holds: |_| true };
-const POSITIVE: Allowed<u64> = Allowed { text: "a whole number from 1 to 2^64 - 1", holds: |n| *n > 0 };
-const RISING: Allowed<Vec<u64>> = Allowed {
-    text: "rising whole numbers, joined by /",
-    holds: |list| !list.is_empty() && list.is_sorted_by(|a, b| a < b),
-};
-
-/// The constructor of a piece or recipe: checks every key, then the conditions between keys.
-macro_rules! constructor {
-    (
-        $doc:literal, $name:ident, $formula:literal,
-        { $($key:ident: $type:ty where $allowed:ident, $default:literal;)+ }
-        $([require $condition:expr, $limited:ident: $limit:literal])*
-        => $body:expr
-    ) => {
-        #[doc = $doc]
-        ///
-        /// ```text
-        #[doc = $formula]
-        /// ```
-        ///
-        /// Keys in the text, and their defaults there:
-        $(#[doc = concat!("- `", stringify!($key), "`: ", $default)])+
-        ///
-        /// # Errors
-        /// [`Error::ScheduleOutOfRange`] if a value is negative, not finite, or not allowed for its key.
-        pub fn $name($($key: $type),+) -> Result<Schedule> {
-            $(check(stringify!($name), stringify!($key), &$key, &$allowed)?;)+
-            $(if !$condition {
-                return Err(Error::ScheduleOutOfRange {
-                    schedule: stringify!($name),
-                    key: stringify!($limited),
-                    value: $limited.print(),
-                    allowed: format!($limit),
-                });
-            })*
-            Ok($body)
-        }
-    };
-}
-
-/// The one declaration of all schedules. The constructors, their documentation, parsing, printing and the table
-/// [`all`] derive from it. In `at`, the keys are references, and t counts from the start of the piece.
-macro_rules! schedules {
-    (
-        pieces {$(
-            #[doc = $doc:literal]
-            $name:ident = $formula:literal {
-                $($key:ident: $type:ty where $allowed:ident, $text:literal => $default:expr;)+
-            }
-            $([require $condition:expr, $limited:ident: $limit:literal])*
-            $piece:ident at |$t:ident| $at:expr;
-        )+}
-        recipes {$(
-            #[doc = $rdoc:literal]
-            $rname:ident = $rformula:literal {
-                $($rkey:ident: $rtype:ty where $rallowed:ident, $rtext:literal => $rdefault:expr;)+
-            }
-            $([require $rcondition:expr, $rlimited:ident: $rlimit:literal])*
-            $recipe:block
-        )+}
-    ) => {
-        #[derive(Clone, Debug, PartialEq)]
-        enum Piece {
-            $($piece { $($key: $type),+ },)+
-        }
-
-        impl Piece {
-            fn at(&self, t: u64) -> f64 {
-                match self {
-                    $(Piece::$piece { $($key),+ } => { let $t = t; $at })+
-                }
-            }
-        }
-
-        impl fmt::Display for Piece {
-            fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                let (name, keys) = match self {
-                    $(Piece::$piece { $($key),+ } => (
-                        stringify!($name),
-                        [$(format!("{}={}", stringify!($key), $key.print())),+].join(","),
-                    ),)+
-                };
-                write!(f, "{name}:{keys}")
-            }
-        }
-
-        /// The pieces and the known recipes.
-        impl Schedule {
-            $(constructor! {
-                $doc, $name, $formula,
-                { $($key: $type where $allowed, $text;)+ }
-                $([require $condition, $limited: $limit])*
-                => Schedule::from(Piece::$piece { $($key),+ })
-            })+
-            $(constructor! {
-                $rdoc, $rname, $rformula,
-                { $($rkey: $rtype where $rallowed, $rtext;)+ }
-                $([require $rcondition, $rlimited: $rlimit])*
-                => $recipe
-            })+
-        }
-
-        const ALL: &[Entry] = &[
-            $(entry! { $doc, $name, $formula, { $($key: $type where $allowed, $text => $default;)+ } },)+
-            $(entry! { $rdoc, $rname, $rformula, { $($rkey: $rtype where $rallowed, $rtext => $rdefault;)+ } },)+
-        ];
-    };
-}
-
-/// The row of [`ALL`] for a piece or recipe.
-macro_rules! entry {
-    (
-        $doc:literal, $name:ident, $formula:literal,
-        { $($key:ident: $type:ty where $allowed:ident, $text:literal => $default:expr;)+ }
-    ) => {
-        Entry {
-            name: stringify!($name),
-            doc: $doc.trim_ascii(),
-            formula: $formula,
-            keys: &[$(Key { name: stringify!($key), default: $text, allowed: $allowed.text }),+],
-            read: |given, run| {
-                $(
-                    let default: fn(&Defaults) -> Option<$type> = $default;
-                    let $key = given.value(stringify!($key), &$allowed, $text, default(run))?;
-                )+
-                Schedule::$name($($key),+)
-            },
-        }
-    };
+    pub(super) read: fn(&Given, &Defaults) -> Result<Schedule>,
 }
 
 schedules! {
@@ -421,43 +227,18 @@ impl Schedule {
         self
     }
 
-    /// Reads a [text](self); keys that it lacks come from `defaults`.
-    ///
-    /// # Errors
-    /// An unknown name or key (the message suggests a near one), a key that is missing while nothing gives its
-    /// default, a value that is not a number or out of range, or text of another form.
-    pub fn parse(text: &str, defaults: &Defaults) -> Result<Schedule> {
-        let syntax = |expected| Error::ScheduleSyntax { text: text.trim().to_owned(), expected };
-        let mut words = text.split_whitespace().peekable();
-        let mut whole: Option<Schedule> = None;
-        let mut start = 0;
-        loop {
-            let mut piece = Vec::new();
-            while let Some(word) = words.next_if(|word| !matches!(*word, "until" | "then")) {
-                piece.push(word);
-            }
-            let until = match words.next() {
-                None => None,
-                Some("until") => {
-                    let until = words.next().ok_or_else(|| syntax("a number must follow `until`"))?;
-                    if words.next() != Some("then") {
-                        return Err(syntax("`then` and a schedule must follow `until` and its number"));
-                    }
-                    Some(read_until(until, start)?)
-                }
-                Some(_) => return Err(syntax("`until` and a number must come before `then`")),
-            };
-            let length = until.map(|until| until - start).or(defaults.steps.map(|all| all.saturating_sub(start)));
-            // A piece that starts after the run's end is never reached: any length will do.
-            let length = if start == 0 { length } else { length.map(|length| length.max(1)) };
-            let piece = read_piece(&piece.join(" "), Defaults { steps: length, ..*defaults })?;
-            let joined = match whole {
-                None => piece,
-                Some(whole) => whole.then(start, piece),
-            };
-            match until {
-                None => return Ok(joined),
-                Some(until) => (whole, start) = (Some(joined), until),
+    /// Warns, once in a process, of a schedule whose one update is not at the value that it seems to be for.
+    pub(crate) fn warn_of_one_update(&self) {
+        static ONCE: Once = Once::new();
+        for (_, piece) in &self.pieces {
+            if let Piece::WarmupCosine { warmup: 0, steps: 1, lr, min_lr } = piece {
+                ONCE.call_once(|| {
+                    tracing::warn!(
+                        lr,
+                        min_lr,
+                        "warmup_cosine with steps=1 and warmup=0: its one update is at min_lr, not at lr"
+                    );
+                });
             }
         }
     }
@@ -465,52 +246,7 @@ impl Schedule {
 
 impl From<Piece> for Schedule {
     fn from(piece: Piece) -> Schedule {
-        if let Piece::WarmupCosine { warmup: 0, steps: 1, lr, min_lr } = &piece {
-            static ONCE: Once = Once::new();
-            ONCE.call_once(|| {
-                tracing::warn!(
-                    lr,
-                    min_lr,
-                    "warmup_cosine with steps=1 and warmup=0: its one update is at min_lr, not at lr"
-                );
-            });
-        }
         Schedule { pieces: vec![(0, piece)] }
-    }
-}
-
-impl fmt::Display for Schedule {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        for (start, piece) in &self.pieces {
-            if *start > 0 {
-                write!(f, " until {start} then ")?;
-            }
-            write!(f, "{piece}")?;
-        }
-        Ok(())
-    }
-}
-
-/// [`Schedule::parse`] without defaults from an optimizer or a run.
-impl FromStr for Schedule {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Schedule> {
-        Schedule::parse(text, &Defaults::default())
-    }
-}
-
-impl TryFrom<String> for Schedule {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Schedule> {
-        text.parse()
-    }
-}
-
-impl From<Schedule> for String {
-    fn from(schedule: Schedule) -> String {
-        schedule.to_string()
     }
 }
 
@@ -542,135 +278,4 @@ fn percent(n: u64, percent: u8) -> u64 {
 /// A third of n, rounded up, so that three of them cover n; at least 1.
 fn third(n: u64) -> u64 {
     n.div_ceil(3).max(1)
-}
-
-/// A value of a key, from text and to text.
-trait Value: Sized {
-    fn read(text: &str) -> Option<Self>;
-
-    /// Reads back to the same value.
-    fn print(&self) -> String;
-}
-
-impl Value for f64 {
-    fn read(text: &str) -> Option<f64> {
-        text.parse().ok()
-    }
-
-    fn print(&self) -> String {
-        // Debug is the shortest text that reads back, with an exponent where Display writes hundreds of zeros.
-        let text = format!("{self:?}");
-        text.strip_suffix(".0").unwrap_or(&text).to_owned()
-    }
-}
-
-impl Value for u64 {
-    fn read(text: &str) -> Option<u64> {
-        text.parse().ok()
-    }
-
-    fn print(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl Value for Vec<u64> {
-    fn read(text: &str) -> Option<Vec<u64>> {
-        text.split('/').map(|part| u64::read(part.trim())).collect()
-    }
-
-    fn print(&self) -> String {
-        self.iter().map(u64::print).collect::<Vec<_>>().join("/")
-    }
-}
-
-fn check<T: Value>(schedule: &'static str, key: &'static str, value: &T, allowed: &Allowed<T>) -> Result<()> {
-    if (allowed.holds)(value) {
-        return Ok(());
-    }
-    Err(Error::ScheduleOutOfRange { schedule, key, value: value.print(), allowed: allowed.text.to_owned() })
-}
-
-fn read<T: Value>(schedule: &'static str, key: &'static str, text: &str, allowed: &Allowed<T>) -> Result<T> {
-    T::read(text).ok_or_else(|| Error::UnreadableScheduleValue {
-        schedule,
-        key,
-        value: text.to_owned(),
-        allowed: allowed.text.to_owned(),
-    })
-}
-
-/// The update after `until`, which must lie after the update at which the piece starts.
-fn read_until(text: &str, start: u64) -> Result<u64> {
-    let until = read("join", "until", text, &POSITIVE)?;
-    if until > start {
-        return Ok(until);
-    }
-    Err(Error::ScheduleOutOfRange {
-        schedule: "join",
-        key: "until",
-        value: until.print(),
-        allowed: format!("more than {start}, where the piece starts"),
-    })
-}
-
-fn read_piece(text: &str, mut run: Defaults) -> Result<Schedule> {
-    let text = SpecText::of(text);
-    let name = text.name.as_str();
-    let entry = ALL.iter().find(|entry| same_name(entry.name, name)).ok_or_else(|| {
-        let names: Vec<_> = ALL.iter().map(|entry| entry.name).collect();
-        Error::UnknownSchedule { name: name.to_owned(), suggestion: suggestion(name, &names), known: names.join(", ") }
-    })?;
-    let given = Given::new(entry, &text)?;
-    if let Some(steps) = given.text("steps") {
-        run.steps = Some(read(entry.name, "steps", steps, &POSITIVE)?);
-    }
-    (entry.read)(&given, &run)
-}
-
-/// The keys of a piece as its text gives them: all known, none twice.
-struct Given<'a> {
-    schedule: &'static str,
-    pairs: Vec<(&'static str, &'a str)>,
-}
-
-impl<'a> Given<'a> {
-    fn new(entry: &Entry, text: &'a SpecText) -> Result<Given<'a>> {
-        let pairs = text.pairs().map_err(|error| match error {
-            PairError::NotAPair { part } => {
-                Error::ScheduleSyntax { text: part, expected: "must have the form key=value" }
-            }
-            PairError::Twice { part, .. } => Error::ScheduleSyntax { text: part, expected: "this key is given twice" },
-        })?;
-        let known = |(key, value): (&str, &'a str)| {
-            let known = entry.keys.iter().find(|known| same_name(known.name, key)).ok_or_else(|| {
-                let names: Vec<_> = entry.keys.iter().map(|key| key.name).collect();
-                Error::UnknownScheduleKey {
-                    schedule: entry.name,
-                    key: key.to_owned(),
-                    suggestion: suggestion(key, &names),
-                    known: names.join(", "),
-                }
-            })?;
-            Ok((known.name, value))
-        };
-        Ok(Given { schedule: entry.name, pairs: pairs.into_iter().map(known).collect::<Result<_>>()? })
-    }
-
-    fn text(&self, key: &str) -> Option<&'a str> {
-        self.pairs.iter().find(|(name, _)| *name == key).map(|(_, text)| *text)
-    }
-
-    fn value<T: Value>(
-        &self,
-        key: &'static str,
-        allowed: &Allowed<T>,
-        default: &'static str,
-        value: Option<T>,
-    ) -> Result<T> {
-        match self.text(key) {
-            Some(text) => read(self.schedule, key, text, allowed),
-            None => value.ok_or(Error::MissingScheduleKey { schedule: self.schedule, key, default }),
-        }
-    }
 }

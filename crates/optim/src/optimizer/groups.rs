@@ -9,9 +9,9 @@ use candle_nn::VarMap;
 /// Parameters that share hyperparameters and schedules.
 #[derive(Clone, Debug)]
 pub struct Group<R> {
-    pub(crate) params: Vec<(String, Var)>,
-    pub(crate) rule: R,
-    pub(crate) schedules: Vec<(String, Schedule)>,
+    pub(super) params: Vec<(String, Var)>,
+    pub(super) rule: R,
+    pub(super) schedules: Vec<(String, Schedule)>,
 }
 
 impl<R: Rule> Group<R> {
@@ -27,6 +27,7 @@ impl<R: Rule> Group<R> {
     /// The rule has no such hyperparameter, or the schedule's first value is out of its range.
     pub fn schedule(mut self, key: &str, schedule: Schedule) -> Result<Self> {
         self.rule.set(key, schedule.at(0).into())?;
+        schedule.warn_of_one_update();
         self.schedules.retain(|(other, _)| other != key);
         self.schedules.push((key.to_string(), schedule));
         Ok(self)

@@ -1,0 +1,49 @@
+//! What is to be done to parameters, as data.
+
+use super::cpu::numbers::StepNumbers;
+use super::kernel::Kernel;
+use super::state::State;
+use super::tensors::read_back;
+use crate::formula::trust_ratio::TrustRatio;
+use candle_core::{DType, Result, Tensor, Var};
+
+/// An update of one parameter. The gradient is contiguous and has the parameter's device and shape, and its dtype or f32.
+pub(crate) struct Update<'a> {
+    pub param: &'a Var,
+    pub grad: Tensor,
+    pub state: &'a mut State,
+    pub kernel: &'static Kernel,
+    pub scalars: Vec<f64>,
+    pub numbers: StepNumbers<f64>,
+    pub ratio: Option<TrustRatio>,
+    /// The key of the random numbers of stochastic rounding.
+    pub noise: Option<u64>,
+}
+
+/// What to add to a tensor: `scale * addend`, or `scale * to^2 * addend` where `adaptive` is set. `scale` is first divided by
+/// a norm plus a number, where that is given.
+pub(crate) struct Addition<'a> {
+    pub to: &'a Var,
+    pub addend: Tensor,
+    pub scale: f64,
+    pub by_norm: Option<(Norm, f64)>,
+    pub adaptive: bool,
+}
+
+/// A norm, on the host or still on the device.
+#[derive(Clone, Debug)]
+pub(crate) enum Norm {
+    Host(f64),
+    /// The norm, and by what the gradients are multiplied.
+    Device(Tensor),
+}
+
+impl Norm {
+    /// The norm. It waits for the device.
+    pub fn read(&self) -> Result<f64> {
+        match self {
+            Norm::Host(norm) => Ok(*norm),
+            Norm::Device(out) => read_back(&out.narrow(0, 0, 1)?)?.squeeze(0)?.to_dtype(DType::F64)?.to_scalar(),
+        }
+    }
+}

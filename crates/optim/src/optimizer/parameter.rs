@@ -1,0 +1,77 @@
+//! A parameter in use, with its state.
+
+use crate::backend::kernel::Kernel;
+use crate::backend::state::State;
+use crate::backend::tensors::{copy, storage_address, to_dtype};
+use crate::error::{Error, Result};
+use candle_core::{DType, Tensor, Var};
+use std::collections::HashSet;
+
+/// A parameter in use.
+#[derive(Debug)]
+pub(crate) struct Parameter {
+    pub name: String,
+    pub var: Var,
+    pub address: usize,
+    pub frozen: bool,
+    /// How often it was updated: the `t` of bias corrections.
+    pub updates: u64,
+    /// Whose slots the state has; none before the first update.
+    pub kernel: Option<&'static Kernel>,
+    pub state: State,
+}
+
+impl Parameter {
+    pub fn new(name: String, var: Var) -> Result<Self> {
+        let problem = |problem: String| Error::UnsuitableParameter { name: name.clone(), problem };
+        let dtype = var.dtype();
+        if !matches!(dtype, DType::F32 | DType::F64 | DType::BF16 | DType::F16) {
+            return Err(problem(format!("its type is {dtype:?}, but must be f32, f64, bf16 or f16")));
+        }
+        if dtype == DType::F64 && var.device().is_metal() {
+            return Err(problem("its type is F64, which Metal does not have".to_string()));
+        }
+        if !var.is_contiguous() {
+            return Err(problem(format!("its layout is not contiguous: strides {:?}", var.stride())));
+        }
+        let (address, state) = (storage_address(&var), State::new(&var));
+        Ok(Self { name, var, address, frozen: false, updates: 0, kernel: None, state })
+    }
+
+    /// Whether it has 16 bits, and may have a master copy.
+    pub fn is_half(&self) -> bool {
+        matches!(self.var.dtype(), DType::BF16 | DType::F16)
+    }
+
+    /// Whether stochastic rounding can do what it is asked for: nothing where there is a master copy, else not for f16.
+    pub fn check_stochastic_rounding(&self, master_copies: bool) -> Result<()> {
+        if self.var.dtype() != DType::F16 || master_copies {
+            return Ok(());
+        }
+        let problem = "its type is F16, but stochastic rounding is of bf16 parameters: choose bf16, or master copies";
+        Err(Error::UnsuitableParameter { name: self.name.clone(), problem: problem.to_string() })
+    }
+
+    /// The gradient as the backend takes it.
+    pub fn prepared(&self, grad: Tensor, params: &HashSet<usize>) -> Result<Tensor> {
+        let problem = |problem: String| Error::UnsuitableParameter { name: self.name.clone(), problem };
+        if grad.shape() != self.var.shape() {
+            let (g, p) = (grad.shape(), self.var.shape());
+            return Err(problem(format!("its gradient has the shape {g:?}, but it has {p:?}")));
+        }
+        if !grad.device().same_device(self.var.device()) {
+            let (g, p) = (grad.device().location(), self.var.device().location());
+            return Err(problem(format!("its gradient is on {g:?}, but it is on {p:?}")));
+        }
+        let (dtype, half) = (self.var.dtype(), self.is_half());
+        let grad = match grad.dtype() {
+            same if same == dtype => grad,
+            DType::F32 if half => grad,
+            other if other.is_float() => to_dtype(&grad, if half { DType::F32 } else { dtype })?,
+            other => return Err(problem(format!("its gradient has the type {other:?}"))),
+        };
+        let grad = if grad.is_contiguous() { grad } else { copy(&grad)? };
+        // A gradient that is a parameter itself could not be read while that parameter is written.
+        Ok(if params.contains(&storage_address(&grad)) { copy(&grad)? } else { grad })
+    }
+}

@@ -1,0 +1,155 @@
+//! How an optimizer's state is taken out of it, and put in.
+
+use super::fused::FusedOptimizer;
+use super::parameter::Parameter;
+use super::phase::Call;
+use super::state_dict::{StateDict, mismatch};
+use crate::backend::kernel::Kernel;
+use crate::backend::state::State;
+use crate::error::{Error, Result};
+use crate::rule::contract::Rule;
+use candle_core::{DType, Device, Shape, Tensor};
+use std::collections::{BTreeMap, HashSet};
+
+/// The version of the layout that [`StateDict`] describes.
+const VERSION: &str = "1";
+const MASTER: &str = "master";
+const STEP: &str = "step";
+
+impl<R: Rule + Clone> FusedOptimizer<R> {
+    /// The names of the rules in use, sorted: what a saved state is checked against.
+    fn rules(&self) -> String {
+        let mut heads: Vec<String> = self.groups.iter().map(|g| g.rule.qualified_name()).collect();
+        heads.sort();
+        heads.dedup();
+        heads.join(" ")
+    }
+
+    fn check_between_steps(&self) -> Result<()> {
+        if !self.has_names {
+            return Err(Error::Unnamed);
+        }
+        self.check(Call::SaveOrLoad)
+    }
+
+    /// A copy of the state.
+    ///
+    /// # Errors
+    /// The optimizer was made by candle's `new`, which has no names; it is between the two steps of SAM, or holds
+    /// accumulated gradients.
+    pub fn state_dict(&self) -> Result<StateDict> {
+        self.check_between_steps()?;
+        let mut tensors = BTreeMap::new();
+        for parameter in self.all_params() {
+            let count = Tensor::new(parameter.updates as i64, &Device::Cpu)?;
+            tensors.insert(format!("{}.{STEP}", parameter.name), count);
+            if let Some(kernel) = parameter.kernel {
+                let (slots, master) = parameter.state.tensors(&parameter.var)?;
+                let master = master.into_iter().map(|master| (MASTER, master));
+                for (slot, values) in kernel.slots.iter().copied().zip(slots).chain(master) {
+                    tensors.insert(format!("{}.{slot}", parameter.name), values);
+                }
+            }
+        }
+        let metadata = [
+            ("version".to_string(), VERSION.to_string()),
+            (STEP.to_string(), self.step.to_string()),
+            ("rules".to_string(), self.rules()),
+        ];
+        Ok(StateDict { tensors, metadata: metadata.into() })
+    }
+
+    /// Takes a state over, so that the next step has the bits that it would have had in the optimizer that saved it.
+    ///
+    /// Hyperparameters may differ from those of the optimizer that saved it, as in PyTorch: a slot that they need and the state
+    /// does not have (momentum, or centring, that is switched on) starts in the next step; one that they do not need any more is
+    /// dropped there, with a warning. A warning also says where master copies are asked for and the state has none: they start
+    /// from the rounded parameters.
+    ///
+    /// # Errors
+    /// The state is of another version or rule; a key is missing, unknown, or of another shape or type than the
+    /// optimizer's, which are named. The optimizer is then as before.
+    pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
+        self.check_between_steps()?;
+        let known = |key: &str| state.metadata.get(key).map_or("none", String::as_str);
+        if known("version") != VERSION {
+            return Err(mismatch(format!("its version is {}, but this program reads {VERSION}", known("version"))));
+        }
+        if known("rules") != self.rules() {
+            return Err(mismatch(format!("it is of `{}`, but the optimizer is `{}`", known("rules"), self.rules())));
+        }
+        let step = state.number(STEP)?;
+        let (mut used, mut without_master) = (0, 0);
+        let mut loaded = Vec::new();
+        for group in &self.groups {
+            for parameter in &group.params {
+                let kernel = state.kernel(&parameter.name, &group.rule);
+                let key = format!("{}.{STEP}", parameter.name);
+                let updates: i64 = state.tensor(&key, &Shape::from(()), DType::I64)?.to_scalar()?;
+                let updates = u64::try_from(updates).map_err(|_| mismatch(format!("`{key}` is {updates}")))?;
+                used += 1;
+                let mut own = State::new(&parameter.var);
+                if updates > 0 {
+                    own = state.state(parameter, kernel)?;
+                    used += kernel.slots.len() + usize::from(own.has_master());
+                    without_master += usize::from(self.wants_master(parameter) && !own.has_master());
+                }
+                loaded.push((updates, (updates > 0).then_some(kernel), own));
+            }
+        }
+        if used != state.tensors.len() {
+            let all = self.state_keys();
+            let extra = state.tensors.keys().find(|key| !all.contains(*key));
+            return Err(mismatch(match extra {
+                Some(key) => format!("`{key}` is unknown: the optimizer has no such parameter or slot"),
+                None => "a parameter that was never updated has slots".to_string(),
+            }));
+        }
+        let params = self.groups.iter_mut().flat_map(|g| &mut g.params);
+        for (parameter, (updates, kernel, own)) in params.zip(loaded) {
+            (parameter.updates, parameter.kernel, parameter.state) = (updates, kernel, own);
+        }
+        self.step = step;
+        if without_master > 0 {
+            tracing::warn!(
+                "the saved state has no master copies of {without_master} parameters: they start from rounded values"
+            );
+        }
+        Ok(())
+    }
+
+    /// Every key that a state of this optimizer may have.
+    fn state_keys(&self) -> HashSet<String> {
+        let mut keys = HashSet::new();
+        for group in &self.groups {
+            for parameter in &group.params {
+                let slots = group.rule.kernels().into_iter().flat_map(|kernel| kernel.slots).copied();
+                let slots = slots.chain([STEP]).chain(parameter.is_half().then_some(MASTER));
+                keys.extend(slots.map(|slot| format!("{}.{slot}", parameter.name)));
+            }
+        }
+        keys
+    }
+}
+
+impl StateDict {
+    /// The kernel whose slots a parameter's keys are: of those that the rule may have used, as its hyperparameters were when the
+    /// state was saved; the present one where none fits.
+    fn kernel(&self, name: &str, rule: &impl Rule) -> &'static Kernel {
+        let has = |slot: &str| self.tensors.contains_key(&format!("{name}.{slot}"));
+        let kernels = rule.kernels();
+        let slots: HashSet<&str> = kernels.iter().flat_map(|kernel| kernel.slots).copied().filter(|s| has(s)).collect();
+        let fits = |kernel: &&&'static Kernel| kernel.slots.iter().copied().collect::<HashSet<_>>() == slots;
+        kernels.iter().find(fits).copied().unwrap_or_else(|| rule.kernel())
+    }
+
+    fn state(&self, parameter: &Parameter, kernel: &Kernel) -> Result<State> {
+        let Parameter { name, var, .. } = parameter;
+        let dtype = if var.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let tensor = |slot: &str| self.tensor(&format!("{name}.{slot}"), var.shape(), dtype).cloned();
+        let slots = kernel.slots.iter().map(|slot| tensor(slot)).collect::<Result<_>>()?;
+        // A parameter in full precision has no master copy: the key is then one too many.
+        let has_master = parameter.is_half() && self.tensors.contains_key(&format!("{name}.{MASTER}"));
+        Ok(State::with(var, slots, has_master.then(|| tensor(MASTER)).transpose()?)?)
+    }
+}
