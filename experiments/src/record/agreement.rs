@@ -10,6 +10,7 @@ use super::{
 };
 use crate::config::group::GroupConfig;
 use anyhow::{Context, Result, bail, ensure};
+use optim::text::SpecText;
 use std::{collections::BTreeSet, path::Path};
 
 /// Checks what is read from the folder of a trial that has ended; `sha256` is that of its measurements.
@@ -169,12 +170,12 @@ fn is_near(one: Option<f64>, other: Option<f64>) -> bool {
 /// What a trial was trained with that its group was not. The hyperparameters of tuning trials are their own.
 fn of_another(record: &TrialRecord, group: &GroupSummary, config: &GroupConfig, is_final: bool) -> Option<String> {
     let trial = &record.config;
-    let name = trial.optimizer.split(':').next().unwrap_or_default();
+    let name = SpecText::of(&trial.optimizer).name;
     let differs = |key: &str, one: &str, other: &str| (one != other).then(|| format!("{key} is `{one}` and `{other}`"));
     let told = differs("dataset", &group.dataset, &trial.dataset)
         .or_else(|| differs("dataset", &config.dataset, &trial.dataset))
         .or_else(|| differs("model", &group.model, &trial.model))
-        .or_else(|| differs("optimizer", &group.optimizer, name));
+        .or_else(|| differs("optimizer", &group.optimizer, &name));
     if told.is_some() || !is_final {
         return told;
     }

@@ -2,6 +2,7 @@
 
 use super::outcome::Outcome;
 use crate::config::{operations::Operations, precision::Precision};
+use optim::text::SpecText;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -85,7 +86,7 @@ impl TrialConfig {
         let json = serde_json::to_vec(self).expect("a config is plain data");
         let hash = Sha256::digest(json);
         let hash: String = hash.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
-        let optimizer = self.optimizer.split(':').next().unwrap_or_default();
+        let optimizer = SpecText::of(&self.optimizer).name;
         let phase = if self.phase == Phase::Tune { "tune-" } else { "" };
         format!("{phase}{optimizer}-seed{}-{hash}", self.seed)
     }

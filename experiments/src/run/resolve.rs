@@ -13,7 +13,7 @@ use crate::{
     record::{experiment::ExperimentRecord, files::read_json, out_dir::OutDir},
 };
 use anyhow::{Context, Result, bail};
-use optim::{AnyRule, Rule};
+use optim::{AnyRule, Rule, text::SpecText};
 use std::{
     collections::HashSet,
     num::{NonZeroU64, NonZeroUsize},
@@ -145,7 +145,7 @@ pub fn check_spaces(spaces: &[String], rules: &[AnyRule]) -> Result<()> {
     let names: Vec<&str> = rules.iter().map(|rule| rule.spec().name).collect();
     let mut seen = HashSet::new();
     for text in spaces {
-        let name = optim::by_name(text.split(':').next().unwrap_or_default())?.spec().name;
+        let name = optim::by_name(&SpecText::of(text).name)?.spec().name;
         if !names.contains(&name) {
             bail!("--space {text}: no optimizer of the run is `{name}` (they are {})", names.join(", "));
         }

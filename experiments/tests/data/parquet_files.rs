@@ -1,6 +1,6 @@
 //! Data sets in the form in which the Hub has them: parquet files with a column of pictures, or one of text.
 
-use experiments::data::{ImageSpec, Split};
+use experiments::problem::data::{ImageSpec, Split};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use parquet::{
     basic,

@@ -1,6 +1,6 @@
 //! A program that was built without the feature `hub`.
 
-use experiments::data::{Dataset, Hub};
+use experiments::problem::data::{Dataset, Hub};
 use indicatif::MultiProgress;
 
 #[test]
