@@ -1,4 +1,4 @@
-//! What README.md says about the rules is what they are.
+//! What README.md and RULES.md say about the rules is what they are.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ fn read(path: &str) -> String {
 
 #[test]
 fn the_table_of_rules_is_fresh() {
-    let readme = read("README.md");
-    let table = readme.split("<!-- rules -->\n").nth(1).and_then(|rest| rest.split("<!-- end of rules -->").next());
+    let page = read("crates/optim/RULES.md");
+    let table = page.split("<!-- rules -->\n").nth(1).and_then(|rest| rest.split("<!-- end of rules -->").next());
     assert_eq!(table, Some(optim::rules::table().as_str()), "run `cargo run --release -p optim --example generate`");
 }
 
