@@ -6,6 +6,15 @@
 //!
 //! A binary is a short table of what it compares, a [`Study`], and a call of [`main`]. All binaries have the same
 //! [`Options`] and write the same records ([`record`]).
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `hub` (default) | data sets from the Hugging Face Hub; without it they come from files (`--data-dir`), and a clean build is a minute shorter |
+//! | `cuda` | training on NVIDIA's GPUs (CUDA 13) |
+//! | `cudnn` | `cuda`, with the convolutions of cuDNN 9 |
+//! | `metal` | training on Apple's GPUs |
+//!
+//! The programs need Rust 1.95, because hf-hub does; the libraries `optim` and `ops` need 1.90.
 
 pub mod config;
 pub mod problem;

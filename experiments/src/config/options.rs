@@ -40,6 +40,12 @@ pub struct Options {
     /// List what options can name: data sets, models, optimizers, schedules, recipes. With NAME, all about one of them
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", help_heading = OUTPUT)]
     pub list: Option<String>,
+    /// Print what makes SHELL complete this command: bash, elvish, fish, powershell or zsh
+    #[arg(long, value_name = "SHELL", hide_possible_values = true, help_heading = OUTPUT)]
+    pub completions: Option<clap_complete::Shell>,
+    /// Print the manual page, to be read with `man -l`
+    #[arg(long, help_heading = OUTPUT)]
+    pub man: bool,
     /// Log more to stderr: -v for info, -vv for debug; RUST_LOG overrides it
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = OUTPUT)]
     pub verbose: u8,

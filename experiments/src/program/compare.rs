@@ -2,6 +2,7 @@
 
 use super::{
     exit::{INTERRUPTED, NOT_BEGUN, fail, print, usage},
+    manual,
     signals::{end_where_preparing_hangs, stop_on_signals},
     speed::set_for_speed,
 };
@@ -18,6 +19,7 @@ use crate::{
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches};
 use std::{
+    env,
     io::{self, Write},
     process::ExitCode,
     sync::{
@@ -37,10 +39,18 @@ pub fn main(study: Study) -> ExitCode {
         let is_own = study.own.iter().any(|own| own.trim_start_matches('-') == special);
         command = command.mut_arg(special, |argument| argument.hide(!is_own));
     }
-    let options = match command.try_get_matches().and_then(|matches| Options::from_arg_matches(&matches)) {
+    let matches = command.try_get_matches_from_mut(env::args_os());
+    let options = match matches.and_then(|matches| Options::from_arg_matches(&matches)) {
         Ok(options) => options,
         Err(error) => return usage(&error),
     };
+    let told = match options.completions {
+        Some(shell) => Some(manual::completions(&mut command, shell)),
+        None => options.man.then(|| manual::page(command)),
+    };
+    if let Some(told) = told {
+        return told.map_or_else(|error| fail(&error, 1), |text| print(&text));
+    }
     match options.list.as_deref() {
         None => {}
         Some("") => return print(&list(&study)),

@@ -2,5 +2,6 @@
 
 pub mod compare;
 pub mod exit;
+pub mod manual;
 pub mod signals;
 pub mod speed;
