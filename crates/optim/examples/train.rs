@@ -18,9 +18,8 @@ fn main() -> Result<()> {
         // Weights decay, biases do not; the learning rate warms up and falls along a cosine.
         let rule = rules::AdamW { weight_decay: 1e-3, ..Default::default() };
         let schedule: Schedule = format!("warmup_cosine:lr=0.02,warmup=50,min_lr=1e-4,steps={STEPS}").parse()?;
-        let groups = exclude_from_decay(named_params(&varmap), &rule);
-        let groups = groups.into_iter().map(|g| g.schedule("lr", schedule.clone())).collect::<optim::Result<_>>()?;
-        let mut optimizer = AdamW::from_groups(groups)?;
+        let mut optimizer = AdamW::from_groups(exclude_from_decay(named_params(&varmap), &rule).into())?;
+        optimizer.set_schedule("lr", &schedule)?;
         optimizer.set_clip(Some(Clip::GlobalNorm(1.0)))?;
         Ok(optimizer)
     };

@@ -134,7 +134,7 @@ pub enum Error {
         allowed: String,
     },
 
-    /// The text has not the form of a schedule.
+    /// The text is not a valid schedule.
     #[error("schedule {text:?}: {expected}")]
     ScheduleSyntax {
         /// The part of the text that cannot be read.

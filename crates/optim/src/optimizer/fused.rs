@@ -17,7 +17,7 @@ use candle_nn::{Optimizer, VarMap};
 /// names of the crate's root are this type for each rule, [`AnyOptimizer`](crate::AnyOptimizer) for one chosen by name.
 ///
 /// A step reads each gradient once and updates all parameters of all groups in one parallel pass. A parameter without a
-/// gradient is left alone wholly: no decay, no change of state, and it is not counted as an update of that parameter.
+/// gradient is skipped: no decay, no change of state, and no update is counted for it.
 ///
 /// A call that fails leaves parameters, state, counts and accumulated gradients as they were. Between whole steps an optimizer may
 /// hold accumulated gradients, or SAM's first step; a call that would lose them is an error that says what to call.

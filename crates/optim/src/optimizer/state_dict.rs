@@ -19,9 +19,9 @@ use std::path::Path;
 /// the optimizer. The values of bf16 and f16 parameters without a master copy are in the model's own checkpoint only.
 #[derive(Clone, Debug, Default)]
 pub struct StateDict {
-    /// By key.
+    /// The tensors by key.
     pub tensors: BTreeMap<String, Tensor>,
-    /// By key.
+    /// The metadata by key.
     pub metadata: BTreeMap<String, String>,
 }
 
