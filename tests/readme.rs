@@ -1,4 +1,4 @@
-//! What README.md and RULES.md say about the rules is what they are.
+//! What the first page says about `optim` is what the crate has.
 
 use std::path::Path;
 
@@ -23,5 +23,23 @@ fn a_rule_is_as_short_as_it_says_and_shown_as_it_is() {
     assert!(readme.contains(&format!("({code} lines of code)")), "lion.rs has {code} lines of code");
     for line in ["let m = m.lerp(grad, one_minus_beta1);", "(m * m_scale / ((v * v_scale).sqrt() + eps), [m, v])"] {
         assert!(readme.contains(line) && adamw.contains(line), "{line}");
+    }
+}
+
+/// The page of the crate is compiled and run as its documentation is. So what the first page has of it compiles too.
+#[test]
+fn what_the_first_page_shows_of_the_library_is_on_the_page_of_the_crate() {
+    let (readme, page) = (read("README.md"), read("crates/optim/README.md"));
+    let has = |line: &str| page.lines().any(|other| other.trim() == line.trim());
+    let code = readme.split("```rust\n").skip(1).flat_map(|rest| rest.split("```").next().unwrap_or_default().lines());
+    let code: Vec<&str> = code.map(str::trim).filter(|line| line.contains("optim")).collect();
+    let map: Vec<&str> = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| PyTorch"))
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    assert!(code.len() >= 3 && map.len() >= 10, "{code:?} {map:?}");
+    for line in code.into_iter().chain(map) {
+        assert!(has(line) || line.contains("optimizer.backward_step"), "{line}");
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use anyhow::Result;
-use optim::{Spec as RuleSpec, recipes, rules, schedule, text::same_name};
+use optim::{recipes, rule::Spec as RuleSpec, rules, schedule, text::same_name};
 
 /// What options can name, a line each, and what the program compares without options.
 pub fn list(study: &Study) -> String {

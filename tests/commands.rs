@@ -1,0 +1,118 @@
+//! The commands that the documents show do run, in short.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The documents, from the folder that tests run in.
+const DOCUMENTS: [&str; 3] = ["../README.md", "README.md", "results/README.md"];
+const PROGRAMS: [(&str, &str); 4] = [
+    ("report", env!("CARGO_BIN_EXE_report")),
+    ("schedules", env!("CARGO_BIN_EXE_schedules")),
+    ("shootout", env!("CARGO_BIN_EXE_shootout")),
+    ("warmup", env!("CARGO_BIN_EXE_warmup")),
+];
+/// Options that say how long a run is, and what they are here.
+const LENGTHS: [(&str, &str); 4] = [("--steps", "3"), ("--epochs", "1"), ("--seeds", "1"), ("--tune", "2")];
+
+/// The programs and arguments that a document shows, in code and in the tables of kept runs.
+fn commands(document: &str) -> Vec<(String, Vec<String>)> {
+    let text = fs::read_to_string(document).unwrap().replace("\\\n", " ");
+    let is_code = |line: &&str| line.starts_with("cargo run ") || line.starts_with('|');
+    let mut commands = Vec::new();
+    for line in text.lines().filter(is_code) {
+        let pieces: Vec<&str> =
+            if line.starts_with('|') { line.split('`').skip(1).step_by(2).collect() } else { vec![line] };
+        for piece in pieces {
+            let piece = piece.split(" # ").next().unwrap();
+            let words: Vec<&str> = piece.split_whitespace().filter(|word| *word != "--").collect();
+            let words = match words.as_slice() {
+                ["cargo", "run", "--release", "--bin", rest @ ..] => rest,
+                ["cargo", ..] => continue,
+                words => words,
+            };
+            let Some((name, args)) = words.split_first() else { continue };
+            // A program's bare name in a table is no command.
+            if PROGRAMS.iter().any(|(known, _)| known == name) && (line.starts_with("cargo") || !args.is_empty()) {
+                commands.push(((*name).to_owned(), args.iter().map(|arg| (*arg).to_owned()).collect()));
+            }
+        }
+    }
+    commands
+}
+
+/// `args` for a run of moments in `out`; none where it needs data that this machine lacks.
+fn shortened(name: &str, args: &[String], out: &Path) -> Option<Vec<String>> {
+    let mut short: Vec<String> = Vec::new();
+    let mut args = args.iter().peekable();
+    let mut has_length = false;
+    while let Some(arg) = args.next() {
+        let length = LENGTHS.iter().find(|(option, _)| option == arg);
+        let value = match length {
+            Some((_, value)) => args.next().map(|_| (*value).to_owned()),
+            None if arg == "--data-dir" => {
+                args.next();
+                Some(std::env::var("DESCENT_DATA").ok()?)
+            }
+            None => None,
+        };
+        has_length |= matches!(arg.as_str(), "--steps" | "--epochs");
+        short.push(arg.clone());
+        short.extend(value);
+    }
+    if name == "warmup" && !has_length {
+        short.extend(["--steps", "3"].map(str::to_owned));
+    }
+    short.extend(["--out".to_owned(), out.to_str().unwrap().to_owned()]);
+    Some(short)
+}
+
+#[test]
+fn every_command_in_the_documents_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut outs: Vec<PathBuf> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let (mut all, mut reports) = (Vec::new(), 0);
+    for document in DOCUMENTS {
+        all.extend(commands(document).into_iter().filter(|command| seen.insert(command.clone())));
+    }
+    // Reports need runs.
+    all.sort_by_key(|(name, _)| name == "report");
+    for (name, args) in &all {
+        let out = folder.path().join(format!("out{}", outs.len()));
+        let Some(mut args) = shortened(name, args, &out) else {
+            println!("skipped, since DESCENT_DATA names no folder with the data sets: {name} {}", args.join(" "));
+            continue;
+        };
+        if name == "report" {
+            reports += 1;
+            let mut runs = outs.iter();
+            for arg in args.iter_mut().filter(|arg| arg.starts_with("OUT")) {
+                *arg = runs.next().unwrap().to_str().unwrap().to_owned();
+            }
+        }
+        let program = PROGRAMS.iter().find(|(known, _)| known == name).unwrap().1;
+        let output = Command::new(program).args(&args).current_dir(folder.path()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name} {}: {stderr}", args.join(" "));
+        let page = if name == "report" { out.clone() } else { out.join("report.html") };
+        assert!(fs::read_to_string(&page).unwrap().contains("<html"), "{}", page.display());
+        if name != "report" {
+            outs.push(out);
+        }
+    }
+    assert!(outs.len() >= 8 && reports >= 1, "{} runs and {reports} reports are shown", outs.len());
+}
+
+/// The other command of the first page: it runs this test.
+#[test]
+fn the_checks_run_what_the_first_page_names() {
+    let (readme, checks) = (fs::read_to_string("../README.md").unwrap(), fs::read_to_string("../.ci/run").unwrap());
+    for command in ["cargo test --release --workspace"] {
+        let has = |text: &str| text.lines().any(|line| line.split('#').next().unwrap().trim() == command);
+        assert!(has(&readme) && has(&checks), "{command}");
+    }
+}
