@@ -11,7 +11,7 @@ fn read(path: &str) -> String {
 fn the_table_of_rules_is_fresh() {
     let page = read("crates/optim/RULES.md");
     let table = page.split("<!-- rules -->\n").nth(1).and_then(|rest| rest.split("<!-- end of rules -->").next());
-    assert_eq!(table, Some(optim::rules::table().as_str()), "run `cargo run --release -p optim --example generate`");
+    assert_eq!(table, Some(optim::rules::table().as_str()), "run `cargo run --release --example generate`");
 }
 
 #[test]

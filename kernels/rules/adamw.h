@@ -1,4 +1,4 @@
-// Printed from the rule `adamw` of the crate optim by `cargo run --release -p optim --example generate`; not edited by hand.
+// Printed from the rule `adamw` of the crate optim by `cargo run --release --example generate`; not edited by hand.
 template <typename real> struct rule_adamw {
   enum { SCALARS = 6, SLOTS = 2, DECAY_IS_L2 = 0 };
   RULE_FUNCTION static real direction(RULE_SCALARS const real *scalar, real grad, real param, RULE_LOCAL real *slot) {

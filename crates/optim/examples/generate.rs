@@ -1,4 +1,4 @@
-//! Writes what derives from the rules: `kernels/rules/*.h` and the table in RULES.md. `cargo run --release -p optim --example
+//! Writes what derives from the rules: `kernels/rules/*.h` and the table in RULES.md. `cargo run --release --example
 //! generate`, in the project's checkout.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A candle model trained with groups, a schedule, clipping and a checkpoint: `cargo run --release -p optim --example train`.
+//! A candle model trained with groups, a schedule, clipping and a checkpoint: `cargo run --release --example train`.
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Module, VarBuilder, VarMap, linear, loss::mse, seq};

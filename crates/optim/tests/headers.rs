@@ -20,7 +20,7 @@ fn headers_are_fresh() {
         let committed = std::fs::read_to_string(&file).unwrap_or_default();
         assert!(
             committed == (kernel.header)(),
-            "{} is stale: run `cargo run --release -p optim --example generate`",
+            "{} is stale: run `cargo run --release --example generate`",
             file.display()
         );
         expected.insert(file);

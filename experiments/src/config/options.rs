@@ -17,6 +17,8 @@ const SEARCH: &str = "Search";
 const LENGTH: &str = "Length";
 const MACHINE: &str = "Machine";
 const OUTPUT: &str = "Output";
+/// In the order that they are printed.
+pub const HEADINGS: [&str; 6] = [PROBLEM, OPTIMIZERS, SEARCH, LENGTH, MACHINE, OUTPUT];
 
 /// The command line of an experiment.
 #[derive(Debug, Clone, clap::Parser)]

@@ -7,7 +7,12 @@ use super::{
     speed::set_for_speed,
 };
 use crate::{
-    config::{names::for_shell, options::Options, study::Study, targets::Targets},
+    config::{
+        names::for_shell,
+        options::{HEADINGS, Options},
+        study::{SPECIAL, Study},
+        targets::Targets,
+    },
     record::{files::write_text, run::Run},
     report,
     run::{
@@ -17,7 +22,7 @@ use crate::{
     },
 };
 use anyhow::Result;
-use clap::{CommandFactory, FromArgMatches};
+use clap::{Command, CommandFactory, FromArgMatches};
 use std::{
     env,
     io::{self, Write},
@@ -33,12 +38,7 @@ use std::{
 /// The exit status is 0 after success, 2 when the input is wrong, 1 when a run that began fails, and 130 when Ctrl-C, SIGTERM or
 /// SIGHUP ended it after everything was saved; errors are one line on stderr.
 pub fn main(study: Study) -> ExitCode {
-    let mut command = Options::command().name(study.name).about(study.about).version(env!("CARGO_PKG_VERSION"));
-    command = command.after_help(examples(&study));
-    for special in ["lr", "norm", "tune", "space"] {
-        let is_own = study.own.iter().any(|own| own.trim_start_matches('-') == special);
-        command = command.mut_arg(special, |argument| argument.hide(!is_own));
-    }
+    let mut command = command(&study);
     let matches = command.try_get_matches_from_mut(env::args_os());
     let options = match matches.and_then(|matches| Options::from_arg_matches(&matches)) {
         Ok(options) => options,
@@ -95,6 +95,24 @@ pub fn main(study: Study) -> ExitCode {
     }
 }
 
+/// The command line of a study.
+fn command(study: &Study) -> Command {
+    let mut command = Options::command().name(study.name).about(study.about).version(env!("CARGO_PKG_VERSION"));
+    command = command.after_help(examples(study));
+    for special in SPECIAL.map(|option| option.trim_start_matches('-')) {
+        let is_own = study.own.iter().any(|own| own.trim_start_matches('-') == special);
+        command = command.mut_arg(special, |argument| argument.hide(!is_own));
+    }
+    // Headings are printed in the order of the arguments, of which the one that is changed goes to the end.
+    for heading in HEADINGS {
+        let of_it = command.get_arguments().filter(|argument| argument.get_help_heading() == Some(heading));
+        for id in of_it.map(|argument| argument.get_id().clone()).collect::<Vec<_>>() {
+            command = command.mut_arg(id, |argument| argument);
+        }
+    }
+    command
+}
+
 /// The end of `--help`.
 fn examples(study: &Study) -> String {
     let commands =
@@ -112,4 +130,39 @@ fn write_report(run: &Run) -> Result<()> {
     }
     let html = report::html(std::slice::from_ref(run), &Targets::default())?;
     write_text(&run.out.join("report.html"), &html)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_stands_under_a_heading_and_the_headings_in_order() {
+        let study = Study {
+            name: "any",
+            about: "",
+            examples: &[("", "do this"), ("--opt adam", "do that")],
+            dataset: "digits",
+            model: None,
+            optimizers: &["adam"],
+            schedules: &["cosine"],
+            norm: None,
+            peaks: &[],
+            steps: None,
+            own: &SPECIAL,
+            probe: false,
+            groups: |_, _, _| Ok(Vec::new()),
+        };
+        let help = command(&study).render_help().to_string();
+        let places = HEADINGS
+            .map(|heading| help.find(&format!("\n{heading}:\n")).unwrap_or_else(|| panic!("{heading}: {help}")));
+        assert!(places.is_sorted(), "{help}");
+        let before = &help[..places[0]];
+        assert_eq!(
+            before.matches("  --").count() + before.matches(", --").count(),
+            2,
+            "only help and version: {before}"
+        );
+        assert!(help.trim_end().ends_with("  any --opt adam  do that"), "{help}");
+    }
 }

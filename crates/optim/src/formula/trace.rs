@@ -85,7 +85,7 @@ pub fn header<T: Elementwise>() -> String {
     let (scalar_count, slot_count) = (T::SCALARS.len(), T::SLOTS.len());
     let _ = write!(
         out,
-        "// Printed from the rule `{name}` of the crate optim by `cargo run --release -p optim --example generate`; not edited by hand.\n\
+        "// Printed from the rule `{name}` of the crate optim by `cargo run --release --example generate`; not edited by hand.\n\
          template <typename real> struct rule_{name} {{\n  \
            enum {{ SCALARS = {scalar_count}, SLOTS = {slot_count}, DECAY_IS_L2 = {l2} }};\n  \
            RULE_FUNCTION static real direction(RULE_SCALARS const real *scalar, real grad, real param, RULE_LOCAL real *slot) {{\n"
