@@ -137,10 +137,13 @@ simd! {
         let mut sums = [0.0; 16];
         let blocks = values.chunks_exact(16);
         let rest = blocks.remainder();
+        // By index: this is compiled in the crate that uses it, where iterators and closures may stay calls for each block.
         for block in blocks {
-            for (sum, x) in sums.iter_mut().zip(block) {
-                let x = x.to_f64();
-                *sum += x * x;
+            let mut i = 0;
+            while i < 16 {
+                let x = block[i].to_f64();
+                sums[i] += x * x;
+                i += 1;
             }
         }
         for (sum, x) in sums.iter_mut().zip(rest) {
