@@ -1,7 +1,7 @@
 //! What sets the allocator and candle for speed.
 
 /// The system's allocator gives the large blocks of activations back at once, and to get them anew costs a page fault per 4 KiB.
-/// [`SPEED`] says how this one is set.
+/// the settings of `SPEED` says how this one is set.
 #[cfg(target_os = "linux")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -13,7 +13,7 @@ const SPEED: [(&str, &str); 2] = [
     ("CANDLE_BARRIER_POOL_SPIN_LIMIT", "50"),
 ];
 
-/// Begins this program anew with [`SPEED`] where it lacks any of that, as the same process.
+/// Begins this program anew with the settings of `SPEED` where it lacks any of that, as the same process.
 #[cfg(unix)]
 pub fn set_for_speed() {
     use std::os::unix::process::CommandExt;
