@@ -5,14 +5,16 @@
 
 enum { THREADS = 256, CHUNK = 4096 };
 // Of a tensor. ALIGNED: parameter and gradient start at a multiple of 16 bytes, as the state always does.
-enum { ALIGNED = 1, MASTER = 2, STOCHASTIC = 4, AT_MOST_ONE = 8, ADAPTIVE = 16, WEIGHTED = 32 };
+enum { ALIGNED = 1, MASTER = 2, STOCHASTIC = 4, CAUTIOUS = 8, ADAPTIVE = 16, WEIGHTED = 32, CAUTIOUS_DECAY = 64, SCALED_BY_NORM = 128 };
+// Factors of a tensor, or of all, in `out`.
+enum { MAX_FACTORS = 4 };
 // Of a launch: scaled by a norm that is read from the device.
 enum { BY_NORM = 1 };
 
 struct Tensor {
   DEVICE u8 *param;
   DEVICE const u8 *grad;
-  // The slots, then the master copy, then the direction, `stride` numbers each.
+  // The slots, then the master copy, `stride` numbers each.
   DEVICE u8 *state;
   u64 len, stride;
   // Of the random numbers of stochastic rounding.
@@ -27,8 +29,8 @@ struct Chunk {
 };
 
 struct Args {
-  // Partial sums to add up, or the place of the launch's first one.
-  u64 partials;
+  // Partial sums to add up, or the place of the launch's first one. Elements of all tensors.
+  u64 partials, len;
   u32 flags, unused;
 };
 
@@ -71,7 +73,8 @@ RULE_FUNCTION Sum plus_square(Sum a, float x) {
   const float square = x * x, error = square - square == 0.0f ? fma(x, x, -square) : 0.0f;
   return plus(a, Sum{square, error});
 }
-RULE_FUNCTION wide root(Sum a) { return sqrt(a.high + a.low); }
+RULE_FUNCTION Sum plus_value(Sum a, float x) { return plus(a, Sum{x, 0.0f}); }
+RULE_FUNCTION wide value_of(Sum a) { return a.high + a.low; }
 #else
 struct Sum {
   double value;
@@ -79,7 +82,8 @@ struct Sum {
 RULE_FUNCTION Sum zero() { return Sum{0.0}; }
 RULE_FUNCTION Sum plus(Sum a, Sum b) { return Sum{a.value + b.value}; }
 RULE_FUNCTION Sum plus_square(Sum a, double x) { return Sum{a.value + x * x}; }
-RULE_FUNCTION wide root(Sum a) { return sqrt(a.value); }
+RULE_FUNCTION Sum plus_value(Sum a, double x) { return Sum{a.value + x}; }
+RULE_FUNCTION wide value_of(Sum a) { return a.value; }
 #endif
 
 // The sum over the threads of a block, in the order of a binary tree. All threads have to call it.
@@ -96,6 +100,13 @@ RULE_FUNCTION Sum sum_of_block(SHARED Sum *shared, u32 thread_index, Sum mine) {
   const Sum all = shared[0];
   BARRIER();
   return all;
+}
+
+// A thread's share of partial sums that are `step` apart.
+RULE_FUNCTION Sum share_of_partials(DEVICE const Sum *partials, u64 count, u32 step, u32 thread_index) {
+  Sum sum = zero();
+  for (u64 k = thread_index; k < count; k += THREADS) sum = plus(sum, partials[k * step]);
+  return sum;
 }
 
 // ---- kernels ----

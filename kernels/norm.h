@@ -1,4 +1,4 @@
-// Norms, trust ratios and additions over all tensors of a launch, for both backends: a block per chunk, then one that adds
+// Norms and additions over all tensors of a launch, for both backends: a block per chunk, then one that adds
 // up the partial sums in their order.
 #pragma once
 #include "launch.h"
@@ -25,29 +25,14 @@ RULE_FUNCTION Sum squares_of_chunk(Tensor t, Chunk chunk, u32 thread_index) {
   return sum;
 }
 
-// A thread's share of partial sums that are `step` apart.
-RULE_FUNCTION Sum share_of_partials(DEVICE const Sum *partials, u64 count, u32 step, u32 thread_index) {
-  Sum sum = zero();
-  for (u64 k = thread_index; k < count; k += THREADS) sum = plus(sum, partials[k * step]);
-  return sum;
-}
-
 // `out` gets the norm of the scaled gradients, and by what they are to be multiplied so that it is at most a limit.
 // `row`: the scale; the limit; what keeps the division finite.
 RULE_FUNCTION void finish_norm(Sum total, DEVICE const wide *row, DEVICE wide *out) {
-  const wide norm = row[0] * root(total);
+  const wide norm = row[0] * sqrt(value_of(total));
   const wide share = row[1] / (norm + row[2]);
   out[0] = norm;
   // NaN stays.
   out[1] = row[0] * (share > wide(1) ? wide(1) : share);
-}
-
-// The trust ratio, from the squares of the norms of parameter and direction.
-RULE_FUNCTION wide trust_ratio(Sum param, Sum direction, u32 flags) {
-  const wide above = root(param), below = root(direction);
-  if (above == wide(0) || below == wide(0)) return wide(1);
-  const wide ratio = above / below;
-  return flags & AT_MOST_ONE && ratio > wide(1) ? wide(1) : ratio;
 }
 
 // `param += scale grad`, or `scale param^2 grad` where ADAPTIVE. `row`: the scale, and with BY_NORM what is added to the
@@ -77,16 +62,6 @@ RULE_FUNCTION void add_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, DEVI
 KERNEL(finish) {
   const Sum all = sum_of_block(shared, thread_index, share_of_partials(sums, args.partials, 1, thread_index));
   if (thread_index == 0) finish_norm(all, rows, out);
-}
-
-// The trust ratios, a block per tensor.
-KERNEL(ratios) {
-  const Tensor t = tensors[block_index];
-  const u64 count = (t.len + CHUNK - 1) / CHUNK;
-  Sum all[2];
-  for (int k = 0; k < 2; k++)
-    all[k] = sum_of_block(shared, thread_index, share_of_partials(sums + 2 * u64(t.first) + k, count, 2, thread_index));
-  if (thread_index == 0) out[block_index] = trust_ratio(all[0], all[1], t.flags);
 }
 
 #define NORM_AND_ADD(real, P, G, suffix)                                                       \

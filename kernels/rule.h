@@ -18,6 +18,11 @@
 using std::sqrt;
 #endif
 
+// What a rule without sums has in their place.
+#define RULE_NO_SUMS                                                                                              \
+  RULE_FUNCTION static void measured(RULE_SCALARS const real *, real, real, RULE_LOCAL const real *, RULE_LOCAL real *) {} \
+  RULE_FUNCTION static void factors(RULE_SCALARS const real *, RULE_LOCAL const real *, real, RULE_LOCAL real *) {}
+
 template <typename real> RULE_FUNCTION real rule_sqrt(real x) { return sqrt(x); }
 
 template <typename real> RULE_FUNCTION real rule_abs(real x) { return x < real(0) ? -x : (x == real(0) ? real(0) : x); }

@@ -1,6 +1,7 @@
 // Printed from the rule `adamw` of the crate optim by `cargo run --release --example generate`; not edited by hand.
 template <typename real> struct rule_adamw {
-  enum { SCALARS = 6, SLOTS = 2, DECAY_IS_L2 = 0 };
+  enum { SCALARS = 6, SLOTS = 2, DECAY_IS_L2 = 0, DECAY_IS_OWN = 0, GIVES_PARAMETER = 0 };
+  enum { SUMS = 0, SQUARES = 0, FACTORS = 0, SUMS_OVER_ALL = 0 };
   RULE_FUNCTION static real direction(RULE_SCALARS const real *scalar, real grad, real param, RULE_LOCAL real *slot) {
     const real one_minus_beta1 = scalar[0];
     const real beta2 = scalar[1];
@@ -27,4 +28,5 @@ template <typename real> struct rule_adamw {
     (void)param;
     return x21;
   }
+  RULE_NO_SUMS
 };

@@ -1,6 +1,7 @@
 // Printed from the rule `lion` of the crate optim by `cargo run --release --example generate`; not edited by hand.
 template <typename real> struct rule_lion {
-  enum { SCALARS = 2, SLOTS = 1, DECAY_IS_L2 = 0 };
+  enum { SCALARS = 2, SLOTS = 1, DECAY_IS_L2 = 0, DECAY_IS_OWN = 0, GIVES_PARAMETER = 0 };
+  enum { SUMS = 0, SQUARES = 0, FACTORS = 0, SUMS_OVER_ALL = 0 };
   RULE_FUNCTION static real direction(RULE_SCALARS const real *scalar, real grad, real param, RULE_LOCAL real *slot) {
     const real one_minus_beta1 = scalar[0];
     const real one_minus_beta2 = scalar[1];
@@ -18,4 +19,5 @@ template <typename real> struct rule_lion {
     (void)param;
     return x12;
   }
+  RULE_NO_SUMS
 };

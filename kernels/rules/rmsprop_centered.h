@@ -1,6 +1,7 @@
 // Printed from the rule `rmsprop_centered` of the crate optim by `cargo run --release --example generate`; not edited by hand.
 template <typename real> struct rule_rmsprop_centered {
-  enum { SCALARS = 5, SLOTS = 2, DECAY_IS_L2 = 1 };
+  enum { SCALARS = 5, SLOTS = 2, DECAY_IS_L2 = 1, DECAY_IS_OWN = 0, GIVES_PARAMETER = 0 };
+  enum { SUMS = 0, SQUARES = 0, FACTORS = 0, SUMS_OVER_ALL = 0 };
   RULE_FUNCTION static real direction(RULE_SCALARS const real *scalar, real grad, real param, RULE_LOCAL real *slot) {
     const real alpha = scalar[0];
     const real one_minus_alpha = scalar[1];
@@ -27,4 +28,5 @@ template <typename real> struct rule_rmsprop_centered {
     (void)param;
     return x23;
   }
+  RULE_NO_SUMS
 };

@@ -1,6 +1,7 @@
 // Printed from the rule `sgd_momentum` of the crate optim by `cargo run --release --example generate`; not edited by hand.
 template <typename real> struct rule_sgd_momentum {
-  enum { SCALARS = 3, SLOTS = 1, DECAY_IS_L2 = 1 };
+  enum { SCALARS = 3, SLOTS = 1, DECAY_IS_L2 = 1, DECAY_IS_OWN = 0, GIVES_PARAMETER = 0 };
+  enum { SUMS = 0, SQUARES = 0, FACTORS = 0, SUMS_OVER_ALL = 0 };
   RULE_FUNCTION static real direction(RULE_SCALARS const real *scalar, real grad, real param, RULE_LOCAL real *slot) {
     const real momentum = scalar[0];
     const real grad_share = scalar[1];
@@ -16,4 +17,5 @@ template <typename real> struct rule_sgd_momentum {
     (void)param;
     return x11;
   }
+  RULE_NO_SUMS
 };

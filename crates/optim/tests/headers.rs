@@ -1,7 +1,7 @@
 //! The headers in `kernels/rules/`: fresh, complete, and equal to the rules they were printed from when a C++ compiler
 //! has built them.
 
-use optim::rule::{Decay, Kernel, MAX_SLOTS};
+use optim::rule::{Decay, Gives, Kernel, MAX_FACTORS, MAX_SLOTS, MAX_SUMS, Scope, Summand};
 use optim::rules;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -49,12 +49,17 @@ impl Inputs {
     }
 }
 
-/// Inputs of one evaluation: scalars, gradient, parameter, slots.
+/// Inputs of one evaluation: scalars, gradient, parameter, slots, sums, number of elements.
 fn width(kernel: &Kernel) -> usize {
-    kernel.scalars.len() + 2 + kernel.slots.len()
+    kernel.scalars.len() + 2 + kernel.slots.len() + MAX_SUMS + 1
 }
 
-/// Reads blocks of doubles, evaluates, writes the direction and the new slots.
+/// Outputs: direction, new slots, what is measured, factors.
+fn outputs(kernel: &Kernel) -> usize {
+    1 + kernel.slots.len() + kernel.sums.of.len() + kernel.sums.factors
+}
+
+/// Reads blocks of doubles, evaluates, writes blocks of doubles.
 fn program() -> String {
     let mut source = String::from("#include <cstdio>\n#include <vector>\n#include \"rule.h\"\n");
     for kernel in rules::kernels() {
@@ -64,15 +69,24 @@ fn program() -> String {
 template <template <typename> class Rule, typename real> void run(long n) {
   typedef Rule<real> R;
   for (long i = 0; i < n; i++) {
-    double in[R::SCALARS + 2 + R::SLOTS], out[1 + R::SLOTS];
-    if (fread(in, sizeof(double), R::SCALARS + 2 + R::SLOTS, stdin) != R::SCALARS + 2 + R::SLOTS) return;
-    real scalar[R::SCALARS + 1], slot[R::SLOTS + 1];
+    enum { IN = R::SCALARS + 2 + R::SLOTS + 4, OUT = 1 + R::SLOTS + R::SUMS + R::FACTORS };
+    double in[IN], out[OUT];
+    if (fread(in, sizeof(double), IN, stdin) != IN) return;
+    real scalar[R::SCALARS + 1], slot[R::SLOTS + 1], value[R::SUMS + 1], sum[3], factor[R::FACTORS + 1];
     for (int k = 0; k < R::SCALARS; k++) scalar[k] = real(in[k]);
     for (int k = 0; k < R::SLOTS; k++) slot[k] = real(in[R::SCALARS + 2 + k]);
+    for (int k = 0; k < 3; k++) sum[k] = real(in[R::SCALARS + 2 + R::SLOTS + k]);
+    R::measured(scalar, real(in[R::SCALARS]), real(in[R::SCALARS + 1]), slot, value);
+    R::factors(scalar, sum, real(in[IN - 1]), factor);
+    for (int k = 0; k < R::SUMS; k++) out[1 + R::SLOTS + k] = double(value[k]);
+    for (int k = 0; k < R::FACTORS; k++) out[1 + R::SLOTS + R::SUMS + k] = double(factor[k]);
     out[0] = double(R::direction(scalar, real(in[R::SCALARS]), real(in[R::SCALARS + 1]), slot));
     for (int k = 0; k < R::SLOTS; k++) out[1 + k] = double(slot[k]);
-    fwrite(out, sizeof(double), 1 + R::SLOTS, stdout);
+    fwrite(out, sizeof(double), OUT, stdout);
   }
+}
+template <typename R> void facts() {
+  printf("%d %d %d %d %d %d %d %d %d", R::SCALARS, R::SLOTS, R::DECAY_IS_L2, R::DECAY_IS_OWN, R::GIVES_PARAMETER, R::SUMS, R::SQUARES, R::FACTORS, R::SUMS_OVER_ALL);
 }
 int main(int, char **argv) {
   long n = atol(argv[3]);
@@ -83,7 +97,7 @@ int main(int, char **argv) {
         let name = kernel.name;
         source += &format!(
             "  if (rule == \"{name}\") {{ if (single) run<rule_{name}, float>(n); else run<rule_{name}, double>(n); \
-             printf(\"%d %d %d\", rule_{name}<float>::SCALARS, rule_{name}<float>::SLOTS, rule_{name}<float>::DECAY_IS_L2); }}\n"
+             facts<rule_{name}<float>>(); }}\n"
         );
     }
     source.replace("#include <vector>", "#include <cstdlib>\n#include <string>") + "}\n"
@@ -125,11 +139,23 @@ fn compiled_headers_equal_the_rules_bit_by_bit() {
             let output = child.wait_with_output().expect("its output").stdout;
             writer.join().expect("the writer").expect("all was read");
 
-            let outputs = 1 + kernel.slots.len();
-            let (values, facts) = output.split_at(N * outputs * 8);
-            let decay = u8::from(kernel.decay == Decay::L2);
-            let expected = format!("{} {} {decay}", kernel.scalars.len(), kernel.slots.len());
-            assert_eq!(String::from_utf8_lossy(facts), expected, "{}", kernel.name);
+            let outputs = outputs(kernel);
+            let (values, printed) = output.split_at(N * outputs * 8);
+            let flag = |is_set: bool| usize::from(is_set);
+            let squares = kernel.sums.of.iter().enumerate().map(|(k, of)| flag(*of == Summand::Square) << k).sum();
+            let facts = [
+                kernel.scalars.len(),
+                kernel.slots.len(),
+                flag(kernel.decay == Decay::L2),
+                flag(kernel.decay == Decay::Own),
+                flag(kernel.gives == Gives::Parameter),
+                kernel.sums.of.len(),
+                squares,
+                kernel.sums.factors,
+                flag(kernel.sums.scope == Scope::All),
+            ];
+            let expected = facts.map(|fact| fact.to_string()).join(" ");
+            assert_eq!(String::from_utf8_lossy(printed), expected, "{}", kernel.name);
             let mut nans = 0;
             for (i, block) in values.chunks_exact(outputs * 8).enumerate() {
                 let theirs: Vec<f64> =
@@ -145,18 +171,29 @@ fn compiled_headers_equal_the_rules_bit_by_bit() {
     }
 }
 
+/// The same in Rust.
 fn evaluate(kernel: &Kernel, given: &[f64], single: bool) -> Vec<f64> {
     let (scalars, rest) = given.split_at(kernel.scalars.len());
+    let count = kernel.slots.len();
     let mut slots = [0.0; MAX_SLOTS];
-    slots[..kernel.slots.len()].copy_from_slice(&rest[2..]);
-    let direction = if single {
+    slots[..count].copy_from_slice(&rest[2..2 + count]);
+    let sums: [f64; MAX_SUMS] = std::array::from_fn(|k| rest[2 + count + k]);
+    let len = rest[2 + count + MAX_SUMS];
+    let (direction, measured, factors): (f64, [f64; MAX_SUMS], [f64; MAX_FACTORS]);
+    if single {
         let scalars: Vec<f32> = scalars.iter().map(|x| *x as f32).collect();
         let mut f32s = slots.map(|x| x as f32);
-        let direction = (kernel.direction_f32)(&scalars, rest[0] as f32, rest[1] as f32, &mut f32s);
+        let (grad, param) = (rest[0] as f32, rest[1] as f32);
+        measured = (kernel.measured_f32)(&scalars, grad, param, &f32s).map(f64::from);
+        factors = (kernel.factors_f32)(&scalars, sums.map(|x| x as f32), len as f32).map(f64::from);
+        direction = f64::from((kernel.direction_f32)(&scalars, grad, param, &mut f32s));
         slots = f32s.map(f64::from);
-        f64::from(direction)
     } else {
-        (kernel.direction_f64)(scalars, rest[0], rest[1], &mut slots)
-    };
-    std::iter::once(direction).chain(slots[..kernel.slots.len()].iter().copied()).collect()
+        measured = (kernel.measured_f64)(scalars, rest[0], rest[1], &slots);
+        factors = (kernel.factors_f64)(scalars, sums, len);
+        direction = (kernel.direction_f64)(scalars, rest[0], rest[1], &mut slots);
+    }
+    let measured = &measured[..kernel.sums.of.len()];
+    let factors = &factors[..kernel.sums.factors];
+    [&[direction], &slots[..count], measured, factors].concat()
 }

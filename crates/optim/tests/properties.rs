@@ -578,7 +578,7 @@ fn a_centered_variance_that_rounds_below_zero_counts_as_zero() {
     let mut below = 0;
     for i in 1..2_000 {
         let g = f64::from(i) / 977.0;
-        let (mut slots, mut mean) = ([g * g, g, 0.0], g);
+        let (mut slots, mut mean) = ([g * g, g, 0.0, 0.0], g);
         let direction = (kernel.direction_f64)(&[0.9, 1.0 - 0.9, 1e-8, 0.0, 0.0], g, 0.0, &mut slots);
         mean += (1.0 - 0.9) * (g - mean);
         below += usize::from(0.9 * (g * g) + (1.0 - 0.9) * (g * g) < mean * mean);

@@ -178,7 +178,7 @@ pub(super) fn launch(launch: &Launch<'_>) -> Result<()> {
     let mut buffers = launch.buffers.iter().map(|tensor| bytes_of(tensor)).collect::<Result<Vec<_>>>()?;
     // The tensors of the table; the others have no table.
     let mut moved = Vec::new();
-    if kind != "finish" {
+    if !matches!(kind, "finish" | "factors") {
         let start = buffers[0].start;
         for (index, entry) in buffers[0].bytes[start..].chunks_exact_mut(64).enumerate() {
             let number = |at: usize| u64::from_ne_bytes(entry[at..at + 8].try_into().expect("8 bytes"));
@@ -188,9 +188,7 @@ pub(super) fn launch(launch: &Launch<'_>) -> Result<()> {
             let [param, grad, state, len, stride] = [0, 8, 16, 24, 32].map(number);
             let mut flags = u32::from_ne_bytes(entry[52..56].try_into().expect("4 bytes"));
             let (len, has_master) = (len as usize, flags & 2 != 0);
-            let rows = launch
-                .rule
-                .map_or(0, |rule| rule.slots.len() + usize::from(has_master) + usize::from(kind != "update"));
+            let rows = launch.rule.map_or(0, |rule| rule.slots.len() + usize::from(has_master));
             // Every third starts at a multiple of 16.
             let shift = index % 3;
             let mut three = [
@@ -216,7 +214,7 @@ pub(super) fn launch(launch: &Launch<'_>) -> Result<()> {
     type Guard = unsafe extern "C" fn(*const c_void, usize, i32);
     let addresses: Vec<*mut c_void> =
         buffers.iter_mut().map(|b| std::ptr::with_exposed_provenance_mut(b.address() as usize)).collect();
-    let has_barriers = matches!(kind, "direction" | "squares" | "finish" | "ratios");
+    let has_barriers = matches!(kind, "measure" | "squares" | "finish" | "factors");
     {
         // One at a time: the fibers of a library are static.
         static RUNNING: Mutex<()> = Mutex::new(());

@@ -2,9 +2,10 @@
 
 use super::cpu::loops::Loops;
 use crate::formula::decay::Decay;
-use crate::formula::elementwise::Elementwise;
+use crate::formula::elementwise::{Elementwise, Gives};
 use crate::formula::real::Real;
 use crate::formula::slots::{Array, MAX_SLOTS};
+use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Sums};
 use crate::formula::trace;
 use std::fmt::{Debug, Formatter};
 
@@ -14,6 +15,10 @@ pub struct Kernel {
     pub name: &'static str,
     /// How weight decay enters.
     pub decay: Decay,
+    /// What the formula returns.
+    pub gives: Gives,
+    /// The sums that it needs.
+    pub sums: Sums,
     /// The names of the scalars.
     pub scalars: &'static [&'static str],
     /// The names of the state slots.
@@ -24,6 +29,14 @@ pub struct Kernel {
     pub direction_f32: Direction<f32>,
     /// The same in f64.
     pub direction_f64: Direction<f64>,
+    /// What an element adds to each sum, in f32.
+    pub measured_f32: Measured<f32>,
+    /// The same in f64.
+    pub measured_f64: Measured<f64>,
+    /// The factors from the sums, in f32, as on Metal.
+    pub factors_f32: Factors<f32>,
+    /// The same in f64.
+    pub factors_f64: Factors<f64>,
     pub(crate) f32: Loops<f32>,
     pub(crate) f64: Loops<f64>,
 }
@@ -37,6 +50,21 @@ fn direction<T: Elementwise, R: Real>(scalars: &[R], grad: R, param: R, slots: &
     let (direction, state) = T::direction(scalars, grad, param, state);
     slots[..state.as_ref().len()].copy_from_slice(state.as_ref());
     direction
+}
+
+/// What an element adds to each sum: `f(scalars, gradient, parameter, slots)`.
+pub type Measured<R> = fn(&[R], R, R, &[R; MAX_SLOTS]) -> [R; MAX_SUMS];
+
+fn measured<T: Elementwise, R: Real>(scalars: &[R], grad: R, param: R, slots: &[R; MAX_SLOTS]) -> [R; MAX_SUMS] {
+    let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
+    T::measured(scalars, grad, param, T::State::<R>::from_fn(|k| slots[k]))
+}
+
+/// The factors from the sums: `f(scalars, sums, number of elements)`.
+pub type Factors<R> = fn(&[R], [R; MAX_SUMS], R) -> [R; MAX_FACTORS];
+
+fn factors<T: Elementwise, R: Real>(scalars: &[R], sums: [R; MAX_SUMS], len: R) -> [R; MAX_FACTORS] {
+    T::factors(T::Scalars::<R>::from_fn(|k| scalars[k]), sums, len)
 }
 
 /// Whether no name is there twice: the header of a formula knows its inputs by name.
@@ -83,14 +111,25 @@ impl Kernel {
         assert!(T::SCALARS.len() == <T::Scalars<f64> as Array<f64>>::LEN, "a name per scalar");
         assert!(T::SLOTS.len() == <T::State<f64> as Array<f64>>::LEN, "a name per slot");
         assert!(names_differ(&[T::SCALARS, T::SLOTS, &["grad", "param"]]), "a name for two inputs of a formula");
+        assert!(
+            T::SUMS.of.len() <= MAX_SUMS && T::SUMS.factors <= MAX_FACTORS,
+            "no more sums and factors than there may be"
+        );
+        assert!(T::SUMS.factors <= T::SCALARS.len(), "the factors are the last scalars");
         Self {
             name: T::NAME,
             decay: T::DECAY,
+            gives: T::GIVES,
+            sums: T::SUMS,
             scalars: T::SCALARS,
             slots: T::SLOTS,
             header: trace::header::<T>,
             direction_f32: direction::<T, f32>,
             direction_f64: direction::<T, f64>,
+            measured_f32: measured::<T, f32>,
+            measured_f64: measured::<T, f64>,
+            factors_f32: factors::<T, f32>,
+            factors_f64: factors::<T, f64>,
             f32: Loops::of::<T>(),
             f64: Loops::of::<T>(),
         }

@@ -8,6 +8,7 @@ mod cuda;
 pub(crate) mod device;
 #[cfg(test)]
 pub(crate) mod emulated;
+pub(crate) mod kept;
 pub(crate) mod kernel;
 #[cfg(feature = "metal")]
 mod metal;

@@ -4,7 +4,6 @@ use super::cpu::numbers::Compute;
 use super::cpu::operands::{Operands, Source, Target};
 use super::device::state::DeviceState;
 use super::tensors::{is_gpu, read_back};
-use crate::formula::trust_ratio::TrustRatio;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, WithDType};
 
 /// The state of a parameter in the number type that it is computed in.
@@ -21,8 +20,6 @@ pub(crate) struct Buffers<R> {
     pub slots: Vec<Vec<R>>,
     /// The parameter in full precision, where it has 16 bits and the user wants that.
     pub master: Option<Vec<R>>,
-    /// Scratch of the trust ratio.
-    pub direction: Vec<R>,
 }
 
 impl State {
@@ -83,7 +80,7 @@ impl<R: Compute + WithDType> Buffers<R> {
     fn with(slots: &[Tensor], master: Option<&Tensor>) -> Result<Self> {
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
         let slots = slots.iter().map(values).collect::<Result<_>>()?;
-        Ok(Self { slots, master: master.map(values).transpose()?, direction: Vec::new() })
+        Ok(Self { slots, master: master.map(values).transpose()? })
     }
 
     fn tensors(&self, shape: &Shape) -> Result<(Vec<Tensor>, Option<Tensor>)> {
@@ -97,25 +94,21 @@ impl<R: Compute + WithDType> Buffers<R> {
             None => vec![R::default(); len],
         };
         let master = self.master.clone().or_else(|| add_master.then(|| vec![R::default(); len]));
-        Self { slots: new.iter().map(slot).collect(), master, direction: Vec::new() }
+        Self { slots: new.iter().map(slot).collect(), master }
     }
 
     pub fn operands<'a>(
         &'a mut self,
         param: Target<'a, R>,
         grad: Source<'a, R>,
-        len: usize,
-        ratio: Option<TrustRatio>,
         noise: Option<u64>,
     ) -> Operands<'a, R> {
-        self.direction.resize(if ratio.is_some() { len } else { 0 }, R::default());
         let mut slots = self.slots.iter_mut();
         Operands {
             param,
             master: self.master.as_deref_mut(),
             grad,
             slots: std::array::from_fn(|_| slots.next().map(Vec::as_mut_slice).unwrap_or_default()),
-            direction: &mut self.direction,
             noise,
             start: 0,
         }

@@ -1,77 +1,170 @@
 //! How updates reach all parameters: on the CPU by loops, on a GPU by launches.
 
 use super::cpu;
+use super::cpu::numbers::StepNumbers;
 use super::cpu::operands::{Operands, Source};
 use super::cpu::step::Job;
 use super::device::dispatch::place_of;
-use super::device::plan::{self, Item};
+use super::device::plan::{self, Item, Planned};
 use super::device::tables::Tables;
+use super::kept::Kept;
+use super::kernel::Kernel;
 use super::nest::{Pair, TENSORS_PER_LAUNCH, with_elements};
 use super::state::State;
 use super::tensors::{is_gpu, slice};
 use super::update::{Addition, Norm, Update};
-use candle_core::{CpuStorage, Device, Result, Storage, Tensor, Var, bail};
+use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Scope};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, Var, bail};
+use std::collections::BTreeMap;
+
+/// How a parameter is updated.
+struct How<'a> {
+    state: &'a mut State,
+    kernel: &'static Kernel,
+    scalars: Vec<f64>,
+    numbers: StepNumbers<f64>,
+    by_norm: bool,
+    noise: Option<u64>,
+    measures: bool,
+}
+
+impl How<'_> {
+    /// Puts the factors in the place of the last scalars.
+    fn set_factors(&mut self, factors: &[f64; MAX_FACTORS]) {
+        let count = self.kernel.sums.factors;
+        let first = self.scalars.len() - count;
+        self.scalars[first..].copy_from_slice(&factors[..count]);
+    }
+
+    fn factors(&self) -> &[f64] {
+        &self.scalars[self.scalars.len() - self.kernel.sums.factors..]
+    }
+}
 
 /// Updates all parameters, which are on one device. Their storages, and those of the gradients, must be distinct from each
 /// other. A norm that is on the device scales the gradients. `before` is called when all that needs memory is done: where there
 /// is none left, nothing has changed.
 pub(crate) fn step(
     tables: &mut Tables,
+    kept: &mut Kept,
     updates: Vec<Update<'_>>,
     norm: Option<&Norm>,
     before: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let (mut tensors, mut how): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
     for u in updates {
-        if let (State::Device(rows), Some(_)) = (&mut *u.state, u.ratio) {
-            rows.keep_direction(u.param)?;
-        }
-        tensors.push((u.param, u.grad));
-        how.push((u.state, u.kernel, u.scalars, u.numbers, u.ratio, u.noise));
+        let measures = u.measures();
+        let Update { param, grad, state, kernel, scalars, numbers, by_norm, noise } = u;
+        tensors.push((param, grad));
+        how.push(How { state, kernel, scalars, numbers, by_norm, noise, measures });
     }
     if let Some((device, nests)) = nests_on_gpu(&tensors) {
         let mut how = how.iter();
         let items = |nest: &[(&Var, Tensor)]| {
             let item = |(var, grad): &(&Var, Tensor)| match how.next() {
-                Some((State::Device(state), kernel, scalars, numbers, ratio, noise)) => {
+                Some(How { state: State::Device(state), kernel, scalars, numbers, by_norm, noise, .. }) => {
                     let dtypes = [var.dtype(), grad.dtype()];
                     let (len, param, grad) = (var.elem_count(), place_of(var)?, place_of(grad)?);
                     let (kernel, scalars, numbers) = (*kernel, scalars.clone(), *numbers);
-                    let (ratio, noise) = (*ratio, *noise);
-                    Ok(Item { param, grad, dtypes, len, state, kernel, scalars, numbers, ratio, noise })
+                    let (by_norm, noise) = (*by_norm, *noise);
+                    Ok(Item { param, grad, dtypes, len, state, kernel, scalars, numbers, by_norm, noise })
                 }
                 _ => bail!("the state of a parameter is not where the parameter is"),
             };
             nest.iter().map(item).collect()
         };
         let items = nests.map(items).collect::<Result<Vec<_>>>()?;
-        let plans = plan::plan_step(tables, device, items, norm)?;
+        let plan = plan::plan_step(tables, kept, device, items, norm)?;
         before()?;
-        return launch_nests(&tensors, device, &plans);
+        if plan.nests.iter().flatten().any(Planned::measures) {
+            launch_nests(&tensors, device, &plan.nests, 0)?;
+            plan.between.iter().try_for_each(|factors| factors.launch(device))?;
+        }
+        return launch_nests(&tensors, device, &plan.nests, 1);
     }
     before()?;
-    let mut how = how.into_iter();
-    with_elements(&tensors, |pairs| {
+    if how.iter().any(|how| how.measures) {
+        measure(kept, &tensors, &mut how)?;
+    }
+    on_cpu(&tensors, how.iter_mut(), |f32s, f64s| {
+        cpu::step::step(f32s);
+        cpu::step::step(f64s);
+    })
+}
+
+type Work<'a, R> = Vec<(Operands<'a, R>, Job<R>)>;
+
+/// Calls `run` with what is to be done to tensors on the CPU, one nest at a time.
+fn on_cpu<'h, 'a: 'h>(
+    tensors: &[(&Var, Tensor)],
+    mut how: impl Iterator<Item = &'h mut How<'a>>,
+    mut run: impl FnMut(Work<'_, f32>, Work<'_, f64>),
+) -> Result<()> {
+    with_elements(tensors, |pairs| {
         let (mut f32s, mut f64s) = (Vec::new(), Vec::new());
-        for (pair, (state, kernel, scalars, numbers, ratio, noise)) in pairs.into_iter().zip(how.by_ref()) {
-            match (pair, state) {
+        for (pair, how) in pairs.into_iter().zip(how.by_ref()) {
+            let (kernel, scalars, numbers, noise) = (how.kernel, &how.scalars, how.numbers, how.noise);
+            match (pair, &mut *how.state) {
                 (Pair::F32(param, grad), State::F32(buffers)) => {
-                    let len = grad.len();
-                    let job = Job::new(kernel.f32, &scalars, numbers, ratio);
-                    f32s.push((buffers.operands(param, grad, len, ratio, noise), job));
+                    f32s.push((buffers.operands(param, grad, noise), Job::new(kernel.f32, scalars, numbers)));
                 }
                 (Pair::F64(param, grad), State::F64(buffers)) => {
-                    let len = grad.len();
-                    let job = Job::new(kernel.f64, &scalars, numbers, ratio);
-                    f64s.push((buffers.operands(param, grad, len, ratio, noise), job));
+                    f64s.push((buffers.operands(param, grad, noise), Job::new(kernel.f64, scalars, numbers)));
                 }
                 _ => bail!("the state of a parameter is of another number type than the parameter"),
             }
         }
-        cpu::step::step(f32s);
-        cpu::step::step(f64s);
+        run(f32s, f64s);
         Ok(())
     })
+}
+
+/// The first pass on the CPU: takes the sums, and sets what the second pass needs of them.
+fn measure(kept: &mut Kept, tensors: &[(&Var, Tensor)], how: &mut [How<'_>]) -> Result<()> {
+    for how in how.iter_mut().filter(|how| how.kernel.sums.scope == Scope::All) {
+        let factors = kept.on_host(how.kernel, how.factors());
+        how.set_factors(&factors);
+    }
+    // Those in f32 first, in each nest.
+    let mut sums = Vec::new();
+    for chunk in 0..tensors.len().div_ceil(TENSORS_PER_LAUNCH) {
+        let at = chunk * TENSORS_PER_LAUNCH..tensors.len().min((chunk + 1) * TENSORS_PER_LAUNCH);
+        let measured: Vec<_> =
+            tensors[at.clone()].iter().zip(&how[at.clone()]).filter(|(_, how)| how.measures).collect();
+        let part: Vec<_> = measured.iter().map(|((var, grad), _)| (*var, grad.clone())).collect();
+        let is_f32: Vec<bool> = part.iter().map(|(var, _)| var.dtype() != DType::F64).collect();
+        drop(measured);
+        on_cpu(&part, how[at].iter_mut().filter(|how| how.measures), |f32s, f64s| {
+            let (f32s, f64s) = (cpu::step::measure(f32s), cpu::step::measure(f64s));
+            let (mut f32s, mut f64s) = (f32s.into_iter(), f64s.into_iter());
+            sums.extend(is_f32.iter().filter_map(|is_f32| if *is_f32 { f32s.next() } else { f64s.next() }));
+        })?;
+    }
+    let measured =
+        || tensors.iter().zip(0..).filter(|(_, at)| how[*at].measures).map(|((var, _), at)| (at, var.elem_count()));
+    let measured: Vec<(usize, usize)> = measured().collect();
+    let mut over_all: BTreeMap<&'static str, (&'static Kernel, Vec<f64>, [f64; MAX_SUMS], usize)> = BTreeMap::new();
+    for ((at, len), sums) in measured.into_iter().zip(sums) {
+        let how = &mut how[at];
+        let kernel = how.kernel;
+        if kernel.sums.is_none() {
+            how.numbers.mask_scale = 1.0 / (sums[0] / len as f64).max(1e-3);
+        } else if kernel.sums.scope == Scope::Tensor {
+            let factors = (kernel.factors_f64)(&how.scalars, sums, len as f64);
+            how.set_factors(&factors);
+        } else {
+            let first = || (kernel, how.scalars.clone(), [0.0; MAX_SUMS], 0);
+            let (_, _, totals, elements) = over_all.entry(kernel.name).or_insert_with(first);
+            totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+            *elements += len;
+        }
+    }
+    for (name, (kernel, scalars, sums, len)) in over_all {
+        let factors = (kernel.factors_f64)(&scalars, sums, len as f64);
+        kept.set_on_host(kernel, factors);
+        how.iter_mut().filter(|how| how.kernel.name == name).for_each(|how| how.set_factors(&factors));
+    }
+    Ok(())
 }
 
 /// Adds in place. The same holds for the tensors, and for memory, as in [`step`].
@@ -79,7 +172,7 @@ pub(crate) fn add(tables: &mut Tables, all: Vec<Addition<'_>>) -> Result<()> {
     let tensors: Vec<_> = all.iter().map(|a| (a.to, a.addend.clone())).collect();
     if let Some((device, _)) = nests_on_gpu(&tensors) {
         let plans = plan::plan_add(tables, device, all.chunks(TENSORS_PER_LAUNCH))?;
-        return launch_nests(&tensors, device, &plans);
+        return launch_nests(&tensors, device, &plans, 1);
     }
     let mut how = all.iter();
     with_elements(&tensors, |pairs| {
@@ -109,10 +202,10 @@ fn nests_on_gpu<'a, 't>(
     is_gpu(var.device()).then(|| (var.device(), tensors.chunks(TENSORS_PER_LAUNCH)))
 }
 
-/// Starts the launches of each nest while its tensors are locked.
-fn launch_nests(tensors: &[(&Var, Tensor)], device: &Device, plans: &[Vec<plan::Planned>]) -> Result<()> {
+/// Starts the launches of a pass of each nest while its tensors are locked.
+fn launch_nests(tensors: &[(&Var, Tensor)], device: &Device, plans: &[Vec<Planned>], pass: usize) -> Result<()> {
     let mut plans = plans.iter();
-    with_elements(tensors, |_| plans.next().into_iter().flatten().try_for_each(|planned| planned.launch(device)))
+    with_elements(tensors, |_| plans.next().into_iter().flatten().try_for_each(|planned| planned.launch(device, pass)))
 }
 
 /// `scale` times the square root of the sum of squares over all tensors, with a weight each value first multiplied by that of

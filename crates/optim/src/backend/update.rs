@@ -4,7 +4,6 @@ use super::cpu::numbers::StepNumbers;
 use super::kernel::Kernel;
 use super::state::State;
 use super::tensors::read_back;
-use crate::formula::trust_ratio::TrustRatio;
 use candle_core::{DType, Result, Tensor, Var};
 
 /// An update of one parameter. The gradient is contiguous and has the parameter's device and shape, and its dtype or f32.
@@ -15,9 +14,17 @@ pub(crate) struct Update<'a> {
     pub kernel: &'static Kernel,
     pub scalars: Vec<f64>,
     pub numbers: StepNumbers<f64>,
-    pub ratio: Option<TrustRatio>,
+    /// Whether the norm of the step, where it is on the device, scales the gradient too.
+    pub by_norm: bool,
     /// The key of the random numbers of stochastic rounding.
     pub noise: Option<u64>,
+}
+
+impl Update<'_> {
+    /// Whether a first pass takes sums.
+    pub fn measures(&self) -> bool {
+        !self.kernel.sums.is_none() || self.numbers.cautious
+    }
 }
 
 /// What to add to a tensor: `scale * addend`, or `scale * to^2 * addend` where `adaptive` is set. `scale` is first divided by

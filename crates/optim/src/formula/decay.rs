@@ -9,6 +9,8 @@ pub enum Decay {
     L2,
     /// `wd theta` is added to the direction, so that it is not part of the rule's averages.
     Decoupled,
+    /// The formula decays the parameter itself, by scalars of its own.
+    Own,
 }
 
 impl Decay {

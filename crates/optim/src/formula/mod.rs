@@ -4,5 +4,5 @@ pub(crate) mod decay;
 pub(crate) mod elementwise;
 pub(crate) mod real;
 pub(crate) mod slots;
+pub(crate) mod sums;
 pub(crate) mod trace;
-pub(crate) mod trust_ratio;

@@ -22,6 +22,11 @@ pub trait Real:
     fn abs(self) -> Self;
     /// The larger of two; NaN if either is NaN (`f32::max` would hide it).
     fn max(self, other: Self) -> Self;
+    /// The smaller of two; NaN if either is NaN.
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        -(-self).max(-other)
+    }
     /// `then` where `self > 0`, `otherwise` elsewhere, also for NaN.
     fn select_positive(self, then: Self, otherwise: Self) -> Self;
 

@@ -17,7 +17,7 @@ impl<R: Copy, const N: usize> Array<R> for [R; N] {
 }
 
 /// The most state slots that a rule may have.
-pub const MAX_SLOTS: usize = 3;
+pub const MAX_SLOTS: usize = 4;
 
 /// The state of one element: up to [`MAX_SLOTS`] values.
 pub trait Slots<R>: Array<R> {
@@ -25,7 +25,10 @@ pub trait Slots<R>: Array<R> {
     /// `slots[k][i]`.
     fn update_each(slots: &mut [&mut [R]; MAX_SLOTS], n: usize, f: impl FnMut(usize, Self) -> Self);
 
-    /// The same for the `N` elements from `at` on, `i` in `0..N`.
+    /// Calls `f(i, state of element at + i)` for `i` in `0..n`.
+    fn read_each(slots: &[&mut [R]; MAX_SLOTS], at: usize, n: usize, f: impl FnMut(usize, Self));
+
+    /// As [`update_each`](Self::update_each), for the `N` elements from `at` on, `i` in `0..N`.
     fn update_block<const N: usize>(slots: &mut [&mut [R]; MAX_SLOTS], at: usize, f: impl FnMut(usize, Self) -> Self);
 }
 
@@ -41,6 +44,15 @@ macro_rules! slots {
                 for i in 0..n {
                     let updated = f(i, [$($slot[i]),*]);
                     $($slot[i] = updated[$k];)*
+                }
+            }
+
+            #[inline(always)]
+            #[allow(unused_variables, reason = "for 0 slots")]
+            fn read_each(slots: &[&mut [R]; MAX_SLOTS], at: usize, n: usize, mut f: impl FnMut(usize, Self)) {
+                $(let $slot = &slots[$k][at..at + n];)*
+                for i in 0..n {
+                    f(i, [$($slot[i]),*]);
                 }
             }
 
@@ -65,3 +77,4 @@ slots!(0:);
 slots!(1: a 0);
 slots!(2: a 0, b 1);
 slots!(3: a 0, b 1, c 2);
+slots!(4: a 0, b 1, c 2, d 3);

@@ -6,6 +6,7 @@ use super::groups::{Group, named_params};
 use super::parameter::Parameter;
 use super::perturbation::Perturbation;
 use crate::backend::device::tables::Tables;
+use crate::backend::kept::Kept;
 use crate::backend::update::Norm;
 use crate::error::{Error, Result};
 use crate::rule::contract::Rule;
@@ -46,6 +47,8 @@ pub struct FusedOptimizer<R> {
     pub(super) master_copies: bool,
     pub(super) stochastic_rounding: Option<u64>,
     pub(super) tables: Tables,
+    /// Factors of sums over all parameters.
+    pub(super) kept: Kept,
     pub(super) accumulated: Accumulator,
     /// Of SAM, between its two steps.
     pub(super) perturbation: Option<Perturbation>,
@@ -57,6 +60,16 @@ pub(crate) struct Active<R> {
     pub rule: R,
     pub schedules: Vec<(String, Schedule)>,
     pub params: Vec<Parameter>,
+}
+
+impl<R> Active<R> {
+    /// The learning rate as a share of the largest one of its schedule; 1 where it has none.
+    pub fn share_of_largest_lr(&self, lr: f64) -> f64 {
+        match self.schedules.iter().find(|(key, _)| key == "lr") {
+            Some((_, schedule)) if schedule.peak() > 0.0 => lr / schedule.peak(),
+            _ => 1.0,
+        }
+    }
 }
 
 impl<R: Rule + Clone> FusedOptimizer<R> {
@@ -94,6 +107,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             master_copies: false,
             stochastic_rounding: None,
             tables: Tables::default(),
+            kept: Kept::default(),
             accumulated: Accumulator::default(),
             perturbation: None,
         };

@@ -19,6 +19,8 @@ pub(crate) struct Parameter {
     /// Whose slots the state has; none before the first update.
     pub kernel: Option<&'static Kernel>,
     pub state: State,
+    /// What the rule keeps on the host from update to update.
+    pub numbers: Vec<f64>,
 }
 
 impl Parameter {
@@ -35,7 +37,7 @@ impl Parameter {
             return Err(problem(format!("its layout is not contiguous: strides {:?}", var.stride())));
         }
         let (address, state) = (storage_address(&var), State::new(&var));
-        Ok(Self { name, var, address, frozen: false, updates: 0, kernel: None, state })
+        Ok(Self { name, var, address, frozen: false, updates: 0, kernel: None, state, numbers: Vec::new() })
     }
 
     /// Whether it has 16 bits, and may have a master copy.

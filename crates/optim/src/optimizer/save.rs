@@ -4,9 +4,11 @@ use super::fused::FusedOptimizer;
 use super::parameter::Parameter;
 use super::phase::Call;
 use super::state_dict::{StateDict, mismatch};
+use crate::backend::kept::Kept;
 use crate::backend::kernel::Kernel;
 use crate::backend::state::State;
 use crate::error::{Error, Result};
+use crate::formula::sums::Scope;
 use crate::rule::contract::Rule;
 use candle_core::{DType, Device, Shape, Tensor};
 use std::collections::{BTreeMap, HashSet};
@@ -15,6 +17,8 @@ use std::collections::{BTreeMap, HashSet};
 const VERSION: &str = "1";
 const MASTER: &str = "master";
 const STEP: &str = "step";
+/// Of all parameters together: the factors of sums over all of them.
+const KEPT: &str = "all";
 
 impl<R: Rule + Clone> FusedOptimizer<R> {
     /// The names of the rules in use, sorted: what a saved state is checked against.
@@ -40,15 +44,23 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     pub fn state_dict(&self) -> Result<StateDict> {
         self.check_between_steps()?;
         let mut tensors = BTreeMap::new();
-        for parameter in self.all_params() {
+        for (rule, parameter) in self.groups.iter().flat_map(|g| g.params.iter().map(|p| (&g.rule, p))) {
             let count = Tensor::new(parameter.updates as i64, &Device::Cpu)?;
             tensors.insert(format!("{}.{STEP}", parameter.name), count);
+            for ((number, _), value) in rule.numbers().iter().zip(&parameter.numbers) {
+                tensors.insert(format!("{}.{number}", parameter.name), Tensor::new(*value, &Device::Cpu)?);
+            }
             if let Some(kernel) = parameter.kernel {
                 let (slots, master) = parameter.state.tensors(&parameter.var)?;
                 let master = master.into_iter().map(|master| (MASTER, master));
                 for (slot, values) in kernel.slots.iter().copied().zip(slots).chain(master) {
                     tensors.insert(format!("{}.{slot}", parameter.name), values);
                 }
+            }
+        }
+        for kernel in self.kernels_with_kept_factors() {
+            if let Some(factors) = self.kept.read(kernel)? {
+                tensors.insert(format!("{KEPT}.{}", kernel.name), Tensor::new(factors, &Device::Cpu)?);
             }
         }
         let metadata = [
@@ -89,12 +101,27 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 let updates = u64::try_from(updates).map_err(|_| mismatch(format!("`{key}` is {updates}")))?;
                 used += 1;
                 let mut own = State::new(&parameter.var);
+                let mut numbers = Vec::new();
                 if updates > 0 {
+                    for (number, _) in group.rule.numbers() {
+                        let key = format!("{}.{number}", parameter.name);
+                        numbers.push(state.tensor(&key, &Shape::from(()), DType::F64)?.to_scalar()?);
+                        used += 1;
+                    }
                     own = state.state(parameter, kernel)?;
                     used += kernel.slots.len() + usize::from(own.has_master());
                     without_master += usize::from(self.wants_master(parameter) && !own.has_master());
                 }
-                loaded.push((updates, (updates > 0).then_some(kernel), own));
+                loaded.push((updates, (updates > 0).then_some(kernel), own, numbers));
+            }
+        }
+        let mut kept = Kept::default();
+        for kernel in self.kernels_with_kept_factors() {
+            let (key, count) = (format!("{KEPT}.{}", kernel.name), kernel.sums.factors);
+            if let (Some(first), true) = (self.all_params().next(), state.tensors.contains_key(&key)) {
+                let factors = state.tensor(&key, &Shape::from(count), DType::F64)?.to_vec1::<f64>()?;
+                kept.load(first.var.device(), kernel, &factors)?;
+                used += 1;
             }
         }
         if used != state.tensors.len() {
@@ -106,9 +133,11 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             }));
         }
         let params = self.groups.iter_mut().flat_map(|g| &mut g.params);
-        for (parameter, (updates, kernel, own)) in params.zip(loaded) {
+        for (parameter, (updates, kernel, own, numbers)) in params.zip(loaded) {
             (parameter.updates, parameter.kernel, parameter.state) = (updates, kernel, own);
+            parameter.numbers = numbers;
         }
+        self.kept = kept;
         self.step = step;
         if without_master > 0 {
             tracing::warn!(
@@ -118,13 +147,24 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         Ok(())
     }
 
+    /// The kernels whose sums go over all parameters, each once.
+    fn kernels_with_kept_factors(&self) -> Vec<&'static Kernel> {
+        let all = self.groups.iter().flat_map(|group| group.rule.kernels());
+        let mut kernels: Vec<_> = all.filter(|kernel| kernel.sums.scope == Scope::All).collect();
+        kernels.sort_by_key(|kernel| kernel.name);
+        kernels.dedup_by_key(|kernel| kernel.name);
+        kernels
+    }
+
     /// Every key that a state of this optimizer may have.
     fn state_keys(&self) -> HashSet<String> {
-        let mut keys = HashSet::new();
+        let kept = self.kernels_with_kept_factors().into_iter().map(|kernel| format!("{KEPT}.{}", kernel.name));
+        let mut keys: HashSet<String> = kept.collect();
         for group in &self.groups {
             for parameter in &group.params {
                 let slots = group.rule.kernels().into_iter().flat_map(|kernel| kernel.slots).copied();
-                let slots = slots.chain([STEP]).chain(parameter.is_half().then_some(MASTER));
+                let numbers = group.rule.numbers().iter().map(|(number, _)| *number);
+                let slots = slots.chain([STEP]).chain(numbers).chain(parameter.is_half().then_some(MASTER));
                 keys.extend(slots.map(|slot| format!("{}.{slot}", parameter.name)));
             }
         }

@@ -16,6 +16,7 @@ use crate::backend::tensors::read_backs;
 use crate::backend::update::{Norm, Update};
 use crate::error::{Error, Result};
 use crate::rule::contract::Rule;
+use crate::rule::progress::Progress;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 use std::collections::{HashMap, HashSet};
@@ -136,12 +137,16 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         let mut refitted = Vec::new();
         let has_grad: Vec<bool> = grads.iter().map(Option::is_some).collect();
         let factor = norm.as_ref().filter(|_| max.is_some());
+        let mut numbers_after = Vec::new();
         let done = self.fit(&rules, &has_grad, &mut refitted).and_then(|()| {
             let clip_value = if let Some(Clip::Value(max)) = self.clip { max } else { f64::INFINITY };
-            let numbers = StepNumbers { lr: 0.0, weight_decay: 0.0, grad_scale, clip_value, smallest_state: 0.0 };
-            let updates = updates(&mut self.groups, &rules, grads, numbers, self.stochastic_rounding, &refitted);
+            // What is on the device is multiplied in there.
+            let grad_scale = if matches!(factor, Some(Norm::Device(_))) { 1.0 } else { grad_scale };
+            let numbers = Common { grad_scale, clip_value, stochastic_rounding: self.stochastic_rounding };
+            let (updates, new_numbers) = updates(&mut self.groups, &rules, grads, &numbers, &refitted);
+            numbers_after = new_numbers;
             let restore = || restored.map_or(Ok(()), |restored| restored.write());
-            Ok(step::step(&mut self.tables, updates, factor, restore)?)
+            Ok(step::step(&mut self.tables, &mut self.kept, updates, factor, restore)?)
         });
         if let Err(error) = done {
             for Refitted { group, index, kernel, state, .. } in refitted {
@@ -153,7 +158,11 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         debug_assert_eq!(already_read, read_backs(), "a step waits for nothing on the device");
         warn_of_dropped_slots(&refitted);
         let params = self.groups.iter_mut().flat_map(|group| &mut group.params);
-        params.zip(has_grad).for_each(|(parameter, has_grad)| parameter.updates += u64::from(has_grad));
+        let mut numbers_after = numbers_after.into_iter();
+        for parameter in params.zip(has_grad).filter_map(|(parameter, has_grad)| has_grad.then_some(parameter)) {
+            parameter.updates += 1;
+            parameter.numbers = numbers_after.next().unwrap_or_default();
+        }
         self.groups.iter_mut().zip(rules).for_each(|(group, rule)| group.rule = rule);
         self.perturbation = None;
         self.grad_norm = norm;
@@ -193,40 +202,78 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
 /// Updates of a parameter between two at which tiny numbers of its state are dropped, for which the CPU takes a pass of its own.
 const TINY_EVERY: u64 = 32;
 
-/// The updates of all parameters that have a gradient. What of the `numbers` is the rule's is that of each group.
+/// What is the same for all groups.
+struct Common {
+    grad_scale: f64,
+    clip_value: f64,
+    stochastic_rounding: Option<u64>,
+}
+
+/// What a rule computes on the host for parameters that stand at the same place.
+#[derive(Clone)]
+struct Computed {
+    scalars: Vec<f64>,
+    step_size: f64,
+    numbers: Vec<f64>,
+}
+
+/// The updates of all parameters that have a gradient, and the numbers that their rules keep on the host after them.
 fn updates<'a, R: Rule>(
     groups: &'a mut [Active<R>],
     rules: &[R],
     grads: Vec<Option<Tensor>>,
-    numbers: StepNumbers<f64>,
-    stochastic_rounding: Option<u64>,
+    common: &Common,
     refitted: &[Refitted],
-) -> Vec<Update<'a>> {
+) -> (Vec<Update<'a>>, Vec<Vec<f64>>) {
     let mut grads = grads.into_iter();
     let mut starting = refitted.iter().filter(|r| r.starts).map(|r| (r.group, r.index)).peekable();
-    let mut updates = Vec::new();
+    let (mut updates, mut numbers_after) = (Vec::new(), Vec::new());
     for (group, (active, rule)) in groups.iter_mut().zip(rules).enumerate() {
-        let (kernel, ratio) = (rule.kernel(), rule.trust_ratio());
+        let (kernel, options) = (rule.kernel(), rule.options());
         let number = |key: &str| rule.field(key).map_or(0.0, f64::from);
-        let numbers = StepNumbers { lr: number("lr"), weight_decay: number("weight_decay"), ..numbers };
-        // Almost all parameters have been updated equally often.
-        let mut scalars: HashMap<(u64, bool), Vec<f64>> = HashMap::new();
+        let corrected = if options.corrected_decay { active.share_of_largest_lr(number("lr")) } else { 1.0 };
+        let (weight_decay, grad_scale) = (number("weight_decay") * corrected, common.grad_scale);
+        let numbers = StepNumbers {
+            lr: 0.0,
+            weight_decay,
+            grad_scale: if options.maximize { -grad_scale } else { grad_scale },
+            clip_value: common.clip_value,
+            smallest_state: 0.0,
+            cautious: options.cautious,
+            mask_scale: 1.0,
+            cautious_decay: options.cautious_decay,
+        };
+        // Almost all parameters stand at the same place.
+        let mut known: HashMap<(u64, bool, Vec<u64>), Computed> = HashMap::new();
         for (index, parameter) in active.params.iter_mut().enumerate() {
             let Some(grad) = grads.next().flatten() else { continue };
             let t = parameter.updates + 1;
             let starts = starting.next_if_eq(&(group, index)).is_some();
-            let scalars = scalars.entry((t, starts)).or_insert_with(|| rule.scalars(t, starts)).clone();
+            let first = rule.numbers();
+            let mut own = parameter.numbers.clone();
+            if own.len() != first.len() {
+                own = first.iter().map(|(_, first)| *first).collect();
+            }
+            let place = (t, starts, own.iter().map(|x| x.to_bits()).collect());
+            let compute = || {
+                let mut at = Progress { t, starts, numbers: &mut own };
+                let scalars = rule.scalars(&mut at);
+                let step_size = rule.step_size(&at);
+                Computed { scalars, step_size, numbers: own }
+            };
+            let Computed { scalars, step_size, numbers: after } = known.entry(place).or_insert_with(compute).clone();
             let is_rounded = parameter.var.dtype() == DType::BF16 && !parameter.state.has_master();
-            let seed = stochastic_rounding.filter(|_| is_rounded);
+            let seed = common.stochastic_rounding.filter(|_| is_rounded);
             let noise = seed.map(|seed| noise_key(seed, &parameter.name, t));
             let (param, state) = (&parameter.var, &mut parameter.state);
             let drops_tiny = t.is_multiple_of(TINY_EVERY) && parameter.var.dtype() != DType::F64;
-            let numbers =
-                StepNumbers { smallest_state: if drops_tiny { rule.smallest_state() } else { 0.0 }, ..numbers };
-            updates.push(Update { param, grad, state, kernel, scalars, numbers, ratio, noise });
+            let smallest_state = if drops_tiny { rule.smallest_state() } else { 0.0 };
+            let numbers = StepNumbers { lr: step_size, smallest_state, ..numbers };
+            updates.push(Update { param, grad, state, kernel, scalars, numbers, by_norm: true, noise });
+            numbers_after.push(after);
         }
     }
-    updates
+    (updates, numbers_after)
 }
 
 /// A parameter whose state was changed to fit a kernel, and what it was before.

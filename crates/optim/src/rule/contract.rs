@@ -1,11 +1,13 @@
 //! The contract of a rule, and a rule whose type is chosen at run time.
 
 use super::declare::{Hyperparameters, Spec};
+use super::options::Options;
+use super::progress::Progress;
 use super::value::{Hyperparameter, Value};
 use crate::backend::kernel::Kernel;
 use crate::error::{Error, Result};
-use crate::formula::elementwise::Elementwise;
-use crate::formula::trust_ratio::TrustRatio;
+use crate::formula::decay::Decay;
+use crate::formula::elementwise::{Elementwise, Gives};
 use crate::text::suggestion;
 use std::fmt::{Debug, Display, Formatter};
 
@@ -38,18 +40,25 @@ pub trait Rule: Debug + Send + Sync + 'static {
     fn kernels(&self) -> Vec<&'static Kernel> {
         vec![self.kernel()]
     }
-    /// The kernel's scalars in update number `t` (from 1) of a parameter. `starts`: a slot of the state starts in this update, as
-    /// in the first, and where a hyperparameter that needs it is switched on later.
-    fn scalars(&self, t: u64, starts: bool) -> Vec<f64>;
+    /// The numbers that the rule keeps per parameter on the host, each with its first value.
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        &[]
+    }
+    /// The kernel's scalars in an update of a parameter.
+    fn scalars(&self, at: &mut Progress<'_>) -> Vec<f64>;
+    /// What direction and decoupled decay are multiplied by; 0 for an update that only fills the state.
+    fn step_size(&self, _at: &Progress<'_>) -> f64 {
+        self.field("lr").map_or(0.0, f64::from)
+    }
+    /// The options around the direction.
+    fn options(&self) -> Options {
+        Options::default()
+    }
     /// f32 state below this absolute value becomes 0 where the gradient is 0 (at every 32nd update): a mean of zeros decays to a
     /// denormal number and stays there, and processors are slow with those. 1e-38 by default, which no step shows; 0, for never,
     /// where such a number shows: in a rule that takes its sign, or divides by it with (almost) no `eps` beside it.
     fn smallest_state(&self) -> f64 {
         smallest_state(self.field("eps"))
-    }
-    /// How the direction of a whole tensor is rescaled.
-    fn trust_ratio(&self) -> Option<TrustRatio> {
-        None
     }
     /// Where the gradient is to be taken, for SAM.
     fn sharpness(&self) -> Option<Sharpness> {
@@ -76,9 +85,13 @@ pub trait Rule: Debug + Send + Sync + 'static {
         Ok(())
     }
 
-    /// Checks every hyperparameter against its range.
+    /// Checks every hyperparameter against its range, and whether the options have a meaning for the rule.
     fn validate(&self) -> Result<()> {
-        self.hyperparameters().iter().try_for_each(|h| h.check(&self.qualified_name(), self.get(h.name)?))
+        let name = self.qualified_name();
+        self.hyperparameters().iter().try_for_each(|h| h.check(&name, self.get(h.name)?))?;
+        let kernel = self.kernel();
+        let (gives_direction, is_decoupled) = (kernel.gives == Gives::Direction, kernel.decay == Decay::Decoupled);
+        self.options().check(&name, gives_direction, is_decoupled, !kernel.sums.is_none())
     }
 
     /// The canonical text: `adamw:lr=0.001,beta1=0.9,..`; [`by_name`](crate::by_name) reads it back.
@@ -127,15 +140,19 @@ pub(crate) use as_declared;
 
 /// A rule with one kernel: hyperparameters and formula on the same struct.
 pub trait OneKernelRule: Hyperparameters + Elementwise {
-    /// Once per update, on the host, in f64: everything that is the same for all elements. `t` counts from 1.
-    fn scalars(&self, t: u64) -> Self::Scalars<f64>;
+    /// Once per update, on the host, in f64: everything that is the same for all elements.
+    fn scalars(&self, at: &mut Progress<'_>) -> Self::Scalars<f64>;
+    /// As [`Rule::numbers`].
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        &[]
+    }
+    /// As [`Rule::step_size`].
+    fn step_size(&self, _at: &Progress<'_>) -> f64 {
+        self.field("lr").map_or(0.0, f64::from)
+    }
     /// As [`Rule::smallest_state`].
     fn smallest_state(&self) -> f64 {
         smallest_state(self.field("eps"))
-    }
-    /// How the direction of a whole tensor is rescaled.
-    fn trust_ratio(&self) -> Option<TrustRatio> {
-        None
     }
 }
 
@@ -145,14 +162,17 @@ impl<T: OneKernelRule> Rule for T {
     fn kernel(&self) -> &'static Kernel {
         const { &Kernel::of::<T>() }
     }
-    fn scalars(&self, t: u64, _starts: bool) -> Vec<f64> {
-        OneKernelRule::scalars(self, t).as_ref().to_vec()
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        OneKernelRule::numbers(self)
+    }
+    fn scalars(&self, at: &mut Progress<'_>) -> Vec<f64> {
+        OneKernelRule::scalars(self, at).as_ref().to_vec()
+    }
+    fn step_size(&self, at: &Progress<'_>) -> f64 {
+        OneKernelRule::step_size(self, at)
     }
     fn smallest_state(&self) -> f64 {
         OneKernelRule::smallest_state(self)
-    }
-    fn trust_ratio(&self) -> Option<TrustRatio> {
-        OneKernelRule::trust_ratio(self)
     }
 }
 
@@ -204,14 +224,20 @@ impl Rule for AnyRule {
     fn kernels(&self) -> Vec<&'static Kernel> {
         self.0.kernels()
     }
-    fn scalars(&self, t: u64, starts: bool) -> Vec<f64> {
-        self.0.scalars(t, starts)
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        self.0.numbers()
+    }
+    fn scalars(&self, at: &mut Progress<'_>) -> Vec<f64> {
+        self.0.scalars(at)
+    }
+    fn step_size(&self, at: &Progress<'_>) -> f64 {
+        self.0.step_size(at)
+    }
+    fn options(&self) -> Options {
+        self.0.options()
     }
     fn smallest_state(&self) -> f64 {
         self.0.smallest_state()
-    }
-    fn trust_ratio(&self) -> Option<TrustRatio> {
-        self.0.trust_ratio()
     }
     fn sharpness(&self) -> Option<Sharpness> {
         self.0.sharpness()

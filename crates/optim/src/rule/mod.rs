@@ -16,7 +16,7 @@
 //!
 //! ```
 //! use candle_core::{Device, Var};
-//! use optim::rule::{Elementwise, Hyperparameter, Hyperparameters, NON_NEGATIVE, OneKernelRule, Real, Spec, Value};
+//! use optim::rule::{Elementwise, Hyperparameter, Hyperparameters, NON_NEGATIVE, OneKernelRule, Progress, Real, Spec, Value};
 //! use optim::{FusedOptimizer, Optimizer};
 //!
 //! /// Each parameter moves by `lr`, against the sign of its gradient.
@@ -61,7 +61,7 @@
 //! }
 //!
 //! impl OneKernelRule for SignSgd {
-//!     fn scalars(&self, _t: u64) -> [f64; 0] {
+//!     fn scalars(&self, _at: &mut Progress<'_>) -> [f64; 0] {
 //!         []
 //!     }
 //! }
@@ -75,15 +75,19 @@
 
 pub(crate) mod contract;
 pub(crate) mod declare;
+pub(crate) mod options;
+pub(crate) mod progress;
 pub(crate) mod value;
 
-pub use crate::backend::kernel::{Direction, Kernel};
+pub use crate::backend::kernel::{Direction, Factors, Kernel, Measured};
 pub use crate::formula::decay::Decay;
-pub use crate::formula::elementwise::Elementwise;
+pub use crate::formula::elementwise::{Elementwise, Gives};
 pub use crate::formula::real::Real;
 pub use crate::formula::slots::{Array, MAX_SLOTS, Slots};
+pub use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Scope, Summand, Sums};
 pub use crate::formula::trace::{Expr, header};
-pub use crate::formula::trust_ratio::TrustRatio;
 pub use contract::{AnyRule, OneKernelRule, Rule, Sharpness};
 pub use declare::{Hyperparameters, Spec};
+pub use options::Options;
+pub use progress::Progress;
 pub use value::{FRACTION, Hyperparameter, NON_NEGATIVE, Range, Value};

@@ -1,5 +1,5 @@
 use crate::formula::{elementwise::Elementwise, real::Real};
-use crate::rule::{contract::OneKernelRule, declare::hyperparameters};
+use crate::rule::{contract::OneKernelRule, declare::hyperparameters, progress::Progress};
 
 hyperparameters! {
     /// AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv:1711.05101).
@@ -22,8 +22,8 @@ hyperparameters! {
 }
 
 impl OneKernelRule for AdamW {
-    fn scalars(&self, t: u64) -> [f64; 6] {
-        let (c1, c2) = (1.0 - self.beta1.powf(t as f64), 1.0 - self.beta2.powf(t as f64));
+    fn scalars(&self, at: &mut Progress<'_>) -> [f64; 6] {
+        let (c1, c2) = (1.0 - self.beta1.powf(at.t as f64), 1.0 - self.beta2.powf(at.t as f64));
         [1.0 - self.beta1, self.beta2, 1.0 - self.beta2, self.eps, 1.0 / c1, 1.0 / c2]
     }
 }

@@ -1,6 +1,6 @@
 use super::adamw::AdamW;
 use crate::formula::{decay::Decay, elementwise::Elementwise, real::Real};
-use crate::rule::{contract::OneKernelRule, declare::hyperparameters};
+use crate::rule::{contract::OneKernelRule, declare::hyperparameters, progress::Progress};
 
 hyperparameters! {
     /// AMSGrad: Adam whose denominator never shrinks (Reddi et al. 2018, arXiv:1904.09237).
@@ -23,8 +23,8 @@ hyperparameters! {
 }
 
 impl OneKernelRule for AmsGrad {
-    fn scalars(&self, t: u64) -> [f64; 6] {
-        AdamW { lr: self.lr, beta1: self.beta1, beta2: self.beta2, eps: self.eps, weight_decay: 0.0 }.scalars(t)
+    fn scalars(&self, at: &mut Progress<'_>) -> [f64; 6] {
+        AdamW { lr: self.lr, beta1: self.beta1, beta2: self.beta2, eps: self.eps, weight_decay: 0.0 }.scalars(at)
     }
 }
 

@@ -1,5 +1,5 @@
 use crate::formula::{elementwise::Elementwise, real::Real};
-use crate::rule::{contract::OneKernelRule, declare::hyperparameters};
+use crate::rule::{contract::OneKernelRule, declare::hyperparameters, progress::Progress};
 
 hyperparameters! {
     /// Lion: the sign of an interpolated momentum, with decoupled weight decay (Chen et al. 2023, arXiv:2302.06675).
@@ -18,7 +18,7 @@ hyperparameters! {
 }
 
 impl OneKernelRule for Lion {
-    fn scalars(&self, _t: u64) -> [f64; 2] {
+    fn scalars(&self, _at: &mut Progress<'_>) -> [f64; 2] {
         [1.0 - self.beta1, 1.0 - self.beta2]
     }
     /// The smallest momentum has a sign.

@@ -4,8 +4,10 @@ use crate::backend::kernel::Kernel;
 use crate::error::{Error, Result};
 use crate::rule::contract::{AnyRule, Rule, unknown_key};
 use crate::rule::declare::Spec;
+use crate::rule::options::Options;
 use crate::text::{PairError, SpecText, same_name, suggestion};
 pub use crate::wrappers::sam::Sam;
+pub use crate::wrappers::with_options::WithOptions;
 
 macro_rules! rules {
     ($($file:ident::$Rule:ident),* $(,)?) => {
@@ -22,7 +24,7 @@ pub fn specs() -> impl Iterator<Item = &'static Spec> {
 }
 
 /// The rule of a text such as `adamw`, `adamw:lr=3e-4,beta2=0.95` or `sam:base=adamw,rho=0.1`. Keys that are not given
-/// have the rule's defaults; `base` is `sgd` where it is not given. In names and keys neither case nor `-` and `_` matter:
+/// have the rule's defaults; `base` is `sgd` where it is not given. Every rule takes the [`Options`] as keys too. In names and keys neither case nor `-` and `_` matter:
 /// `AdamW:weight-decay=0.1` is `adamw:weight_decay=0.1`.
 ///
 /// # Errors
@@ -46,6 +48,16 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
         PairError::Twice { key, .. } => Error::RepeatedKey { rule: rule(), key },
     })?;
     let name = text.name.as_str();
+    let mut options = Options::default();
+    for known in Options::ALL {
+        if let Some(at) = pairs.iter().position(|(key, _)| same_name(known.name, key)) {
+            let (_, value) = pairs.remove(at);
+            options.set(known.name, known.parse(name, value)?.into());
+        }
+    }
+    let with_options = |base: AnyRule| {
+        if options == Options::default() { base } else { WithOptions { base, options }.boxed() }
+    };
     let is_sam = |name: &str| same_name(name, Sam::<AnyRule>::SPEC.name);
     let mut rule = if is_sam(name) {
         let base = pairs.iter().position(|(k, _)| same_name(k, "base")).map_or("sgd", |at| pairs.remove(at).1);
@@ -53,9 +65,9 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
             let names: Vec<&str> = ALL.iter().map(|r| r().spec().name).collect();
             return Err(Error::NestedSam { allowed: names.join(", ") });
         }
-        Sam::new(default_rule(base)?).boxed()
+        Sam::new(with_options(default_rule(base)?)).boxed()
     } else {
-        default_rule(name)?
+        with_options(default_rule(name)?)
     };
     let (head, all) = (rule.qualified_name(), rule.hyperparameters());
     for (key, value) in pairs {

@@ -1,6 +1,6 @@
 use crate::backend::kernel::Kernel;
 use crate::formula::{decay::Decay, elementwise::Elementwise, real::Real};
-use crate::rule::{contract::{Rule, as_declared}, declare::hyperparameters};
+use crate::rule::{contract::{Rule, as_declared}, declare::hyperparameters, progress::Progress};
 
 hyperparameters! {
     /// RMSprop: the gradient over the root of its running mean square (Hinton 2012, lecture 6e; centered: Graves 2013,
@@ -100,7 +100,7 @@ impl Rule for RmsProp {
             const { &Kernel::of::<CenteredMomentum>() },
         ]
     }
-    fn scalars(&self, _t: u64, _starts: bool) -> Vec<f64> {
+    fn scalars(&self, _at: &mut Progress<'_>) -> Vec<f64> {
         let (inside, outside) = if self.eps_inside { (self.eps, 0.0) } else { (0.0, self.eps) };
         vec![self.alpha, 1.0 - self.alpha, inside, outside, self.momentum]
     }

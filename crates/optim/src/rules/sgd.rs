@@ -1,6 +1,6 @@
 use crate::backend::kernel::Kernel;
 use crate::formula::{decay::Decay, elementwise::Elementwise, real::Real};
-use crate::rule::{contract::{Rule, as_declared}, declare::hyperparameters};
+use crate::rule::{contract::{Rule, as_declared}, declare::hyperparameters, progress::Progress};
 
 hyperparameters! {
     /// Stochastic gradient descent with momentum, dampening, Nesterov's look-ahead and L2 decay (Sutskever et al. 2013).
@@ -63,11 +63,11 @@ impl Rule for Sgd {
     fn kernels(&self) -> Vec<&'static Kernel> {
         vec![const { &Kernel::of::<Plain>() }, const { &Kernel::of::<Momentum>() }]
     }
-    fn scalars(&self, _t: u64, starts: bool) -> Vec<f64> {
+    fn scalars(&self, at: &mut Progress<'_>) -> Vec<f64> {
         if self.momentum == 0.0 {
             return Vec::new();
         }
-        let grad_share = if starts { 1.0 } else { 1.0 - self.dampening };
+        let grad_share = if at.starts { 1.0 } else { 1.0 - self.dampening };
         vec![self.momentum, grad_share, f64::from(u8::from(self.nesterov))]
     }
 }

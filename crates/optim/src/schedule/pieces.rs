@@ -4,6 +4,7 @@ use super::declare::{constructor, entry, schedules};
 use super::given::{Defaults, Given, Key};
 use super::value::{NON_NEGATIVE, POSITIVE, RISING, Value, WHOLE, check};
 use crate::error::{Error, Result};
+use crate::text::SpecText;
 use serde::{Deserialize, Serialize};
 use std::{f64::consts::PI, fmt, sync::Once};
 
@@ -212,6 +213,15 @@ impl Schedule {
     pub fn at(&self, t: u64) -> f64 {
         let (start, piece) = &self.pieces[self.pieces.partition_point(|(start, _)| *start <= t) - 1];
         piece.at(t - start)
+    }
+
+    /// The largest value of `lr` or `end_lr` in its pieces: the value at its peak.
+    pub(crate) fn peak(&self) -> f64 {
+        let values = |piece: &Piece| {
+            let text = SpecText::of(&piece.to_string());
+            ["lr", "end_lr"].map(|key| text.get(key).and_then(|value| value.parse().ok()).unwrap_or(0.0))
+        };
+        self.pieces.iter().flat_map(|(_, piece)| values(piece)).fold(0.0, f64::max)
     }
 
     /// This schedule for t < `until`, then `next`, which counts its own updates from 0 there.

@@ -1,3 +1,4 @@
 //! What can be put around the direction of any rule.
 
 pub(crate) mod sam;
+pub(crate) mod with_options;

@@ -1,9 +1,10 @@
 //! Sharpness-aware minimisation.
 
 use crate::backend::kernel::Kernel;
-use crate::formula::trust_ratio::TrustRatio;
 use crate::rule::contract::{AnyRule, Rule, Sharpness};
 use crate::rule::declare::Spec;
+use crate::rule::options::Options;
+use crate::rule::progress::Progress;
 use crate::rule::value::{Hyperparameter, NON_NEGATIVE, Value};
 
 /// SAM, sharpness-aware minimisation, around any rule (Foret et al. 2021, arXiv:2010.01412), and its adaptive form ASAM
@@ -90,14 +91,20 @@ impl<B: Rule + Clone> Rule for Sam<B> {
     fn kernels(&self) -> Vec<&'static Kernel> {
         self.base.kernels()
     }
-    fn scalars(&self, t: u64, starts: bool) -> Vec<f64> {
-        self.base.scalars(t, starts)
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        self.base.numbers()
+    }
+    fn scalars(&self, at: &mut Progress<'_>) -> Vec<f64> {
+        self.base.scalars(at)
+    }
+    fn step_size(&self, at: &Progress<'_>) -> f64 {
+        self.base.step_size(at)
+    }
+    fn options(&self) -> Options {
+        self.base.options()
     }
     fn smallest_state(&self) -> f64 {
         self.base.smallest_state()
-    }
-    fn trust_ratio(&self) -> Option<TrustRatio> {
-        self.base.trust_ratio()
     }
     fn sharpness(&self) -> Option<Sharpness> {
         Some(Sharpness { rho: self.rho, adaptive: self.adaptive })

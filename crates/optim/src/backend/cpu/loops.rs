@@ -2,23 +2,25 @@
 
 use super::numbers::{Compute, StepNumbers};
 use crate::backend::simd::simd;
-use crate::formula::elementwise::Elementwise;
+use crate::formula::elementwise::{Elementwise, Gives};
 use crate::formula::real::Real;
 use crate::formula::slots::{Array, MAX_SLOTS, Slots};
+use crate::formula::sums::MAX_SUMS;
 
 type Update<R> = fn(&[R], &StepNumbers<R>, &mut [R], &[R], &mut [&mut [R]; MAX_SLOTS]);
-type Direction<R> = fn(&[R], &StepNumbers<R>, &[R], &[R], &mut [&mut [R]; MAX_SLOTS], &mut [R]);
+type Measure<R> = fn(&[R], &StepNumbers<R>, &[R], &[R], &[&mut [R]; MAX_SLOTS], &mut [f64; MAX_SUMS]);
 
 /// The loops of a rule.
 #[derive(Clone, Copy)]
 pub struct Loops<R> {
     pub update: Update<R>,
-    pub direction: Direction<R>,
+    /// Adds up what the formula measures; for a formula without sums, in how many elements direction and gradient agree.
+    pub measure: Measure<R>,
 }
 
-impl<R: Real + PartialOrd> Loops<R> {
+impl<R: Compute> Loops<R> {
     pub const fn of<T: Elementwise>() -> Self {
-        Self { update: update::<T, R>, direction: direction::<T, R> }
+        Self { update: update::<T, R>, measure: measure::<T, R> }
     }
 }
 
@@ -32,9 +34,29 @@ fn prepare<T: Elementwise, R: Real + PartialOrd>(numbers: &StepNumbers<R>, grad:
     T::DECAY.of_gradient(numbers.weight_decay, g, param)
 }
 
+/// Where the parameter moves, with the options around a rule where `OPTIONS` is set.
 #[inline(always)]
-fn decayed<T: Elementwise, R: Real>(numbers: &StepNumbers<R>, direction: R, param: R) -> R {
-    T::DECAY.of_direction(numbers.weight_decay, direction, param)
+fn moved<T: Elementwise, R: Real + PartialOrd, const OPTIONS: bool>(
+    numbers: &StepNumbers<R>,
+    given: R,
+    grad: R,
+    param: R,
+) -> R {
+    if T::GIVES == Gives::Parameter {
+        return given;
+    }
+    let (mut u, mut weight_decay) = (given, numbers.weight_decay);
+    if OPTIONS {
+        let zero = R::constant(0.0);
+        if numbers.cautious {
+            // A product, so that NaN stays.
+            u = u * (u * grad).select_positive(numbers.mask_scale, zero);
+        }
+        if numbers.cautious_decay {
+            weight_decay = (-(u * param)).select_positive(zero, weight_decay);
+        }
+    }
+    param - numbers.lr * T::DECAY.of_direction(weight_decay, u, param)
 }
 
 simd! {
@@ -63,27 +85,40 @@ simd! {
         let n = param.len();
         let grad = &grad[..n];
         let whole = n - n % ELEMENTS_PER_LINE;
+        let has_options = numbers.cautious | numbers.cautious_decay;
         for at in (0..whole).step_by(ELEMENTS_PER_LINE) {
             prefetch(param, at + ELEMENTS_AHEAD);
             prefetch(grad, at + ELEMENTS_AHEAD);
             for slot in &slots[..T::State::<R>::LEN] {
                 prefetch(slot, at + ELEMENTS_AHEAD);
             }
-            let g: [R; ELEMENTS_PER_LINE] = std::array::from_fn(|i| grad[at..at + ELEMENTS_PER_LINE][i]);
+            let mut g: [R; ELEMENTS_PER_LINE] = std::array::from_fn(|i| grad[at..at + ELEMENTS_PER_LINE][i]);
             let mut p: [R; ELEMENTS_PER_LINE] = std::array::from_fn(|i| param[at..at + ELEMENTS_PER_LINE][i]);
+            let mut u = p;
             T::State::<R>::update_block::<ELEMENTS_PER_LINE>(slots, at, |i, state| {
-                let (u, state) = T::direction(scalars, prepare::<T, R>(&numbers, g[i], p[i]), p[i], state);
-                p[i] = p[i] - numbers.lr * decayed::<T, R>(&numbers, u, p[i]);
+                g[i] = prepare::<T, R>(&numbers, g[i], p[i]);
+                let (given, state) = T::direction(scalars, g[i], p[i], state);
+                u[i] = given;
                 state
             });
+            // The formula stands here once: options cost nothing where there are none.
+            if has_options {
+                for i in 0..ELEMENTS_PER_LINE {
+                    p[i] = moved::<T, R, true>(&numbers, u[i], g[i], p[i]);
+                }
+            } else {
+                for i in 0..ELEMENTS_PER_LINE {
+                    p[i] = moved::<T, R, false>(&numbers, u[i], g[i], p[i]);
+                }
+            }
             param[at..at + ELEMENTS_PER_LINE].copy_from_slice(&p);
         }
         let (param, grad) = (&mut param[whole..], &grad[whole..]);
         let mut rest = slots.each_mut().map(|slot| if slot.is_empty() { &mut [][..] } else { &mut slot[whole..] });
         T::State::<R>::update_each(&mut rest, param.len(), |i, state| {
-            let p = param[i];
-            let (u, state) = T::direction(scalars, prepare::<T, R>(&numbers, grad[i], p), p, state);
-            param[i] = p - numbers.lr * decayed::<T, R>(&numbers, u, p);
+            let (p, g) = (param[i], prepare::<T, R>(&numbers, grad[i], param[i]));
+            let (u, state) = T::direction(scalars, g, p, state);
+            param[i] = moved::<T, R, true>(&numbers, u, g, p);
             state
         });
     }
@@ -108,26 +143,63 @@ fn prefetch<R>(values: &[R], at: usize) {
     let _ = (values, at);
 }
 
+/// Sums that are formed side by side.
+const LANES: usize = 16;
+
 simd! {
-    /// The state's update alone; the direction with decoupled decay goes to `out`.
-    fn direction<T: Elementwise, R: Real + PartialOrd>(
+    /// Adds to each sum what the elements measure, in f64 and in a fixed order: interleaved sums, then those in order.
+    fn measure<T: Elementwise, R: Compute>(
         scalars: &[R],
         numbers: &StepNumbers<R>,
         param: &[R],
         grad: &[R],
-        slots: &mut [&mut [R]; MAX_SLOTS],
-        out: &mut [R],
+        slots: &[&mut [R]; MAX_SLOTS],
+        out: &mut [f64; MAX_SUMS],
     ) {
         let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
         let numbers = *numbers;
         let n = param.len();
-        let (grad, out) = (&grad[..n], &mut out[..n]);
-        T::State::<R>::update_each(slots, n, |i, state| {
-            let p = param[i];
-            let (u, state) = T::direction(scalars, prepare::<T, R>(&numbers, grad[i], p), p, state);
-            out[i] = decayed::<T, R>(&numbers, u, p);
-            state
+        let grad = &grad[..n];
+        let count = if T::SUMS.is_none() { 1 } else { T::SUMS.of.len() };
+        let mut sums = [[0.0; LANES]; MAX_SUMS];
+        let values = |grad: R, p: R, state: T::State<R>| {
+            let g = prepare::<T, R>(&numbers, grad, p);
+            if T::SUMS.is_none() {
+                let (u, _) = T::direction(scalars, g, p, state);
+                let (zero, one) = (R::constant(0.0), R::constant(1.0));
+                [(u * g).select_positive(one, zero), zero, zero]
+            } else {
+                T::measured(scalars, g, p, state)
+            }
+        };
+        let summand = |k: usize, x: R| {
+            let x = x.to_f64();
+            if !T::SUMS.is_none() && T::SUMS.is_square(k) { x * x } else { x }
+        };
+        let whole = n - n % LANES;
+        for at in (0..whole).step_by(LANES) {
+            let mut block = [[R::default(); LANES]; MAX_SUMS];
+            T::State::<R>::read_each(slots, at, LANES, |i, state| {
+                let values = values(grad[at..at + LANES][i], param[at..at + LANES][i], state);
+                for k in 0..count {
+                    block[k][i] = values[k];
+                }
+            });
+            for k in 0..count {
+                for i in 0..LANES {
+                    sums[k][i] += summand(k, block[k][i]);
+                }
+            }
+        }
+        T::State::<R>::read_each(slots, whole, n - whole, |i, state| {
+            let values = values(grad[whole + i], param[whole + i], state);
+            for k in 0..count {
+                sums[k][i] += summand(k, values[k]);
+            }
         });
+        for k in 0..count {
+            out[k] += sums[k].iter().sum::<f64>();
+        }
     }
 }
 
@@ -151,15 +223,6 @@ simd! {
             *sum += x * x;
         }
         sums.iter().sum()
-    }
-}
-
-simd! {
-    /// `param -= step * direction`.
-    pub fn apply<R: Compute>(param: &mut [R], step: R, direction: &[R]) {
-        for (p, u) in param.iter_mut().zip(direction) {
-            *p = *p - step * *u;
-        }
     }
 }
 

@@ -54,6 +54,12 @@ pub struct StepNumbers<R> {
     pub clip_value: R,
     /// State below this absolute value becomes 0 where the gradient is 0, before the update; 0 for none.
     pub smallest_state: R,
+    /// The direction counts only where it agrees with the gradient's sign, and is scaled up by `mask_scale`.
+    pub cautious: bool,
+    /// 1 over the share of elements where they agree; known after the first pass.
+    pub mask_scale: R,
+    /// Decoupled decay only where it agrees with the direction's sign.
+    pub cautious_decay: bool,
 }
 
 impl StepNumbers<f64> {
@@ -64,6 +70,9 @@ impl StepNumbers<f64> {
             grad_scale: R::from_f64(self.grad_scale),
             clip_value: R::from_f64(self.clip_value),
             smallest_state: R::from_f64(self.smallest_state),
+            cautious: self.cautious,
+            mask_scale: R::from_f64(self.mask_scale),
+            cautious_decay: self.cautious_decay,
         }
     }
 }

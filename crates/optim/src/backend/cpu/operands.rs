@@ -161,8 +161,6 @@ pub struct Operands<'a, R> {
     pub master: Option<&'a mut [R]>,
     pub grad: Source<'a, R>,
     pub slots: [&'a mut [R]; MAX_SLOTS],
-    /// Holds the direction between the two passes of a trust ratio; else empty.
-    pub direction: &'a mut [R],
     /// The key of stochastic rounding.
     pub noise: Option<u64>,
     /// The number of the first element in its tensor.
@@ -171,13 +169,12 @@ pub struct Operands<'a, R> {
 
 impl<'a, R: Compute> Operands<'a, R> {
     pub fn stateless(param: Target<'a, R>, grad: Source<'a, R>) -> Self {
-        Self { param, master: None, grad, slots: Default::default(), direction: &mut [], noise: None, start: 0 }
+        Self { param, master: None, grad, slots: Default::default(), noise: None, start: 0 }
     }
 
     pub fn chunks(self) -> impl Iterator<Item = Self> {
         let mut master = self.master.map(|m| m.chunks_mut(CHUNK));
         let mut slots = self.slots.map(|s| s.chunks_mut(CHUNK));
-        let mut direction = self.direction.chunks_mut(CHUNK);
         let noise = self.noise;
         let pairs = self.param.chunks().into_iter().zip(self.grad.chunks());
         pairs.enumerate().map(move |(chunk, (param, grad))| Operands {
@@ -187,14 +184,13 @@ impl<'a, R: Compute> Operands<'a, R> {
             master: master.as_mut().and_then(Iterator::next),
             grad,
             slots: slots.each_mut().map(|s| s.next().unwrap_or_default()),
-            direction: direction.next().unwrap_or_default(),
         })
     }
 
-    /// Calls `f(parameter, gradient, slots, direction)` on blocks with the first two in `R`, and stores the parameter.
-    pub fn for_blocks(&mut self, mut f: impl FnMut(&mut [R], &[R], &mut [&mut [R]; MAX_SLOTS], &mut [R])) {
+    /// Calls `f(parameter, gradient, slots)` on blocks with the first two in `R`, and stores the parameter.
+    pub fn for_blocks(&mut self, mut f: impl FnMut(&mut [R], &[R], &mut [&mut [R]; MAX_SLOTS])) {
         if let (Target::Same(param), Source::Same(grad)) = (&mut self.param, &self.grad) {
-            return f(param, grad, &mut self.slots.each_mut().map(|s| &mut **s), self.direction);
+            return f(param, grad, &mut self.slots.each_mut().map(|s| &mut **s));
         }
         let (mut param_block, mut grad_block) = ([R::default(); BLOCK], [R::default(); BLOCK]);
         let len = self.grad.len();
@@ -203,16 +199,38 @@ impl<'a, R: Compute> Operands<'a, R> {
             let (param, grad) = (&mut param_block[..range.len()], &mut grad_block[..range.len()]);
             self.grad.load(at, grad);
             let slots = &mut self.slots.each_mut().map(|s| part(s, &range));
-            let direction = part(self.direction, &range);
             if let Some(master) = &mut self.master {
                 let master = &mut master[range];
                 self.param.adopt_written(at, master, param);
-                f(master, grad, slots, direction);
+                f(master, grad, slots);
                 self.param.store(at, master, None);
             } else {
                 self.param.source().load(at, param);
-                f(param, grad, slots, direction);
+                f(param, grad, slots);
                 self.param.store(at, param, self.noise.map(|key| (key, self.start + at)));
+            }
+        }
+    }
+
+    /// Calls `f(parameter, gradient, slots)` on the same blocks and stores no parameter.
+    pub fn read_blocks(&mut self, mut f: impl FnMut(&[R], &[R], &mut [&mut [R]; MAX_SLOTS])) {
+        if let (Target::Same(param), Source::Same(grad)) = (&self.param, &self.grad) {
+            return f(param, grad, &mut self.slots.each_mut().map(|s| &mut **s));
+        }
+        let (mut param_block, mut grad_block) = ([R::default(); BLOCK], [R::default(); BLOCK]);
+        let len = self.grad.len();
+        for at in (0..len).step_by(BLOCK) {
+            let range = at..len.min(at + BLOCK);
+            let (param, grad) = (&mut param_block[..range.len()], &mut grad_block[..range.len()]);
+            self.grad.load(at, grad);
+            let slots = &mut self.slots.each_mut().map(|s| part(s, &range));
+            if let Some(master) = &mut self.master {
+                let master = &mut master[range];
+                self.param.adopt_written(at, master, param);
+                f(master, grad, slots);
+            } else {
+                self.param.source().load(at, param);
+                f(param, grad, slots);
             }
         }
     }

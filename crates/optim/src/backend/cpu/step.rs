@@ -4,11 +4,11 @@
 //! small ones both occupy every core. Sums are formed per chunk and added in order: the bits do not depend on the
 //! number of threads, nor on the SIMD level, since no operation is reordered or contracted.
 
-use super::loops::{Loops, add_scaled, apply, drop_tiny, sum_of_squares};
+use super::loops::{Loops, add_scaled, drop_tiny, sum_of_squares};
 use super::numbers::{Compute, StepNumbers};
 use super::operands::{Operands, Source};
 use super::share;
-use crate::formula::trust_ratio::TrustRatio;
+use crate::formula::sums::MAX_SUMS;
 
 /// Up to here one thread is faster than waking the others.
 const MAX_SERIAL_ELEMENTS: usize = 32_768;
@@ -18,13 +18,11 @@ pub struct Job<R> {
     pub loops: Loops<R>,
     pub scalars: Vec<R>,
     pub numbers: StepNumbers<R>,
-    pub ratio: Option<TrustRatio>,
 }
 
 impl<R: Compute> Job<R> {
-    pub fn new(loops: Loops<R>, scalars: &[f64], numbers: StepNumbers<f64>, ratio: Option<TrustRatio>) -> Self {
-        let scalars = scalars.iter().map(|s| R::from_f64(*s)).collect();
-        Self { loops, scalars, numbers: numbers.to(), ratio }
+    pub fn new(loops: Loops<R>, scalars: &[f64], numbers: StepNumbers<f64>) -> Self {
+        Self { loops, scalars: scalars.iter().map(|s| R::from_f64(*s)).collect(), numbers: numbers.to() }
     }
 }
 
@@ -33,44 +31,56 @@ fn for_all<T: Send, O: Send>(items: Vec<T>, elements: usize, f: impl Fn(T) -> O 
     if elements <= MAX_SERIAL_ELEMENTS { items.into_iter().map(f).collect() } else { share::map(items, f) }
 }
 
-/// Updates all tensors.
-pub fn step<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) {
-    let elements = tensors.iter().map(|(operands, _)| operands.grad.len()).sum();
+/// All chunks of all tensors, each with the index of its tensor, and the jobs.
+fn chunks_of<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) -> (Vec<(usize, Operands<'_, R>)>, Vec<Job<R>>) {
     let (mut chunks, mut jobs) = (Vec::new(), Vec::with_capacity(tensors.len()));
     for (tensor, (operands, job)) in tensors.into_iter().enumerate() {
         chunks.extend(operands.chunks().map(|chunk| (tensor, chunk)));
         jobs.push(job);
     }
-    // The squared norms of parameter and direction, where a trust ratio needs them.
-    let norms = for_all(chunks.iter_mut().collect(), elements, |(tensor, chunk)| {
-        let Job { loops, scalars, numbers, ratio } = &jobs[*tensor];
-        let mut norms = [0.0; 2];
-        chunk.for_blocks(|param, grad, slots, direction| {
+    (chunks, jobs)
+}
+
+fn elements_of<R: Compute>(tensors: &[(Operands<'_, R>, Job<R>)]) -> usize {
+    tensors.iter().map(|(operands, _)| operands.grad.len()).sum()
+}
+
+/// The sums of each tensor: the first pass of a formula that has any.
+pub fn measure<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) -> Vec<[f64; MAX_SUMS]> {
+    let elements = elements_of(&tensors);
+    let (mut chunks, jobs) = chunks_of(tensors);
+    let parts = for_all(chunks.iter_mut().collect(), elements, |(tensor, chunk)| {
+        let Job { loops, scalars, numbers } = &jobs[*tensor];
+        let mut sums = [0.0; MAX_SUMS];
+        chunk.read_blocks(|param, grad, slots| {
             if numbers.smallest_state > R::default() {
                 drop_tiny(numbers.smallest_state, grad, slots);
             }
-            if ratio.is_none() {
-                return (loops.update)(scalars, numbers, param, grad, slots);
-            }
-            (loops.direction)(scalars, numbers, param, grad, slots, direction);
-            norms[0] += sum_of_squares(param);
-            norms[1] += sum_of_squares(direction);
+            (loops.measure)(scalars, numbers, param, grad, slots, &mut sums);
         });
-        norms
+        sums
     });
-    if jobs.iter().all(|job| job.ratio.is_none()) {
-        return;
+    let mut totals = vec![[0.0; MAX_SUMS]; jobs.len()];
+    for ((tensor, _), part) in chunks.iter().zip(parts) {
+        for (total, part) in totals[*tensor].iter_mut().zip(part) {
+            *total += part;
+        }
     }
-    let mut totals = vec![[0.0; 2]; jobs.len()];
-    for ((tensor, _), chunk) in chunks.iter().zip(norms) {
-        totals[*tensor][0] += chunk[0];
-        totals[*tensor][1] += chunk[1];
-    }
+    totals
+}
+
+/// Updates all tensors.
+pub fn step<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) {
+    let elements = elements_of(&tensors);
+    let (chunks, jobs) = chunks_of(tensors);
     for_all(chunks, elements, |(tensor, mut chunk)| {
-        let Job { numbers, ratio: Some(ratio), .. } = &jobs[tensor] else { return };
-        let [param_norm, direction_norm] = totals[tensor].map(f64::sqrt);
-        let step = numbers.lr * R::from_f64(ratio.ratio(param_norm, direction_norm));
-        chunk.for_blocks(|param, _, _, direction| apply(param, step, direction));
+        let Job { loops, scalars, numbers } = &jobs[tensor];
+        chunk.for_blocks(|param, grad, slots| {
+            if numbers.smallest_state > R::default() {
+                drop_tiny(numbers.smallest_state, grad, slots);
+            }
+            (loops.update)(scalars, numbers, param, grad, slots);
+        });
     });
 }
 
@@ -82,7 +92,7 @@ pub fn add<R: Compute>(tensors: Vec<(Operands<'_, R>, f64, bool)>) {
         operands.chunks().map(move |chunk| (chunk, scale, adaptive))
     });
     for_all(chunks.collect(), elements, |(mut chunk, scale, adaptive)| {
-        chunk.for_blocks(|param, grad, _, _| add_scaled(param, scale, adaptive, grad));
+        chunk.for_blocks(|param, grad, _| add_scaled(param, scale, adaptive, grad));
     });
 }
 

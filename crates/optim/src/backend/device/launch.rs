@@ -42,6 +42,7 @@ pub(crate) struct Launch<'a> {
 #[repr(C)]
 pub(crate) struct Args {
     pub partials: u64,
+    pub len: u64,
     pub flags: u32,
     pub unused: u32,
 }

@@ -4,13 +4,12 @@ use crate::backend::tensors::allocate;
 use candle_core::{DType, Device, Result, Shape, Tensor, Var};
 
 /// The state of a parameter on its device: rows of one tensor, each of `stride` numbers, so that it starts at a multiple of
-/// 16 bytes. First the slots, then the master copy, then the direction between the two passes of a trust ratio.
+/// 16 bytes. First the slots, then the master copy.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceState {
     pub values: Option<Tensor>,
     slots: usize,
     pub has_master: bool,
-    has_direction: bool,
 }
 
 fn dtype_of_state(var: &Var) -> DType {
@@ -25,19 +24,13 @@ pub(crate) fn stride(len: usize) -> usize {
 impl DeviceState {
     /// Rows with the given values.
     pub fn new(var: &Var, slots: Vec<Tensor>, master: Option<Tensor>) -> Result<Self> {
-        Self::with_rows(var, slots.into_iter().map(Some).collect(), master.map(Some), false)
+        Self::with_rows(var, slots.into_iter().map(Some).collect(), master.map(Some))
     }
 
     /// Rows with the given values, 0 where there are none.
-    fn with_rows(
-        var: &Var,
-        slots: Vec<Option<Tensor>>,
-        master: Option<Option<Tensor>>,
-        has_direction: bool,
-    ) -> Result<Self> {
+    fn with_rows(var: &Var, slots: Vec<Option<Tensor>>, master: Option<Option<Tensor>>) -> Result<Self> {
         let (count, has_master) = (slots.len(), master.is_some());
-        let mut rows: Vec<_> = slots.into_iter().chain(master).collect();
-        rows.extend(has_direction.then_some(None));
+        let rows: Vec<_> = slots.into_iter().chain(master).collect();
         let len = var.elem_count();
         let values = if rows.is_empty() || len == 0 {
             None
@@ -59,7 +52,7 @@ impl DeviceState {
                 allocate(|| Tensor::stack(&rows, 0))?
             })
         };
-        Ok(Self { values, slots: count, has_master, has_direction })
+        Ok(Self { values, slots: count, has_master })
     }
 
     fn row(&self, at: usize, var: &Var) -> Result<Tensor> {
@@ -88,15 +81,6 @@ impl DeviceState {
             Some(master) => Some(Some(master)),
             None => add_master.then_some(None),
         };
-        Self::with_rows(var, new.iter().map(slot).collect(), master, self.has_direction)
-    }
-
-    /// Adds the row of the direction where there is none.
-    pub fn keep_direction(&mut self, var: &Var) -> Result<()> {
-        if !self.has_direction {
-            let slots = self.slots(var)?.into_iter().map(Some).collect();
-            *self = Self::with_rows(var, slots, self.master(var)?.map(Some), true)?;
-        }
-        Ok(())
+        Self::with_rows(var, new.iter().map(slot).collect(), master)
     }
 }

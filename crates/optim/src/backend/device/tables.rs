@@ -18,9 +18,12 @@ const CHUNK: u64 = 4096;
 const ALIGNED: u32 = 1;
 pub(crate) const MASTER: u32 = 2;
 pub(crate) const STOCHASTIC: u32 = 4;
-pub(crate) const AT_MOST_ONE: u32 = 8;
+pub(crate) const CAUTIOUS: u32 = 8;
 pub(crate) const ADAPTIVE: u32 = 16;
 pub(crate) const WEIGHTED: u32 = 32;
+pub(crate) const CAUTIOUS_DECAY: u32 = 64;
+pub(crate) const SCALED_BY_NORM: u32 = 128;
+
 /// What a launch is given, on the device from step to step.
 #[derive(Default)]
 pub(crate) struct Tables {
@@ -104,8 +107,7 @@ pub(crate) struct Entry {
 pub(crate) struct Batch {
     pub rule: Option<&'static Kernel>,
     pub suffix: String,
-    pub param_dtype: DType,
-    pub has_ratio: bool,
+    pub measures: bool,
     pub entries: Vec<Entry>,
     /// The distinct rows of scalars, one after another, and their length.
     pub rows: Vec<f64>,
@@ -132,16 +134,16 @@ pub(crate) fn batch_of<'b>(
     batches: &'b mut Vec<Batch>,
     rule: Option<&'static Kernel>,
     [param, grad]: [DType; 2],
-    has_ratio: bool,
+    measures: bool,
     width: usize,
 ) -> &'b mut Batch {
     let suffix = suffix(param, grad);
     let name = |rule: Option<&Kernel>| rule.map(|rule| rule.name);
-    let same = |b: &Batch| b.suffix == suffix && b.has_ratio == has_ratio && name(b.rule) == name(rule);
+    let same = |b: &Batch| b.suffix == suffix && b.measures == measures && name(b.rule) == name(rule);
     let at = batches.iter().position(same).unwrap_or(batches.len());
     if at == batches.len() {
         let (entries, rows, written, read) = Default::default();
-        batches.push(Batch { rule, suffix, param_dtype: param, has_ratio, entries, rows, width, written, read });
+        batches.push(Batch { rule, suffix, measures, entries, rows, width, written, read });
     }
     &mut batches[at]
 }
