@@ -5,7 +5,7 @@ use crate::formula::decay::Decay;
 use crate::formula::elementwise::{Elementwise, Gives};
 use crate::formula::real::Real;
 use crate::formula::slots::{Array, MAX_SLOTS};
-use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Sums};
+use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Scope, Sums};
 use crate::formula::trace;
 use std::fmt::{Debug, Formatter};
 
@@ -106,6 +106,11 @@ impl Debug for Kernel {
 }
 
 impl Kernel {
+    /// Whether its factors stay from update to update.
+    pub(crate) fn keeps_factors(&self) -> bool {
+        self.sums.scope == Scope::All
+    }
+
     /// The kernel of a formula: `const KERNEL: &Kernel = &Kernel::of::<T>();`
     pub const fn of<T: Elementwise>() -> Self {
         assert!(T::SCALARS.len() == <T::Scalars<f64> as Array<f64>>::LEN, "a name per scalar");

@@ -8,7 +8,6 @@ use crate::backend::kept::Kept;
 use crate::backend::kernel::Kernel;
 use crate::backend::state::State;
 use crate::error::{Error, Result};
-use crate::formula::sums::Scope;
 use crate::rule::contract::Rule;
 use candle_core::{DType, Device, Shape, Tensor};
 use std::collections::{BTreeMap, HashSet};
@@ -150,7 +149,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     /// The kernels whose sums go over all parameters, each once.
     fn kernels_with_kept_factors(&self) -> Vec<&'static Kernel> {
         let all = self.groups.iter().flat_map(|group| group.rule.kernels());
-        let mut kernels: Vec<_> = all.filter(|kernel| kernel.sums.scope == Scope::All).collect();
+        let mut kernels: Vec<_> = all.filter(|kernel| kernel.keeps_factors()).collect();
         kernels.sort_by_key(|kernel| kernel.name);
         kernels.dedup_by_key(|kernel| kernel.name);
         kernels
