@@ -813,7 +813,7 @@ fn a_varmap_is_sorted_and_integers_are_left_out() -> Result<()> {
 /// Schedules that take each number of a rule through what it may be: on and off again, where 0 is off.
 fn schedules_of(text: &str) -> Vec<(String, Schedule)> {
     let rule = by_name(text).expect(text);
-    let numbers = rule.hyperparameters().into_iter().filter(|h| h.range.is_some());
+    let numbers = rule.hyperparameters().into_iter().filter(|h| h.allowed.range().is_some());
     let texts = [
         "linear:lr=0,end_lr=0.8,steps=4",
         "linear:lr=0.8,end_lr=0,steps=4",

@@ -103,9 +103,8 @@ fn model(model: &ModelSpec) -> Thing {
 fn rule(spec: &RuleSpec) -> Thing {
     let mut full = entry(spec.name, &summary(spec.doc)) + &entry("", spec.formula);
     for hyperparameter in spec.hyperparameters {
-        let allowed = hyperparameter.range.map_or("true or false".to_owned(), |range| range.to_string());
         let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
-        full += &key(&default, &format!("{allowed}. {}", summary(hyperparameter.doc)));
+        full += &key(&default, &format!("{}. {}", hyperparameter.allowed, summary(hyperparameter.doc)));
     }
     full += &format!("      best for {}\n", spec.best_for);
     if let Ok(rule) = optim::by_name(spec.name) {

@@ -64,7 +64,7 @@ pub(crate) struct Active<R> {
 
 impl<R> Active<R> {
     /// The learning rate as a share of the largest one of its schedule; 1 where it has none.
-    pub fn share_of_largest_lr(&self, lr: f64) -> f64 {
+    pub(super) fn share_of_largest_lr(&self, lr: f64) -> f64 {
         match self.schedules.iter().find(|(key, _)| key == "lr") {
             Some((_, schedule)) if schedule.peak() > 0.0 => lr / schedule.peak(),
             _ => 1.0,

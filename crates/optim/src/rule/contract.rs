@@ -120,23 +120,26 @@ pub(crate) fn unknown_key(rule: &str, key: &str, all: &[&'static Hyperparameter]
 }
 
 /// What a rule that was declared takes from its declaration, within `impl Rule for ..`.
-macro_rules! as_declared {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __as_declared {
     () => {
         fn spec(&self) -> &'static $crate::rule::declare::Spec {
             <Self as $crate::rule::declare::Hyperparameters>::SPEC
         }
-        fn field(&self, key: &str) -> Option<$crate::rule::value::Value> {
+        fn field(&self, key: &str) -> ::core::option::Option<$crate::rule::value::Value> {
             $crate::rule::declare::Hyperparameters::field(self, key)
         }
         fn set_field(&mut self, key: &str, value: $crate::rule::value::Value) {
             $crate::rule::declare::Hyperparameters::set_field(self, key, value);
         }
         fn boxed(&self) -> $crate::rule::contract::AnyRule {
-            $crate::rule::contract::AnyRule::new(self.clone())
+            $crate::rule::contract::AnyRule::new(::core::clone::Clone::clone(self))
         }
     };
 }
-pub(crate) use as_declared;
+#[doc(inline)]
+pub use __as_declared as as_declared;
 
 /// A rule with one kernel: hyperparameters and formula on the same struct.
 pub trait OneKernelRule: Hyperparameters + Elementwise {

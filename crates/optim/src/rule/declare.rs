@@ -1,7 +1,39 @@
 //! The declaration of a rule: its name, documentation and hyperparameters, written once.
 
 use super::value::{Hyperparameter, Value};
-use std::fmt::Debug;
+use std::fmt::{Debug, Display, Formatter};
+
+/// What a rule is of, by what it reads of a gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// The step follows the gradient, its mean or its sign.
+    FirstOrder,
+    /// Each element has a step size of its own, by the size of its gradients.
+    Adaptive,
+    /// The step is made of a matrix as a whole.
+    Matrix,
+    /// The rule finds its step size, or its schedule, by itself.
+    LearningRateFree,
+    /// It goes around any rule.
+    Wrapper,
+}
+
+impl Family {
+    /// All, in the order of lists.
+    pub const ALL: [Self; 5] = [Self::FirstOrder, Self::Adaptive, Self::Matrix, Self::LearningRateFree, Self::Wrapper];
+}
+
+impl Display for Family {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::FirstOrder => "first-order",
+            Self::Adaptive => "adaptive",
+            Self::Matrix => "matrix",
+            Self::LearningRateFree => "learning-rate free",
+            Self::Wrapper => "wrapper",
+        })
+    }
+}
 
 /// What is known of a rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,34 +46,78 @@ pub struct Spec {
     pub formula: &'static str,
     /// What it is best for.
     pub best_for: &'static str,
+    /// What it is of.
+    pub family: Family,
     /// Its own hyperparameters in order of declaration.
     pub hyperparameters: &'static [Hyperparameter],
 }
 
 /// Declares the struct of a rule's hyperparameters, from which its command line, its range checks, its record and its
-/// row in the table of rules derive. A hyperparameter with a range is a number, one without is a flag.
-macro_rules! hyperparameters {
+/// row in the table of rules derive.
+///
+/// It defines the struct, its [`Default`] and its [`Hyperparameters`]. What a field is follows from its declaration:
+///
+/// | declaration | type of the field | what it may be |
+/// | --- | --- | --- |
+/// | `lr: 1e-3 in NON_NEGATIVE` | `f64` | a number of that [`Range`](crate::rule::Range): one of [`rule`](crate::rule), or the path of your own |
+/// | `nesterov: false` | `bool` | true or false |
+/// | `scale: "original" of ["original", "match_rms_adamw"]` | `&'static str` | one of these names |
+///
+/// `family` is a variant of [`Family`].
+///
+/// ```
+/// use optim::rule::{Range, hyperparameters};
+/// use std::ops::Bound;
+///
+/// const WHOLE: Range = Range::new(Bound::Included(1.0), Bound::Excluded(1e9), "a number from 1 to 1e9");
+///
+/// hyperparameters! {
+///     /// An example (its source).
+///     pub struct Example = "example" {
+///         /// Learning rate.
+///         lr: 1e-3 in NON_NEGATIVE,
+///         /// Updates between two syncs.
+///         period: 6.0 in WHOLE,
+///         /// Look ahead along the momentum.
+///         nesterov: false,
+///         /// How the step is scaled.
+///         scale: "original" of ["original", "match_rms_adamw"],
+///     }
+///     formula: "theta -= lr g"
+///     best_for: "an example"
+///     family: FirstOrder
+/// }
+///
+/// assert_eq!(Example::default(), Example { lr: 1e-3, period: 6.0, nesterov: false, scale: "original" });
+/// ```
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __hyperparameters {
     (
         $(#[doc = $doc:literal])*
-        pub struct $Rule:ident = $name:literal {
-            $($(#[doc = $field_doc:literal])* $field:ident: $default:literal $(in $range:ident)?,)*
+        $visibility:vis struct $Rule:ident = $name:literal {
+            $(
+                $(#[doc = $field_doc:literal])*
+                $field:ident: $default:literal $(in $($range:ident)::+)? $(of [$($choice:literal),+ $(,)?])?,
+            )*
         }
         formula: $formula:literal
         best_for: $best_for:literal
+        family: $family:ident
     ) => {
         $(#[doc = $doc])*
         #[doc = ""]
-        #[doc = concat!("Update: `", $formula, "`")]
+        #[doc = ::core::concat!("Update: `", $formula, "`")]
         #[derive(Clone, Debug, PartialEq)]
-        pub struct $Rule {
+        $visibility struct $Rule {
             $(
                 $(#[doc = $field_doc])*
-                #[doc = concat!("\n\nDefault: ", stringify!($default), ".")]
-                pub $field: $crate::rule::declare::hyperparameters!(@type $($range)?),
+                #[doc = ::core::concat!("\n\nDefault: ", ::core::stringify!($default), ".")]
+                pub $field: $crate::rule::declare::hyperparameters!(@type $(in $($range)::+)? $(of $($choice)+)?),
             )*
         }
 
-        impl Default for $Rule {
+        impl ::core::default::Default for $Rule {
             fn default() -> Self {
                 Self { $($field: $default),* }
             }
@@ -50,40 +126,53 @@ macro_rules! hyperparameters {
         impl $crate::rule::declare::Hyperparameters for $Rule {
             const SPEC: &'static $crate::rule::declare::Spec = &$crate::rule::declare::Spec {
                 name: $name,
-                doc: concat!($($doc, "\n"),*).trim_ascii(),
+                doc: ::core::concat!($($doc, "\n"),*).trim_ascii(),
                 formula: $formula,
                 best_for: $best_for,
+                family: $crate::rule::declare::Family::$family,
                 hyperparameters: &[$($crate::rule::value::Hyperparameter {
-                    name: stringify!($field),
-                    doc: concat!($($field_doc),*).trim_ascii(),
-                    default: $crate::rule::declare::hyperparameters!(@value $default $(in $range)?),
-                    range: $crate::rule::declare::hyperparameters!(@range $($range)?),
+                    name: ::core::stringify!($field),
+                    doc: ::core::concat!($($field_doc),*).trim_ascii(),
+                    default: $crate::rule::declare::hyperparameters!(@value $default, $(in $($range)::+)? $(of $($choice)+)?),
+                    allowed: $crate::rule::declare::hyperparameters!(@allowed $(in $($range)::+)? $(of $($choice)+)?),
                 }),*],
             };
 
-            fn field(&self, key: &str) -> Option<$crate::rule::value::Value> {
+            fn field(&self, key: &str) -> ::core::option::Option<$crate::rule::value::Value> {
                 match key {
-                    $(stringify!($field) => Some(self.$field.into()),)*
-                    _ => None,
+                    $(::core::stringify!($field) => ::core::option::Option::Some(self.$field.into()),)*
+                    _ => ::core::option::Option::None,
                 }
             }
 
             fn set_field(&mut self, key: &str, value: $crate::rule::value::Value) {
                 match key {
-                    $(stringify!($field) => self.$field = value.into(),)*
+                    $(::core::stringify!($field) => $crate::rule::value::Field::set(&mut self.$field, value),)*
                     _ => {}
                 }
             }
         }
     };
-    (@type $range:ident) => { f64 };
+    (@type in $($range:ident)::+) => { f64 };
+    (@type of $($choice:literal)+) => { &'static str };
     (@type) => { bool };
-    (@value $default:literal in $range:ident) => { $crate::rule::value::Value::Number($default) };
-    (@value $default:literal) => { $crate::rule::value::Value::Flag($default) };
-    (@range $range:ident) => { Some($crate::rule::value::$range) };
-    (@range) => { None };
+    (@value $default:literal, in $($range:ident)::+) => { $crate::rule::value::Value::Number($default) };
+    (@value $default:literal, of $($choice:literal)+) => {
+        $crate::rule::value::Value::Choice($crate::rule::value::one_of($default, &[$($choice),+]))
+    };
+    (@value $default:literal,) => { $crate::rule::value::Value::Flag($default) };
+    (@allowed in $($range:ident)::+) => {
+        $crate::rule::value::Allowed::Number($crate::rule::declare::hyperparameters!(@range $($range)::+))
+    };
+    (@allowed of $($choice:literal)+) => { $crate::rule::value::Allowed::Choice(&[$($choice),+]) };
+    (@allowed) => { $crate::rule::value::Allowed::Flag };
+    // The ranges of this crate go by their names everywhere.
+    (@range NON_NEGATIVE) => { $crate::rule::value::NON_NEGATIVE };
+    (@range FRACTION) => { $crate::rule::value::FRACTION };
+    (@range $($range:ident)::+) => { $($range)::+ };
 }
-pub(crate) use hyperparameters;
+#[doc(inline)]
+pub use __hyperparameters as hyperparameters;
 
 /// A struct of hyperparameters; implemented by `hyperparameters!`.
 pub trait Hyperparameters: Clone + Debug + Default + Send + Sync + 'static {
@@ -91,6 +180,6 @@ pub trait Hyperparameters: Clone + Debug + Default + Send + Sync + 'static {
     const SPEC: &'static Spec;
     /// The value of the field `key`.
     fn field(&self, key: &str) -> Option<Value>;
-    /// Sets the field `key`, unchecked; nothing happens for an unknown key.
+    /// Sets the field `key`, unchecked; nothing happens for an unknown key, or a value of another kind than the field's.
     fn set_field(&mut self, key: &str, value: Value);
 }

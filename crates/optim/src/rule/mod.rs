@@ -16,36 +16,18 @@
 //!
 //! ```
 //! use candle_core::{Device, Var};
-//! use optim::rule::{Elementwise, Hyperparameter, Hyperparameters, NON_NEGATIVE, OneKernelRule, Progress, Real, Spec, Value};
+//! use optim::rule::{Elementwise, OneKernelRule, Progress, Real, hyperparameters};
 //! use optim::{FusedOptimizer, Optimizer};
 //!
-//! /// Each parameter moves by `lr`, against the sign of its gradient.
-//! #[derive(Clone, Debug, Default)]
-//! struct SignSgd {
-//!     lr: f64,
-//! }
-//!
-//! impl Hyperparameters for SignSgd {
-//!     const SPEC: &'static Spec = &Spec {
-//!         name: "signsgd",
-//!         doc: "The sign of the gradient.",
-//!         formula: "theta -= lr sign(g)",
-//!         best_for: "an example",
-//!         hyperparameters: &[Hyperparameter {
-//!             name: "lr",
-//!             doc: "Learning rate.",
-//!             default: Value::Number(0.0),
-//!             range: Some(NON_NEGATIVE),
-//!         }],
-//!     };
-//!     fn field(&self, key: &str) -> Option<Value> {
-//!         (key == "lr").then(|| self.lr.into())
+//! hyperparameters! {
+//!     /// The sign of the gradient (Bernstein et al. 2018, arXiv:1802.04434).
+//!     pub struct SignSgd = "signsgd" {
+//!         /// Learning rate.
+//!         lr: 1e-3 in NON_NEGATIVE,
 //!     }
-//!     fn set_field(&mut self, key: &str, value: Value) {
-//!         if key == "lr" {
-//!             self.lr = value.into();
-//!         }
-//!     }
+//!     formula: "theta -= lr sign(g)"
+//!     best_for: "an example"
+//!     family: FirstOrder
 //! }
 //!
 //! impl Elementwise for SignSgd {
@@ -73,11 +55,15 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 
-pub(crate) mod contract;
-pub(crate) mod declare;
+// Public for the macros, which name in a user's crate what they use.
+#[doc(hidden)]
+pub mod contract;
+#[doc(hidden)]
+pub mod declare;
 pub(crate) mod options;
 pub(crate) mod progress;
-pub(crate) mod value;
+#[doc(hidden)]
+pub mod value;
 
 pub use crate::backend::kernel::{Direction, Factors, Kernel, Measured};
 pub use crate::formula::decay::Decay;
@@ -86,8 +72,8 @@ pub use crate::formula::real::Real;
 pub use crate::formula::slots::{Array, MAX_SLOTS, Slots};
 pub use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Scope, Summand, Sums};
 pub use crate::formula::trace::{Expr, header};
-pub use contract::{AnyRule, OneKernelRule, Rule, Sharpness};
-pub use declare::{Hyperparameters, Spec};
+pub use contract::{AnyRule, OneKernelRule, Rule, Sharpness, as_declared};
+pub use declare::{Family, Hyperparameters, Spec, hyperparameters};
 pub use options::Options;
 pub use progress::Progress;
-pub use value::{FRACTION, Hyperparameter, NON_NEGATIVE, Range, Value};
+pub use value::{Allowed, FRACTION, Hyperparameter, NON_NEGATIVE, Range, Value};

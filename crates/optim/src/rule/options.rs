@@ -1,7 +1,7 @@
 //! Options around the direction of any rule.
 
 use crate::error::{Error, Result};
-use crate::rule::value::{Hyperparameter, Value};
+use crate::rule::value::{Allowed, Hyperparameter, Value};
 
 /// What can be put around the direction of any rule, within the same pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,5 +76,5 @@ impl Options {
 }
 
 const fn option(name: &'static str, doc: &'static str) -> Hyperparameter {
-    Hyperparameter { name, doc, default: Value::Flag(false), range: None }
+    Hyperparameter { name, doc, default: Value::Flag(false), allowed: Allowed::Flag }
 }

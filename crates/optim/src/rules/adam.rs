@@ -18,6 +18,7 @@ hyperparameters! {
     }
     formula: "g += wd theta; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; theta -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)"
     best_for: "quick progress with little tuning, where no weight decay is wanted"
+    family: Adaptive
 }
 
 impl OneKernelRule for Adam {

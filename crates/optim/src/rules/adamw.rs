@@ -19,6 +19,7 @@ hyperparameters! {
     }
     formula: "m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; u = (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps); theta -= lr (u + wd theta)"
     best_for: "transformers, and a first try anywhere"
+    family: Adaptive
 }
 
 impl OneKernelRule for AdamW {

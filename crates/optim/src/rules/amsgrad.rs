@@ -20,6 +20,7 @@ hyperparameters! {
     }
     formula: "g += wd theta; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w = max(w, v); theta -= lr (m / (1 - beta1^t)) / (sqrt(w / (1 - beta2^t)) + eps)"
     best_for: "problems with rare large gradients, where Adam's step grows back too fast"
+    family: Adaptive
 }
 
 impl OneKernelRule for AmsGrad {

@@ -28,6 +28,7 @@ hyperparameters! {
     }
     formula: "m, v and u as AdamW's; w = u + wd theta; r = norm(theta) / norm(w) per tensor, 1 if either is 0; theta -= lr r w"
     best_for: "very large batches"
+    family: Adaptive
 }
 
 impl OneKernelRule for Lamb {

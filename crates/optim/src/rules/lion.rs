@@ -15,6 +15,7 @@ hyperparameters! {
     }
     formula: "u = sign(beta1 m + (1 - beta1) g); theta -= lr (u + wd theta); then m = beta2 m + (1 - beta2) g"
     best_for: "large batches and memory: half of AdamW's state"
+    family: FirstOrder
 }
 
 impl OneKernelRule for Lion {

@@ -26,6 +26,7 @@ hyperparameters! {
     }
     formula: "g += wd theta; v = alpha v + (1 - alpha) g^2; a = alpha a + (1 - alpha) g; u = g / sqrt(v - a^2 if centered else v, + eps); b = momentum b + u; theta -= lr (b if momentum else u)"
     best_for: "recurrent networks and reinforcement learning"
+    family: Adaptive
 }
 
 const SCALARS: &[&str] = &["alpha", "one_minus_alpha", "eps_inside", "eps_outside", "momentum"];

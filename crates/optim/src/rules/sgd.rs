@@ -18,6 +18,7 @@ hyperparameters! {
     }
     formula: "g += wd theta; b = momentum b + (1 - dampening) g (b = g at its first use); u = g + momentum b if nesterov else b; theta -= lr u"
     best_for: "convolutional networks, with momentum 0.9: the best final accuracy when lr and schedule are tuned"
+    family: FirstOrder
 }
 
 /// Without momentum: the gradient.

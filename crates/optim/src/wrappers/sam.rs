@@ -2,10 +2,10 @@
 
 use crate::backend::kernel::Kernel;
 use crate::rule::contract::{AnyRule, Rule, Sharpness};
-use crate::rule::declare::Spec;
+use crate::rule::declare::{Family, Spec};
 use crate::rule::options::Options;
 use crate::rule::progress::Progress;
-use crate::rule::value::{Hyperparameter, NON_NEGATIVE, Value};
+use crate::rule::value::{Allowed, Hyperparameter, NON_NEGATIVE, Value};
 
 /// SAM, sharpness-aware minimisation, around any rule (Foret et al. 2021, arXiv:2010.01412), and its adaptive form ASAM
 /// (Kwon et al. 2021, arXiv:2102.11600).
@@ -36,18 +36,19 @@ impl<B> Sam<B> {
         doc: "SAM around any rule, `base` (default sgd), whose keys it takes too (Foret et al. 2021, arXiv:2010.01412; adaptive: ASAM, Kwon et al. 2021, arXiv:2102.11600).",
         formula: "e = rho g / (norm(g) + 1e-12), adaptive: e = rho theta^2 g / (norm(theta g) + 1e-12); theta: base's step with the gradient at theta + e",
         best_for: "generalisation of image models, at twice the cost of a step",
+        family: Family::Wrapper,
         hyperparameters: &[
             Hyperparameter {
                 name: "rho",
                 doc: "Size of the perturbation.",
                 default: Value::Number(0.05),
-                range: Some(NON_NEGATIVE),
+                allowed: Allowed::Number(NON_NEGATIVE),
             },
             Hyperparameter {
                 name: "adaptive",
                 doc: "ASAM; wants rho about 0.5.",
                 default: Value::Flag(false),
-                range: None,
+                allowed: Allowed::Flag,
             },
         ],
     };

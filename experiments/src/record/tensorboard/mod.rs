@@ -288,6 +288,7 @@ fn hyperparameters(
     let config = &record.config;
     let of_optimizer = of_optimizer.into_iter().filter_map(|(key, value)| match value {
         serde_json::Value::Bool(flag) => Some((key, Value::from(flag))),
+        serde_json::Value::String(name) => Some((key, Value::from(name.as_str()))),
         value => Some((key, Value::from(value.as_f64()?))),
     });
     let phase = match config.phase {

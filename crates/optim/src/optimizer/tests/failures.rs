@@ -13,7 +13,7 @@ const FAILURES: [(&str, Call, &str); 14] = [
         "a schedule that leaves the range",
         |o, p| {
             let all = o.params().hyperparameters();
-            let Some(key) = all.iter().find(|h| h.range.is_some_and(|r| !r.contains(2.0))) else {
+            let Some(key) = all.iter().find(|h| h.allowed.range().is_some_and(|r| !r.contains(2.0))) else {
                 return negative_learning_rate(o, p);
             };
             let schedules = o.groups[0].schedules.clone();

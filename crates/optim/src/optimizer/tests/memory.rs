@@ -17,7 +17,7 @@ fn a_gpu_without_memory_leaves_everything_as_it_was() {
     }
     // More tensors than one launch takes.
     failures += without_memory("adamw", DType::BF16, Phase::Idle, 270);
-    assert!(failures > 500, "{failures} allocations failed");
+    assert!(failures > 400, "{failures} allocations failed");
 }
 
 /// Steps on a GPU in which each allocation fails once; returns how many did. `more`: tensors beside the few.
