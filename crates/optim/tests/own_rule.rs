@@ -1,7 +1,7 @@
 //! Rules that are declared in another crate than `optim`.
 
 use candle_core::{Device, Var};
-use optim::rule::{Allowed, Elementwise, Family, Kernel, Range, Real, Rule, as_declared, hyperparameters};
+use optim::rule::{Allowed, Elementwise, Family, Kernel, Progress, Range, Real, Rule, as_declared, hyperparameters};
 use optim::{AnyRule, FusedOptimizer, Group, Optimizer, Result, Value};
 use std::ops::Bound;
 
