@@ -25,7 +25,7 @@ impl Space {
         // A tenth of 1e-5 is not 1e-6 by the last bit, which nobody would write.
         let round = |value: f64| format!("{value:.6e}").parse().expect("a number prints as a number");
         let lr = Interval { low: round(usual.lr.low / SPACE_MARGIN), high: round(usual.lr.high * SPACE_MARGIN) };
-        Self { intervals: vec![("lr".to_owned(), lr), ("weight_decay".to_owned(), usual.weight_decay)] }
+        Self { intervals: usual.intervals(lr) }
     }
 
     /// The space of `rule`, which is `text` as a user writes it: the last of `given` that names it (`NAME:KEY=LOW..HIGH,..`), else
@@ -182,7 +182,7 @@ mod tests {
             }
         }
         // An update of each of these is about lr per element.
-        for name in ["adam", "amsgrad", "adamw"] {
+        for name in ["adam", "amsgrad", "adamw", "adamax", "nadam", "radam"] {
             assert_eq!(lr(name), lr("rmsprop"), "{name}");
         }
     }

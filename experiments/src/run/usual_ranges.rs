@@ -36,16 +36,17 @@ pub struct UsualRanges {
     pub rule: &'static str,
     /// Its usual learning rates.
     pub lr: Interval,
-    /// Its usual weight decays.
-    pub weight_decay: Interval,
+    /// Its usual weight decays; none where the rule has no decay.
+    pub weight_decay: Option<Interval>,
 }
 
 const fn of(rule: &'static str, lr: [f64; 2], weight_decay: [f64; 2]) -> UsualRanges {
-    UsualRanges {
-        rule,
-        lr: Interval { low: lr[0], high: lr[1] },
-        weight_decay: Interval { low: weight_decay[0], high: weight_decay[1] },
-    }
+    let weight_decay = Some(Interval { low: weight_decay[0], high: weight_decay[1] });
+    UsualRanges { weight_decay, ..without_decay(rule, lr) }
+}
+
+const fn without_decay(rule: &'static str, lr: [f64; 2]) -> UsualRanges {
+    UsualRanges { rule, lr: Interval { low: lr[0], high: lr[1] }, weight_decay: None }
 }
 
 /// What is usual for each rule. SAM is searched as its base is. Learning rates span a decade for every rule, and those of rules
@@ -58,6 +59,13 @@ pub const USUAL_RANGES: &[UsualRanges] = &[
     of("adamw", [1e-4, 1e-3], [1e-2, 1e-1]),
     of("lion", [1e-5, 1e-4], [1e-1, 1.0]),
     of("lamb", [1e-3, 1e-2], [1e-2, 1e-2]),
+    of("asgd", [1e-2, 1e-1], [1e-4, 1e-4]),
+    without_decay("rprop", [1e-3, 1e-2]),
+    of("adagrad", [1e-2, 1e-1], [0.0, 0.0]),
+    of("adadelta", [1e-1, 1.0], [0.0, 0.0]),
+    of("adamax", [1e-4, 1e-3], [0.0, 0.0]),
+    of("nadam", [1e-4, 1e-3], [0.0, 0.0]),
+    of("radam", [1e-4, 1e-3], [0.0, 0.0]),
 ];
 
 /// What is usual for `rule`, or for the base of a SAM.
@@ -67,8 +75,16 @@ pub fn usual_of(rule: &AnyRule) -> &'static UsualRanges {
     USUAL_RANGES.iter().find(|usual| usual.rule == name).expect("every rule has a usual range, as a test checks")
 }
 
+impl UsualRanges {
+    /// By key, with learning rates of the caller's choice.
+    pub fn intervals(&self, lr: Interval) -> Vec<(String, Interval)> {
+        let decay = self.weight_decay.map(|decay| ("weight_decay".to_owned(), decay));
+        [("lr".to_owned(), lr)].into_iter().chain(decay).collect()
+    }
+}
+
 impl fmt::Display for UsualRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&text(&[("lr".to_owned(), self.lr), ("weight_decay".to_owned(), self.weight_decay)]))
+        f.write_str(&text(&self.intervals(self.lr)))
     }
 }
