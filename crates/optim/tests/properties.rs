@@ -12,17 +12,26 @@ use problem::{empty_grads, grads, noise, start, start_of, values};
 use std::collections::HashMap;
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
-const RULES: [&str; 16] = [
+const RULES: [&str; 25] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.1,weight_decay=0.01",
     "sgd:momentum=0.9,nesterov=true",
+    "asgd:t0=0,weight_decay=0.01",
+    "rprop",
+    "adagrad:initial_accumulator_value=0.1,lr_decay=0.01",
+    "adadelta",
     "rmsprop",
     "rmsprop:momentum=0.9,eps_inside=false",
     "rmsprop:centered=true,weight_decay=0.01",
     "rmsprop:centered=true,momentum=0.9",
     "adam:weight_decay=0.01",
+    "adamax",
     "amsgrad",
     "adamw",
+    "nadam:weight_decay=0.01",
+    "nadam:weight_decay=0.01,decoupled_weight_decay=true",
+    "radam:beta2=0.9",
+    "radam:weight_decay=0.01,decoupled_weight_decay=true",
     "lion:weight_decay=0.1",
     "lamb",
     "lamb:trust_clip=true,bias_correction=false",
@@ -80,8 +89,10 @@ fn candles_trait_lowers_a_loss() -> Result<()> {
         let target = Tensor::from_vec(noise(1, 0, 40), 40, &Device::Cpu)?;
         let loss = |x: &Var| x.as_tensor().sub(&target)?.sqr()?.sum_all();
         let mut optimizer = AnyOptimizer::new(vec![x.clone()], by_name(text)?)?;
-        optimizer.set_learning_rate(0.01);
-        assert_eq!(optimizer.learning_rate(), 0.01);
+        // Adadelta's steps are in the parameter's own unit.
+        let lr = if text == "adadelta" { 1.0 } else { 0.01 };
+        optimizer.set_learning_rate(lr);
+        assert_eq!(optimizer.learning_rate(), lr);
         let before = loss(&x)?.to_scalar::<f64>()?;
         for _ in 0..50 {
             if optimizer.params().sharpness().is_some() {
@@ -125,7 +136,13 @@ fn tensors_of_any_size_step_as_one_by_one() {
     // More tensors than one nest holds, of sizes around the lengths of chunk and block.
     let sizes: Vec<usize> = (0..300).map(|i| [0, 1, 3, 255, 256, 257, 1_023, 1_025, 16_383, 16_385][i % 10]).collect();
     let names: Vec<String> = (0..sizes.len()).map(|i| format!("{i:03}")).collect();
-    for (text, dtype) in [("adamw", DType::F32), ("lamb", DType::BF16), ("lion", DType::F16), ("sgd", DType::F64)] {
+    for (text, dtype) in [
+        ("adamw", DType::F32),
+        ("lamb", DType::BF16),
+        ("lion", DType::F16),
+        ("rprop", DType::BF16),
+        ("sgd", DType::F64),
+    ] {
         let shapes: Vec<[usize; 1]> = sizes.iter().map(|n| [*n]).collect();
         let tensors: Vec<(&str, &[usize])> = names.iter().zip(&shapes).map(|(n, s)| (n.as_str(), &s[..])).collect();
         let params = start_of(&tensors, dtype).expect("parameters");
@@ -425,7 +442,11 @@ fn groups_follow_their_own_hyperparameters_and_schedules() -> Result<()> {
         let decay: Schedule = "linear:lr=0,end_lr=0.5,steps=4".parse()?;
         let (together, apart) = (start(DType::F64)?, start(DType::F64)?);
         let first = Group::new(together[..2].to_vec(), by_name(text)?);
-        let first = first.schedule("lr", schedule.clone())?.schedule("weight_decay", decay.clone())?;
+        let mut first = first.schedule("lr", schedule.clone())?;
+        let has_decay = by_name(text)?.field("weight_decay").is_some();
+        if has_decay {
+            first = first.schedule("weight_decay", decay.clone())?;
+        }
         let second = Group::new(together[2..].to_vec(), by_name(text)?);
         let mut optimizer = AnyOptimizer::from_groups(vec![first, second])?;
         let mut scheduled = self::optimizer(text, &apart[..2]);
@@ -440,7 +461,9 @@ fn groups_follow_their_own_hyperparameters_and_schedules() -> Result<()> {
             step(&mut optimizer, &store)?;
             let mut rule = scheduled.params().clone();
             rule.set("lr", schedule.at(t - 1).into())?;
-            rule.set("weight_decay", decay.at(t - 1).into())?;
+            if has_decay {
+                rule.set("weight_decay", decay.at(t - 1).into())?;
+            }
             scheduled.set_params(rule);
             step(&mut scheduled, &other)?;
             step(&mut plain, &other)?;
@@ -587,6 +610,35 @@ fn a_centered_variance_that_rounds_below_zero_counts_as_zero() {
     assert!(below > 0, "the case occurs");
 }
 
+#[test]
+fn rprop_keeps_its_sign_where_the_product_of_two_gradients_is_zero() -> Result<()> {
+    let x = Var::zeros(2, DType::F32, &Device::Cpu)?;
+    let mut optimizer = optimizer("rprop:lr=1", &[("x".to_string(), x.clone())]);
+    for _ in 0..2 {
+        let mut store = empty_grads()?;
+        store.insert(&x, Tensor::new(&[1e-30f32, -1e-40], &Device::Cpu)?);
+        optimizer.step(&store)?;
+    }
+    // 1, and then 1.2 times as much.
+    assert_eq!(x.to_vec1::<f32>()?, [-2.2, 2.2]);
+    Ok(())
+}
+
+#[test]
+fn the_mean_of_asgd_is_the_parameter_before_it_starts() -> Result<()> {
+    let params = start(DType::F32)?;
+    let mut optimizer = optimizer("asgd:lr=0.3,t0=3", &params);
+    for t in 1..=6 {
+        train(&mut optimizer, &params, t, 1);
+        let state = optimizer.state_dict()?;
+        for (name, var) in &params {
+            let mean = values(&state.tensors[&format!("{name}.ax")])?;
+            assert_eq!(mean == values(var)?, t <= 5, "{name} at {t}");
+        }
+    }
+    Ok(())
+}
+
 /// What happens, and the whole message.
 type Failure = (&'static str, fn() -> optim::Result<()>, &'static str);
 
@@ -620,27 +672,12 @@ fn load(change: impl Fn(&mut optim::StateDict)) -> optim::Result<()> {
 
 const NO_PARAMETERS: &str = "the optimizer has no parameters: a `VarMap` has them once the model is built; or add them by `push` before the first step";
 
-const FAILURES: [Failure; 36] = [
-    (
-        "rule",
-        || by_name("adamm").map(drop),
-        "unknown optimizer `adamm`: did you mean `adam`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)",
-    ),
-    (
-        "far rule",
-        || by_name("quasi-newton").map(drop),
-        "unknown optimizer `quasi-newton`: known are (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)",
-    ),
-    (
-        "empty",
-        || by_name("").map(drop),
-        "unknown optimizer ``: known are (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)",
-    ),
-    (
-        "base",
-        || by_name("sam:base=sam").map(drop),
-        "sam cannot go around itself: base must be one of sgd, rmsprop, adam, amsgrad, adamw, lion, lamb",
-    ),
+/// `{rules}` and `{bases}` stand for the names of all rules, with SAM and without.
+const FAILURES: [Failure; 38] = [
+    ("rule", || by_name("adamm").map(drop), "unknown optimizer `adamm`: did you mean `adam`? ({rules})"),
+    ("far rule", || by_name("quasi-newton").map(drop), "unknown optimizer `quasi-newton`: known are ({rules})"),
+    ("empty", || by_name("").map(drop), "unknown optimizer ``: known are ({rules})"),
+    ("base", || by_name("sam:base=sam").map(drop), "sam cannot go around itself: base must be one of {bases}"),
     (
         "key",
         || by_name("adamw:beta3=0.9").map(drop),
@@ -664,6 +701,16 @@ const FAILURES: [Failure; 36] = [
         "infinite",
         || by_name("lion:weight_decay=inf").map(drop),
         "lion: weight_decay = inf is out of range: it must be a number >= 0",
+    ),
+    (
+        "open fraction",
+        || by_name("rprop:etaminus=1").map(drop),
+        "rprop: etaminus = 1.0 is out of range: it must be a number in (0, 1)",
+    ),
+    (
+        "above one",
+        || by_name("rprop:etaplus=1").map(drop),
+        "rprop: etaplus = 1.0 is out of range: it must be a number > 1",
     ),
     ("flag", || by_name("sgd:nesterov=yes").map(drop), "sgd: nesterov = yes is out of range: it must be true or false"),
     (
@@ -785,9 +832,11 @@ const FAILURES: [Failure; 36] = [
 
 #[test]
 fn every_failure_names_the_thing_the_value_and_what_is_allowed() {
+    let names: Vec<&str> = rules::specs().map(|spec| spec.name).collect();
+    let (all, bases) = (names.join(", "), names[..names.len() - 1].join(", "));
     for (name, fails, message) in FAILURES {
         let error = fails().expect_err(name).to_string();
-        assert_eq!(error, message, "{name}");
+        assert_eq!(error, message.replace("{rules}", &all).replace("{bases}", &bases), "{name}");
     }
     let refused = |key: &str, value: &str| {
         load(|state| drop(state.metadata.insert(key.to_string(), value.to_string()))).expect_err(key).to_string()
@@ -810,7 +859,7 @@ fn a_varmap_is_sorted_and_integers_are_left_out() -> Result<()> {
     Ok(())
 }
 
-/// Schedules that take each number of a rule through what it may be: on and off again, where 0 is off.
+/// Schedules that take each number of a rule through what it may be: on and off again, where 0 is off and may be.
 fn schedules_of(text: &str) -> Vec<(String, Schedule)> {
     let rule = by_name(text).expect(text);
     let numbers = rule.hyperparameters().into_iter().filter(|h| h.allowed.range().is_some());
@@ -819,7 +868,20 @@ fn schedules_of(text: &str) -> Vec<(String, Schedule)> {
         "linear:lr=0.8,end_lr=0,steps=4",
         "constant:lr=0 until 2 then constant:lr=0.9 until 4 then constant:lr=0 until 6 then constant:lr=0.5",
     ];
-    numbers.flat_map(|h| texts.iter().map(|text| (h.name.to_string(), text.parse().expect(text)))).collect()
+    let without_zero = ["linear:lr=0.1,end_lr=0.8,steps=4", "linear:lr=1.8,end_lr=1.1,steps=4"];
+    let all = numbers.flat_map(|h| {
+        let fits = |schedule: &Schedule| (0..8).all(|t| h.allowed.range().expect("a number").contains(schedule.at(t)));
+        let fitting = |texts: &[&str]| -> Vec<Schedule> {
+            texts.iter().map(|text| text.parse().expect(text)).filter(fits).collect()
+        };
+        let mut schedules = fitting(&texts);
+        if schedules.is_empty() {
+            schedules = fitting(&without_zero);
+        }
+        assert!(!schedules.is_empty(), "{text} {}", h.name);
+        schedules.into_iter().map(|schedule| (h.name.to_string(), schedule))
+    });
+    all.collect()
 }
 
 #[test]
@@ -1094,14 +1156,17 @@ fn a_step_inside_a_busy_pool_ends() {
 
 #[test]
 fn state_that_decays_becomes_zero_and_what_grows_is_left() -> Result<()> {
-    for text in RULES.iter().filter(|text| !text.contains("lion")) {
+    // Where the smallest number shows, it stays.
+    for text in RULES.iter().filter(|text| by_name(text).expect(text).smallest_state() > 0.0) {
         let params = start(DType::F32)?;
         let mut optimizer = optimizer(text, &params);
         train(&mut optimizer, &params, 1, 3);
         let mut zero = empty_grads()?;
         params.iter().for_each(|(_, var)| drop(zero.insert(var, var.zeros_like().expect("zeros"))));
         let mut rule = optimizer.params().clone();
-        for (key, value) in [("beta1", 0.5), ("beta2", 0.6), ("alpha", 0.5), ("momentum", 0.5), ("weight_decay", 0.0)] {
+        let short =
+            [("beta1", 0.5), ("beta2", 0.6), ("alpha", 0.5), ("rho", 0.5), ("momentum", 0.5), ("weight_decay", 0.0)];
+        for (key, value) in short {
             // Short means, so that they are gone soon; momentum where there is some.
             if rule.field(key).is_some_and(|old| f64::from(old) != 0.0) {
                 rule.set(key, value.into())?;
@@ -1112,7 +1177,9 @@ fn state_that_decays_becomes_zero_and_what_grows_is_left() -> Result<()> {
             step(&mut optimizer, &zero)?;
         }
         for (key, tensor) in optimizer.state_dict()?.tensors {
-            let is_mean = !key.ends_with("step") && !key.ends_with("max_exp_avg_sq");
+            // A count, a maximum, a sum, and a number on the host.
+            let others = ["step", "max_exp_avg_sq", "exp_inf", "sum", "mu_product"];
+            let is_mean = !others.iter().any(|other| key.ends_with(other));
             assert!(!is_mean || values(&tensor)?.iter().all(|x| *x == 0.0), "{text} {key}");
         }
     }

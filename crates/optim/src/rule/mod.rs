@@ -76,4 +76,4 @@ pub use contract::{AnyRule, OneKernelRule, Rule, Sharpness, as_declared};
 pub use declare::{Family, Hyperparameters, Spec, hyperparameters};
 pub use options::Options;
 pub use progress::Progress;
-pub use value::{Allowed, FRACTION, Hyperparameter, NON_NEGATIVE, Range, Value};
+pub use value::{ABOVE_ONE, Allowed, FRACTION, Hyperparameter, NON_NEGATIVE, OPEN_FRACTION, Range, Value};

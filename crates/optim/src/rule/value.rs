@@ -18,6 +18,11 @@ pub const NON_NEGATIVE: Range = Range::new(Bound::Included(0.0), Bound::Excluded
 /// `0 <= x < 1`: the decay rate of a moving average.
 pub const FRACTION: Range = Range::new(Bound::Included(0.0), Bound::Excluded(1.0), "a number in [0, 1)");
 
+/// `0 < x < 1`: a factor that shrinks.
+pub const OPEN_FRACTION: Range = Range::new(Bound::Excluded(0.0), Bound::Excluded(1.0), "a number in (0, 1)");
+/// Finite and `> 1`: a factor that grows.
+pub const ABOVE_ONE: Range = Range::new(Bound::Excluded(1.0), Bound::Excluded(f64::INFINITY), "a number > 1");
+
 impl Range {
     /// The numbers between two bounds. `text` says it in an error, after "it must be".
     pub const fn new(low: Bound<f64>, high: Bound<f64>, text: &'static str) -> Self {

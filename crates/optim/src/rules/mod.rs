@@ -16,7 +16,22 @@ macro_rules! rules {
         const ALL: &[fn() -> AnyRule] = &[$(|| $Rule::default().boxed()),*];
     };
 }
-rules!(sgd::Sgd, rmsprop::RmsProp, adam::Adam, amsgrad::AmsGrad, adamw::AdamW, lion::Lion, lamb::Lamb);
+rules!(
+    sgd::Sgd,
+    asgd::Asgd,
+    rprop::Rprop,
+    adagrad::Adagrad,
+    adadelta::Adadelta,
+    rmsprop::RmsProp,
+    adam::Adam,
+    adamax::Adamax,
+    amsgrad::AmsGrad,
+    adamw::AdamW,
+    nadam::NAdam,
+    radam::RAdam,
+    lion::Lion,
+    lamb::Lamb,
+);
 
 /// The table of rules, simplest first, the wrapper `sam` last.
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
@@ -34,10 +49,8 @@ pub fn specs() -> impl Iterator<Item = &'static Spec> {
 /// use optim::Rule;
 /// let rule = optim::by_name("adamw:beta2=0.95")?;
 /// assert_eq!(rule.to_string(), "adamw:lr=0.001,beta1=0.9,beta2=0.95,eps=1e-8,weight_decay=0.01");
-/// assert_eq!(
-///     optim::by_name("adamm").unwrap_err().to_string(),
-///     "unknown optimizer `adamm`: did you mean `adam`? (sgd, rmsprop, adam, amsgrad, adamw, lion, lamb, sam)"
-/// );
+/// let error = optim::by_name("adamm").unwrap_err().to_string();
+/// assert!(error.starts_with("unknown optimizer `adamm`: did you mean `adam`?"), "{error}");
 /// # Ok::<(), optim::Error>(())
 /// ```
 pub fn by_name(text: &str) -> Result<AnyRule> {

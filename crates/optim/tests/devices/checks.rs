@@ -97,17 +97,26 @@ pub const CHECKS: [(&str, Check); 12] = [
 ];
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
-pub const RULES: [&str; 16] = [
+pub const RULES: [&str; 25] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.1,weight_decay=0.01",
     "sgd:momentum=0.9,nesterov=true",
+    "asgd:t0=0,weight_decay=0.01",
+    "rprop",
+    "adagrad:initial_accumulator_value=0.1,lr_decay=0.01",
+    "adadelta",
     "rmsprop",
     "rmsprop:momentum=0.9,eps_inside=false",
     "rmsprop:centered=true,weight_decay=0.01",
     "rmsprop:centered=true,momentum=0.9",
     "adam:weight_decay=0.01",
+    "adamax",
     "amsgrad",
     "adamw",
+    "nadam:weight_decay=0.01",
+    "nadam:weight_decay=0.01,decoupled_weight_decay=true",
+    "radam:beta2=0.9",
+    "radam:weight_decay=0.01,decoupled_weight_decay=true",
     "lion:weight_decay=0.1",
     "lamb",
     "lamb:trust_clip=true,bias_correction=false",
@@ -534,7 +543,7 @@ fn state(target: &Target) -> Outcome {
 }
 
 fn rounding(target: &Target) -> Outcome {
-    for text in ["adamw", "lamb", "sgd:momentum=0.9"] {
+    for text in ["adamw", "lamb", "sgd:momentum=0.9", "rprop"] {
         let run = Run { seed: Some(5), ..Run::new(text, TYPES[2], target.sizes(), 3) };
         compare(text, &run.result(target)?, &run.result(&CPU)?, bound(target, text, false))?;
     }
@@ -585,7 +594,7 @@ fn twice(target: &Target) -> Outcome {
 
 /// A part of each parameter is written between two steps, and of SAM's also between its first and second step.
 fn written(target: &Target) -> Outcome {
-    for text in ["sgd:momentum=0.9", "adamw", "lamb", "sam:momentum=0.9"] {
+    for text in ["sgd:momentum=0.9", "asgd:t0=0", "adamw", "lamb", "sam:momentum=0.9"] {
         for types in types(target) {
             let run = Run::new(text, types, target.sizes(), 1);
             let result = |target: &Target| -> Result<Values, Box<dyn std::error::Error>> {
