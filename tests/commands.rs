@@ -101,3 +101,50 @@ fn the_checks_run_what_the_first_page_names() {
     let has = |text: &str| text.lines().any(|line| line.split('#').next().unwrap().trim() == command);
     assert!(has(&readme) && has(&checks), "{command}");
 }
+
+/// A program of `experiments/examples`. `cargo test` builds it, but not where one test is chosen.
+fn example(name: &str) -> PathBuf {
+    let folder = Path::new(PROGRAMS[0].1).parent().unwrap();
+    let profile = folder.file_name().unwrap().to_str().unwrap();
+    let profile = if profile == "debug" { "dev" } else { profile };
+    let mut cargo = Command::new(env!("CARGO"));
+    let build = cargo.args(["build", "--quiet", "--workspace", "--profile", profile, "--example", name]);
+    assert!(build.status().unwrap().success());
+    folder.join("examples").join(name)
+}
+
+#[test]
+fn the_command_line_is_open_to_a_rule_of_ones_own() {
+    let (program, folder) = (example("own_rule"), tempfile::tempdir().unwrap());
+    let run = |program: &Path, args: &[&str]| Command::new(program).args(args).current_dir(&folder).output().unwrap();
+    let short = ["--steps", "3", "--seeds", "1"];
+    for (args, status, parts) in [
+        (&["--list"][..], 0, &["\n  softsign        Momentum, squashed to steps below the learning rate\n"][..]),
+        (&["--list", "SoftSign"], 0, &["softness=0.001", "a number >= 0", "usually lr=0.001..0.01,weight_decay=0.01;"]),
+        (&["--opt", "softsing"], 2, &["unknown optimizer `softsing`: did you mean `softsign`?"]),
+        (
+            &["--opt", "softsign:softness=-1"],
+            2,
+            &["softsign: softness = -1.0 is out of range: it must be a number >= 0"],
+        ),
+        (&["--tune", "2", "--opt", "softsign", "--space", "softsign:softnes=1..2"], 2, &["did you mean `softness`?"]),
+        (&["--out", "a"], 0, &["softsign:lr=3e-3", "adamw:lr=2e-3"]),
+        (&["--out", "b", "--opt", "sam:base=softsign,rho=0.1"], 0, &["sam:base=softsign,rho=0.1"]),
+        (&["--out", "c", "--tune", "2", "--opt", "softsign", "--space", "softsign:softness=1e-3..1"], 0, &["softsign"]),
+        (&["--out", "a", "--resume"], 0, &["softsign:lr=3e-3"]),
+    ] {
+        let is_run = args.contains(&"--out") && !args.contains(&"--resume");
+        let output = run(&program, &[args, if is_run { &short } else { &[] }].concat());
+        let text = [&output.stdout[..], &output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {text}");
+        for part in parts {
+            assert!(text.contains(part), "{args:?} does not tell {part:?}: {text}");
+        }
+    }
+    // A program that does not know the rule reads the records.
+    let output = run(Path::new(PROGRAMS[0].1), &["a", "b", "c", "--out", "report.html"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let trial = fs::read_to_string(folder.path().join("a/experiment.json")).unwrap();
+    assert!(trial.contains("softsign"), "{trial}");
+}

@@ -17,6 +17,14 @@ pub enum Error {
         /// All names.
         known: String,
     },
+    /// A rule cannot be found by its name.
+    #[error("cannot register the rule `{name}`: {problem}")]
+    CannotRegister {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// No recipe has this name.
     #[error("unknown recipe `{name}`:{suggestion} ({known})")]
     UnknownRecipe {

@@ -2,8 +2,10 @@
 
 use candle_core::{Device, Var};
 use optim::rule::{Allowed, Elementwise, Family, Kernel, Progress, Range, Real, Rule, as_declared, hyperparameters};
-use optim::{AnyRule, FusedOptimizer, Group, Optimizer, Result, Value};
+use optim::rules::{register, specs};
+use optim::{AnyOptimizer, AnyRule, FusedOptimizer, Group, Optimizer, Result, Value, by_name};
 use std::ops::Bound;
+use std::sync::Once;
 
 mod ranges {
     use super::*;
@@ -141,4 +143,130 @@ fn a_choice_and_a_flag_change_the_step() -> Result<()> {
         assert_eq!(w.to_vec1::<f32>()?, expected, "{signed} {size}");
     }
     Ok(())
+}
+
+/// Registers `Scaled`, once for all tests.
+fn scaled(text: &str) -> Result<AnyRule> {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| register::<Scaled>().expect("its name is free"));
+    by_name(text)
+}
+
+#[test]
+fn a_registered_rule_is_found_by_name_and_its_text_reads_back() -> Result<()> {
+    for (text, expected) in [
+        ("scaled", "scaled:lr=0.5,tilt=-0.25,signed=true,size=match_rms"),
+        ("Scaled: size = Match-RMS", "scaled:lr=0.5,tilt=-0.25,signed=true,size=match_rms"),
+        ("scaled:size=ORIGINAL,tilt=1e-3", "scaled:lr=0.5,tilt=0.001,signed=true,size=original"),
+        ("sam:base=scaled", "sam:base=scaled,rho=0.05,adaptive=false,lr=0.5,tilt=-0.25,signed=true,size=match_rms"),
+        (
+            "sam:size=original,base=SCALED,rho=0.1",
+            "sam:base=scaled,rho=0.1,adaptive=false,lr=0.5,tilt=-0.25,signed=true,size=original",
+        ),
+    ] {
+        let rule = scaled(text)?;
+        assert_eq!(rule.text(), expected, "{text}");
+        assert_eq!(by_name(&rule.text())?, rule, "{text}");
+        rule.validate()?;
+    }
+    for (text, expected) in [
+        ("scaled:size=none", "scaled: size = none is out of range: it must be match_rms or original"),
+        ("scaled:size=", "scaled: size =  is out of range: it must be match_rms or original"),
+        (
+            "scaled:sizes=original",
+            "scaled has no hyperparameter `sizes`: did you mean `size`? (lr, tilt, signed, size)",
+        ),
+        ("scaled:tilt=2", "scaled: tilt = 2.0 is out of range: it must be a number from -1 to 1"),
+    ] {
+        assert_eq!(scaled(text).unwrap_err().to_string(), expected);
+    }
+    // In the table before wrappers, and in what an unknown name is told.
+    let names: Vec<&str> = specs().map(|spec| spec.name).collect();
+    let place = |name: &str| names.iter().position(|other| *other == name).expect(name);
+    assert!(place("lamb") < place("scaled") && place("scaled") < place("sam"), "{names:?}");
+    let error = by_name("scaledd").unwrap_err().to_string();
+    assert!(error.starts_with("unknown optimizer `scaledd`: did you mean `scaled`? (sgd, "), "{error}");
+
+    let w = variable();
+    let mut optimizer = AnyOptimizer::new(vec![w.clone()], scaled("sam:base=scaled,signed=false,rho=0")?)?;
+    optimizer.step_with(|_| w.sqr()?.sum_all())?;
+    assert_eq!(w.to_vec1::<f32>()?, [0.0, 0.0]);
+    Ok(())
+}
+
+/// A rule of any name and learning rate.
+macro_rules! named {
+    ($($Rule:ident = $name:literal, $lr:literal $(, $key:ident)?;)*) => {$(
+        hyperparameters! {
+            /// A name.
+            struct $Rule = $name {
+                /// Learning rate.
+                lr: $lr in NON_NEGATIVE,
+                $($key: 0.5 in FRACTION,)?
+            }
+            formula: "theta -= lr g"
+            best_for: "a test"
+            family: FirstOrder
+        }
+        impl Rule for $Rule {
+            as_declared!();
+            fn kernel(&self) -> &'static Kernel {
+                const { &Kernel::of::<Plain>() }
+            }
+            fn scalars(&self, _: &mut Progress<'_>) -> Vec<f64> {
+                vec![1.0]
+            }
+        }
+    )*};
+}
+named! {
+    AdamW = "adamw", 0.1;
+    OtherCase = "Ada-MW", 0.1;
+    Wrapper = "sam", 0.1;
+    Again = "SCALED", 0.1;
+    Empty = "", 0.1;
+    Digit = "2sgd", 0.1;
+    Blank = "my rule", 0.1;
+    Colon = "a:b", 0.1;
+    Comma = "a,b", 0.1;
+    Umlaut = "gr\u{fc}n", 0.1;
+    Negative = "negative", -0.1;
+    OfOptions = "option", 0.1, maximize;
+    OfSam = "of_sam", 0.1, rho;
+    Base = "base", 0.1, base;
+    Fine = "fine-2", 0.1, alpha;
+}
+
+#[test]
+fn a_rule_that_would_not_be_found_is_not_registered() {
+    const WORD: &str = "a name is letters, digits, `_` and `-`, and starts with a letter";
+    let taken = |other| format!("there is a rule `{other}`, and neither case nor `-` and `_` tell names apart");
+    let around = |key| format!("its hyperparameter `{key}` has the name of what goes around every rule");
+    scaled("scaled").expect("it is registered");
+    let before = |name: &str| specs().filter(|spec| spec.name == name).count();
+    for (name, register, problem) in [
+        ("adamw", register::<AdamW> as fn() -> Result<()>, taken("adamw")),
+        ("Ada-MW", register::<OtherCase>, taken("adamw")),
+        ("sam", register::<Wrapper>, taken("sam")),
+        ("scaled", register::<Scaled>, taken("scaled")),
+        ("SCALED", register::<Again>, taken("scaled")),
+        ("", register::<Empty>, WORD.to_string()),
+        ("2sgd", register::<Digit>, WORD.to_string()),
+        ("my rule", register::<Blank>, WORD.to_string()),
+        ("a:b", register::<Colon>, WORD.to_string()),
+        ("a,b", register::<Comma>, WORD.to_string()),
+        ("option", register::<OfOptions>, around("maximize")),
+        ("of_sam", register::<OfSam>, around("rho")),
+        ("base", register::<Base>, around("base")),
+        ("gr\u{fc}n", register::<Umlaut>, WORD.to_string()),
+    ] {
+        let count = before(name);
+        let error = register().unwrap_err().to_string();
+        assert_eq!(error, format!("cannot register the rule `{name}`: {problem}"));
+        assert_eq!(before(name), count, "{name}");
+    }
+    let error = register::<Negative>().unwrap_err().to_string();
+    assert_eq!(error, "negative: lr = -0.1 is out of range: it must be a number >= 0");
+    assert!(register::<Fine>().is_ok() && by_name("FINE_2:lr=1").is_ok());
+    assert!(register::<Fine>().is_err(), "it is there now");
 }

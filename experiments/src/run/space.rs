@@ -1,6 +1,6 @@
 //! The space of hyperparameters that a group is searched in, and the points of it that are tried.
 
-use super::usual_ranges::{Interval, text, usual_of};
+use super::usual_ranges::{Interval, rounded, text, usual_of};
 use crate::config::names::number;
 use anyhow::{Result, anyhow, bail};
 use optim::{
@@ -19,12 +19,11 @@ pub struct Space {
 }
 
 impl Space {
-    /// The default space of `rule`: its usual learning rates, a factor of ten wider to either side, and its usual weight decays.
+    /// The default space of `rule`: its usual learning rates, a factor of ten wider to either side, and its usual weight decays;
+    /// what of them it has.
     pub fn of(rule: &AnyRule) -> Self {
         let usual = usual_of(rule);
-        // A tenth of 1e-5 is not 1e-6 by the last bit, which nobody would write.
-        let round = |value: f64| format!("{value:.6e}").parse().expect("a number prints as a number");
-        let lr = Interval { low: round(usual.lr.low / SPACE_MARGIN), high: round(usual.lr.high * SPACE_MARGIN) };
+        let lr = Interval { low: rounded(usual.lr.low / SPACE_MARGIN), high: rounded(usual.lr.high * SPACE_MARGIN) };
         Self { intervals: usual.intervals(lr) }
     }
 

@@ -68,11 +68,23 @@ pub const USUAL_RANGES: &[UsualRanges] = &[
     of("radam", [1e-4, 1e-3], [0.0, 0.0]),
 ];
 
-/// What is usual for `rule`, or for the base of a SAM.
-pub fn usual_of(rule: &AnyRule) -> &'static UsualRanges {
+/// What is usual for `rule`, or for the base of a SAM. Of a rule that a program registered the default is known: the learning
+/// rates are the decade below it, and the weight decay is the default.
+pub fn usual_of(rule: &AnyRule) -> UsualRanges {
     let head = rule.qualified_name();
     let name = head.rsplit('=').next().unwrap_or_default();
-    USUAL_RANGES.iter().find(|usual| usual.rule == name).expect("every rule has a usual range, as a test checks")
+    let known = USUAL_RANGES.iter().find(|usual| usual.rule == name);
+    known.copied().unwrap_or_else(|| {
+        let all = rule.hyperparameters();
+        let default = |key| all.iter().find(|own| own.name == key).map_or(0.0, |own| own.default.into());
+        let (lr, weight_decay) = (default("lr"), default("weight_decay"));
+        of(rule.spec().name, [rounded(lr / 10.0), lr], [weight_decay, weight_decay])
+    })
+}
+
+/// A tenth of 1e-5 is not 1e-6 by the last bit, which nobody would write.
+pub fn rounded(value: f64) -> f64 {
+    format!("{value:.6e}").parse().expect("a number prints as a number")
 }
 
 impl UsualRanges {
@@ -86,5 +98,55 @@ impl UsualRanges {
 impl fmt::Display for UsualRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&text(&self.intervals(self.lr)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::space::Space;
+    use optim::rule::{Kernel, Progress, as_declared, hyperparameters};
+    use optim::rules::Sam;
+
+    macro_rules! rule {
+        ($Rule:ident, $($key:ident: $default:literal),*) => {
+            hyperparameters! {
+                /// A rule of a program.
+                struct $Rule = "own" { $($key: $default in NON_NEGATIVE,)* }
+                formula: ""
+                best_for: ""
+                family: FirstOrder
+            }
+            impl Rule for $Rule {
+                as_declared!();
+                fn kernel(&self) -> &'static Kernel {
+                    unreachable!("it makes no step")
+                }
+                fn scalars(&self, _: &mut Progress<'_>) -> Vec<f64> {
+                    Vec::new()
+                }
+            }
+        };
+    }
+    rule!(Full, lr: 1e-5, weight_decay: 0.1);
+    rule!(NoDecay, lr: 1.0);
+    rule!(NoLr, weight_decay: 0.0);
+
+    #[test]
+    fn every_rule_of_the_library_has_its_own_and_a_registered_one_has_those_of_its_defaults() {
+        for spec in optim::rules::specs().filter(|spec| spec.family != optim::rule::Family::Wrapper) {
+            assert!(USUAL_RANGES.iter().any(|usual| usual.rule == spec.name), "{} has no usual range", spec.name);
+        }
+        for (rule, usual, space) in [
+            (Full::default().boxed(), "lr=1e-6..1e-5,weight_decay=0.1", "lr=1e-7..1e-4,weight_decay=0.1"),
+            (NoDecay::default().boxed(), "lr=0.1..1,weight_decay=0", "lr=0.01..10"),
+            (NoLr::default().boxed(), "lr=0,weight_decay=0", "weight_decay=0"),
+            (Sam::new(Full::default()).boxed(), "lr=1e-6..1e-5,weight_decay=0.1", "lr=1e-7..1e-4,weight_decay=0.1"),
+        ] {
+            assert_eq!(usual_of(&rule).to_string(), usual, "{rule}");
+            let found = Space::of(&rule);
+            assert_eq!(found.to_string(), space, "{rule}");
+            found.point(&rule, 5).unwrap().validate().unwrap();
+        }
     }
 }

@@ -1,4 +1,6 @@
 //! The rules, simplest first, and how one is found by name. To add one: a file here, a line in `rules!` below.
+//!
+//! A program adds rules of its own by [`register`].
 
 use crate::backend::kernel::Kernel;
 use crate::error::{Error, Result};
@@ -8,6 +10,8 @@ use crate::rule::options::Options;
 use crate::text::{PairError, SpecText, same_name, suggestion};
 pub use crate::wrappers::sam::Sam;
 pub use crate::wrappers::with_options::WithOptions;
+
+mod registered;
 
 macro_rules! rules {
     ($($file:ident::$Rule:ident),* $(,)?) => {
@@ -33,14 +37,66 @@ rules!(
     lamb::Lamb,
 );
 
-/// The table of rules, simplest first, the wrapper `sam` last.
+/// The table of rules, simplest first, then those that are registered, the wrapper `sam` last.
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
-    ALL.iter().map(|rule| rule().spec()).chain([Sam::<AnyRule>::SPEC])
+    all().map(|rule| rule().spec()).chain([Sam::<AnyRule>::SPEC])
+}
+
+/// What makes each rule but for wrappers: those of this crate, then those that are registered.
+fn all() -> impl Iterator<Item = fn() -> AnyRule> {
+    ALL.iter().copied().chain(registered::all())
+}
+
+/// Makes a rule known by its name, to [`by_name`] and [`specs`], for as long as the program runs. Wrappers go around it:
+/// `sam:base=NAME`.
+///
+/// # Errors
+/// There is a rule of that name; the name is not one word; a hyperparameter has the name of an option or of SAM's; a default is out
+/// of range.
+///
+/// ```
+/// # use optim::rule::{Elementwise, OneKernelRule, Progress, Real};
+/// # optim::rule::hyperparameters! {
+/// #     /// The gradient.
+/// #     pub struct Descent = "descent" {
+/// #         /// Learning rate.
+/// #         lr: 1e-2 in NON_NEGATIVE,
+/// #     }
+/// #     formula: "theta -= lr g"
+/// #     best_for: "an example"
+/// #     family: FirstOrder
+/// # }
+/// # impl Elementwise for Descent {
+/// #     const NAME: &'static str = "descent";
+/// #     const SCALARS: &'static [&'static str] = &[];
+/// #     const SLOTS: &'static [&'static str] = &[];
+/// #     type Scalars<R: Real> = [R; 0];
+/// #     type State<R: Real> = [R; 0];
+/// #     fn direction<R: Real>(_: [R; 0], grad: R, _param: R, _: [R; 0]) -> (R, [R; 0]) {
+/// #         (grad, [])
+/// #     }
+/// # }
+/// # impl OneKernelRule for Descent {
+/// #     fn scalars(&self, _: &mut Progress<'_>) -> [f64; 0] {
+/// #         []
+/// #     }
+/// # }
+/// // `Descent` is declared by `hyperparameters!` with the name "descent".
+/// optim::rules::register::<Descent>()?;
+/// assert_eq!(optim::by_name("descent:lr=0.1")?.to_string(), "descent:lr=0.1");
+/// assert_eq!(optim::by_name("sam:base=descent")?.to_string(), "sam:base=descent,rho=0.05,adaptive=false,lr=0.01");
+/// # Ok::<(), optim::Error>(())
+/// ```
+pub fn register<R: Rule + Default>() -> Result<()> {
+    let own: Vec<&str> = ALL.iter().map(|rule| rule().spec().name).chain([Sam::<AnyRule>::SPEC.name]).collect();
+    let options = Options::ALL.iter().chain(Sam::<AnyRule>::SPEC.hyperparameters).map(|around| around.name);
+    registered::add::<R>(&own, &options.chain(["base"]).collect::<Vec<_>>())
 }
 
 /// The rule of a text such as `adamw`, `adamw:lr=3e-4,beta2=0.95` or `sam:base=adamw,rho=0.1`. Keys that are not given
-/// have the rule's defaults; `base` is `sgd` where it is not given. Every rule takes the [`Options`] as keys too. In names and keys neither case nor `-` and `_` matter:
-/// `AdamW:weight-decay=0.1` is `adamw:weight_decay=0.1`.
+/// have the rule's defaults; `base` is `sgd` where it is not given. Every rule takes the [`Options`] as keys too. In names and keys
+/// neither case nor `-` and `_` matter: `AdamW:weight-decay=0.1` is `adamw:weight_decay=0.1`. A hyperparameter that is a choice
+/// takes its names likewise.
 ///
 /// # Errors
 /// An unknown rule or key (with the nearest known one), a value that is no number or out of range, a key given twice.
@@ -75,7 +131,7 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
     let mut rule = if is_sam(name) {
         let base = pairs.iter().position(|(k, _)| same_name(k, "base")).map_or("sgd", |at| pairs.remove(at).1);
         if is_sam(base) {
-            let names: Vec<&str> = ALL.iter().map(|r| r().spec().name).collect();
+            let names: Vec<&str> = all().map(|r| r().spec().name).collect();
             return Err(Error::NestedSam { allowed: names.join(", ") });
         }
         Sam::new(with_options(default_rule(base)?)).boxed()
@@ -91,7 +147,7 @@ pub fn by_name(text: &str) -> Result<AnyRule> {
 }
 
 fn default_rule(name: &str) -> Result<AnyRule> {
-    let found = ALL.iter().find(|r| same_name(r().spec().name, name));
+    let found = all().find(|r| same_name(r().spec().name, name));
     found.map(|r| r()).ok_or_else(|| {
         let names: Vec<&str> = specs().map(|s| s.name).collect();
         Error::UnknownRule { name: name.to_string(), suggestion: suggestion(name, &names), known: names.join(", ") }
@@ -105,7 +161,7 @@ impl std::str::FromStr for AnyRule {
     }
 }
 
-/// Every kernel, one per rule and set of flags that changes its state: what stands in `kernels/rules/`.
+/// Every kernel of this crate, one per rule and set of flags that changes its state: what stands in `kernels/rules/`.
 pub fn kernels() -> Vec<&'static Kernel> {
     ALL.iter().flat_map(|rule| rule().kernels()).collect()
 }
