@@ -26,6 +26,23 @@ fn a_rule_is_as_short_as_it_says_and_shown_as_it_is() {
     }
 }
 
+/// The page on rules shows the program of tests/own_rule, and compiles and runs it as its documentation.
+#[test]
+fn the_page_on_rules_shows_the_crate_with_a_rule_of_its_own() {
+    let (program, page) = (read("tests/own_rule/src/main.rs"), read("crates/optim/src/rule/mod.rs"));
+    let code =
+        program.split_once("\n\n").and_then(|(_, rest)| rest.split_once("\n\n#[cfg(test)]")).expect("its parts").0;
+    let shown: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .collect();
+    let shown = shown.join("\n");
+    assert!(shown.contains(&format!("```\n{code}\n```")), "the page of optim::rule is to show this:\n{code}");
+    let lines = code.lines().filter(|line| !line.trim().is_empty() && !line.trim().starts_with("//")).count();
+    assert!(lines < 45, "a rule and its use are {lines} lines of code");
+}
+
 /// The page of the crate is compiled and run as its documentation is. So what the first page has of it compiles too.
 #[test]
 fn what_the_first_page_shows_of_the_library_is_on_the_page_of_the_crate() {

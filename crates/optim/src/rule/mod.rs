@@ -11,48 +11,61 @@
 //!   [`Rule`] from them.
 //! - A rule whose flags change its state, as momentum does in SGD, has a [`Kernel`] for each set of slots, and implements [`Rule`].
 //!
-//! A rule of your own runs on the CPU, and on Metal, which compiles its header where it runs. CUDA has kernels only for the rules of
-//! this crate, which are built with it.
+//! # A rule of your own
+//!
+//! This is a whole program, which needs the crates `optim` and `candle-core`. `tests/own_rule` in the project's checkout is it as a
+//! crate; `experiments/examples/own_rule.rs` there adds a rule to the programs that compare.
+//!
+//! The rule runs on the CPU, and on Metal, which compiles its header where it runs. CUDA has kernels only for the rules of this
+//! crate, which are built with it.
 //!
 //! ```
 //! use candle_core::{Device, Var};
 //! use optim::rule::{Elementwise, OneKernelRule, Progress, Real, hyperparameters};
-//! use optim::{FusedOptimizer, Optimizer};
+//! use optim::{AnyOptimizer, Optimizer};
 //!
 //! hyperparameters! {
-//!     /// The sign of the gradient (Bernstein et al. 2018, arXiv:1802.04434).
-//!     pub struct SignSgd = "signsgd" {
+//!     /// Momentum, squashed to steps below the learning rate.
+//!     pub struct SoftSign = "softsign" {
 //!         /// Learning rate.
-//!         lr: 1e-3 in NON_NEGATIVE,
+//!         lr: 1e-2 in NON_NEGATIVE,
+//!         /// Decay rate of the mean of the gradient.
+//!         beta1: 0.9 in FRACTION,
 //!     }
-//!     formula: "theta -= lr sign(g)"
+//!     formula: "m = beta1 m + (1 - beta1) g; theta -= lr m / (1 + abs(m))"
 //!     best_for: "an example"
 //!     family: FirstOrder
 //! }
 //!
-//! impl Elementwise for SignSgd {
-//!     const NAME: &'static str = "signsgd";
-//!     const SCALARS: &'static [&'static str] = &[];
-//!     const SLOTS: &'static [&'static str] = &[];
-//!     type Scalars<R: Real> = [R; 0];
-//!     type State<R: Real> = [R; 0];
+//! impl Elementwise for SoftSign {
+//!     const NAME: &'static str = "softsign";
+//!     const SCALARS: &'static [&'static str] = &["one_minus_beta1"];
+//!     const SLOTS: &'static [&'static str] = &["exp_avg"];
+//!     type Scalars<R: Real> = [R; 1];
+//!     type State<R: Real> = [R; 1];
 //!
-//!     fn direction<R: Real>(_: [R; 0], grad: R, _param: R, _: [R; 0]) -> (R, [R; 0]) {
-//!         (grad.sign(), [])
+//!     fn direction<R: Real>([rate]: [R; 1], grad: R, _param: R, [m]: [R; 1]) -> (R, [R; 1]) {
+//!         let m = m.lerp(grad, rate);
+//!         (m / (R::constant(1.0) + m.abs()), [m])
 //!     }
 //! }
 //!
-//! impl OneKernelRule for SignSgd {
-//!     fn scalars(&self, _at: &mut Progress<'_>) -> [f64; 0] {
-//!         []
+//! impl OneKernelRule for SoftSign {
+//!     fn scalars(&self, _: &mut Progress<'_>) -> [f64; 1] {
+//!         [1.0 - self.beta1]
 //!     }
 //! }
 //!
-//! let w = Var::new(&[1f32, -2.0], &Device::Cpu)?;
-//! let mut optimizer = FusedOptimizer::new(vec![w.clone()], SignSgd { lr: 0.5 })?;
-//! optimizer.backward_step(&w.sqr()?.sum_all()?)?;
-//! assert_eq!(w.to_vec1::<f32>()?, [0.5, -1.5]);
-//! # Ok::<(), candle_core::Error>(())
+//! fn main() -> optim::Result<()> {
+//!     optim::rules::register::<SoftSign>()?;
+//!     let w = Var::new(&[1f32, -2.0], &Device::Cpu)?;
+//!     let mut optimizer = AnyOptimizer::new(vec![w.clone()], optim::by_name("softsign:lr=0.1")?)?;
+//!     for _ in 0..200 {
+//!         optimizer.backward_step(&w.sqr()?.sum_all()?)?;
+//!     }
+//!     println!("{w}");
+//!     Ok(())
+//! }
 //! ```
 
 // Public for the macros, which name in a user's crate what they use.
