@@ -47,6 +47,8 @@ pub struct FusedOptimizer<R> {
     pub(super) master_copies: bool,
     pub(super) stochastic_rounding: Option<u64>,
     pub(super) tables: Tables,
+    /// Of the first part of the matrices' updates.
+    pub(super) first_tables: Tables,
     /// Factors of sums over all parameters.
     pub(super) kept: Kept,
     pub(super) accumulated: Accumulator,
@@ -107,6 +109,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             master_copies: false,
             stochastic_rounding: None,
             tables: Tables::default(),
+            first_tables: Tables::default(),
             kept: Kept::default(),
             accumulated: Accumulator::default(),
             perturbation: None,

@@ -61,6 +61,8 @@ pub fn named_params(varmap: &VarMap) -> Vec<(String, Var)> {
 pub fn exclude_from_decay<R: Rule + Clone>(params: Vec<(String, Var)>, rule: &R) -> [Group<R>; 2] {
     let (decayed, others) = params.into_iter().partition(|(_, var)| var.rank() >= 2);
     let mut without_decay = rule.clone();
-    without_decay.set_field("weight_decay", 0.0.into());
+    // A rule on matrices has two.
+    let decays = rule.hyperparameters().into_iter().filter(|own| own.name.ends_with("weight_decay"));
+    decays.for_each(|own| without_decay.set_field(own.name, 0.0.into()));
     [Group::new(decayed, rule.clone()), Group::new(others, without_decay)]
 }

@@ -5,6 +5,7 @@ mod candle;
 mod clip;
 mod fused;
 mod groups;
+mod matrix;
 mod parameter;
 mod perturbation;
 mod phase;

@@ -4,6 +4,8 @@ use crate::backend::kernel::Kernel;
 use crate::backend::state::State;
 use crate::backend::tensors::{copy, storage_address, to_dtype};
 use crate::error::{Error, Result};
+use crate::rule::contract::Rule;
+use crate::rule::matrix::MatrixRule;
 use candle_core::{DType, Tensor, Var};
 use std::collections::HashSet;
 
@@ -19,8 +21,21 @@ pub(crate) struct Parameter {
     /// Whose slots the state has; none before the first update.
     pub kernel: Option<&'static Kernel>,
     pub state: State,
+    /// What is kept beside it where it is updated as a matrix.
+    pub matrix: Option<MatrixState>,
     /// What the rule keeps on the host from update to update.
     pub numbers: Vec<f64>,
+}
+
+/// The state of a parameter that is updated as a matrix.
+#[derive(Debug)]
+pub(crate) struct MatrixState {
+    /// The formula that makes what is transformed.
+    pub kernel: &'static Kernel,
+    /// Its slots.
+    pub slots: State,
+    /// What the transformation keeps.
+    pub further: Vec<Tensor>,
 }
 
 impl Parameter {
@@ -37,7 +52,17 @@ impl Parameter {
             return Err(problem(format!("its layout is not contiguous: strides {:?}", var.stride())));
         }
         let (address, state) = (storage_address(&var), State::new(&var));
-        Ok(Self { name, var, address, frozen: false, updates: 0, kernel: None, state, numbers: Vec::new() })
+        Ok(Self {
+            name,
+            var,
+            address,
+            frozen: false,
+            updates: 0,
+            kernel: None,
+            state,
+            matrix: None,
+            numbers: Vec::new(),
+        })
     }
 
     /// Whether it has 16 bits, and may have a master copy.
@@ -75,5 +100,23 @@ impl Parameter {
         let grad = if grad.is_contiguous() { grad } else { copy(&grad)? };
         // A gradient that is a parameter itself could not be read while that parameter is written.
         Ok(if params.contains(&storage_address(&grad)) { copy(&grad)? } else { grad })
+    }
+}
+
+impl Parameter {
+    /// Rows and columns of the parameter as a matrix.
+    pub fn rows_and_columns(&self) -> (usize, usize) {
+        let [rows, rest @ ..] = self.var.dims() else { return (1, 1) };
+        (*rows, rest.iter().product())
+    }
+
+    /// What the rule does with it as a matrix, where it is one.
+    pub fn as_matrix<'r, R: Rule>(&self, rule: &'r R) -> Option<&'r dyn MatrixRule> {
+        rule.matrix().filter(|matrix| self.var.elem_count() > 0 && matrix.is_matrix(&self.name, self.var.dims()))
+    }
+
+    /// The type that it is computed in.
+    pub fn compute_dtype(&self) -> DType {
+        if self.var.dtype() == DType::F64 { DType::F64 } else { DType::F32 }
     }
 }

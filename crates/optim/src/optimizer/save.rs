@@ -1,7 +1,7 @@
 //! How an optimizer's state is taken out of it, and put in.
 
 use super::fused::FusedOptimizer;
-use super::parameter::Parameter;
+use super::parameter::{MatrixState, Parameter};
 use super::phase::Call;
 use super::state_dict::{StateDict, mismatch};
 use crate::backend::kept::Kept;
@@ -9,13 +9,14 @@ use crate::backend::kernel::Kernel;
 use crate::backend::state::State;
 use crate::error::{Error, Result};
 use crate::rule::contract::Rule;
+use crate::rule::matrix::{MatrixRule, STEP};
 use candle_core::{DType, Device, Shape, Tensor};
 use std::collections::{BTreeMap, HashSet};
 
 /// The version of the layout that [`StateDict`] describes.
 const VERSION: &str = "1";
 const MASTER: &str = "master";
-const STEP: &str = "step";
+const UPDATES: &str = "step";
 /// Of all parameters together: the factors of sums over all of them.
 const KEPT: &str = "all";
 
@@ -45,7 +46,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         let mut tensors = BTreeMap::new();
         for (rule, parameter) in self.groups.iter().flat_map(|g| g.params.iter().map(|p| (&g.rule, p))) {
             let count = Tensor::new(parameter.updates as i64, &Device::Cpu)?;
-            tensors.insert(format!("{}.{STEP}", parameter.name), count);
+            tensors.insert(format!("{}.{UPDATES}", parameter.name), count);
             for ((number, _), value) in rule.numbers().iter().zip(&parameter.numbers) {
                 tensors.insert(format!("{}.{number}", parameter.name), Tensor::new(*value, &Device::Cpu)?);
             }
@@ -57,6 +58,18 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 }
             }
         }
+        for (rule, parameter) in self.groups.iter().flat_map(|g| g.params.iter().map(|p| (&g.rule, p))) {
+            if let (Some(own), Some(matrix)) = (&parameter.matrix, parameter.as_matrix(rule)) {
+                let (slots, _) = own.slots.tensors(&parameter.var)?;
+                let (rows, columns) = parameter.rows_and_columns();
+                let names = matrix.state(rows, columns).into_iter().map(|(name, _)| name);
+                let further = own.further.iter().map(|tensor| tensor.to_device(&Device::Cpu));
+                let further = names.zip(further.collect::<candle_core::Result<Vec<_>>>()?);
+                for (name, values) in own.kernel.slots.iter().copied().zip(slots).chain(further) {
+                    tensors.insert(format!("{}.{name}", parameter.name), values);
+                }
+            }
+        }
         for kernel in self.kernels_with_kept_factors() {
             if let Some(factors) = self.kept.read(kernel)? {
                 tensors.insert(format!("{KEPT}.{}", kernel.name), Tensor::new(factors, &Device::Cpu)?);
@@ -64,7 +77,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         }
         let metadata = [
             ("version".to_string(), VERSION.to_string()),
-            (STEP.to_string(), self.step.to_string()),
+            (UPDATES.to_string(), self.step.to_string()),
             ("rules".to_string(), self.rules()),
         ];
         Ok(StateDict { tensors, metadata: metadata.into() })
@@ -89,19 +102,24 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         if known("rules") != self.rules() {
             return Err(mismatch(format!("it is of `{}`, but the optimizer is `{}`", known("rules"), self.rules())));
         }
-        let step = state.number(STEP)?;
+        let step = state.number(UPDATES)?;
         let (mut used, mut without_master) = (0, 0);
         let mut loaded = Vec::new();
         for group in &self.groups {
             for parameter in &group.params {
-                let kernel = state.kernel(&parameter.name, &group.rule);
-                let key = format!("{}.{STEP}", parameter.name);
+                let is_matrix = parameter.as_matrix(&group.rule).is_some();
+                let kernel = if is_matrix { STEP } else { state.kernel(&parameter.name, &group.rule) };
+                let key = format!("{}.{UPDATES}", parameter.name);
                 let updates: i64 = state.tensor(&key, &Shape::from(()), DType::I64)?.to_scalar()?;
                 let updates = u64::try_from(updates).map_err(|_| mismatch(format!("`{key}` is {updates}")))?;
                 used += 1;
                 let mut own = State::new(&parameter.var);
-                let mut numbers = Vec::new();
-                if updates > 0 {
+                let (mut numbers, mut matrix) = (Vec::new(), None);
+                if let Some(of_rule) = parameter.as_matrix(&group.rule).filter(|_| updates > 0) {
+                    let (own, count) = state.matrix(parameter, of_rule)?;
+                    used += count;
+                    matrix = Some(own);
+                } else if updates > 0 {
                     for (number, _) in group.rule.numbers() {
                         let key = format!("{}.{number}", parameter.name);
                         numbers.push(state.tensor(&key, &Shape::from(()), DType::F64)?.to_scalar()?);
@@ -111,7 +129,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                     used += kernel.slots.len() + usize::from(own.has_master());
                     without_master += usize::from(self.wants_master(parameter) && !own.has_master());
                 }
-                loaded.push((updates, (updates > 0).then_some(kernel), own, numbers));
+                loaded.push((updates, (updates > 0).then_some(kernel), own, numbers, matrix));
             }
         }
         let mut kept = Kept::default();
@@ -132,9 +150,9 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             }));
         }
         let params = self.groups.iter_mut().flat_map(|g| &mut g.params);
-        for (parameter, (updates, kernel, own, numbers)) in params.zip(loaded) {
+        for (parameter, (updates, kernel, own, numbers, matrix)) in params.zip(loaded) {
             (parameter.updates, parameter.kernel, parameter.state) = (updates, kernel, own);
-            parameter.numbers = numbers;
+            (parameter.numbers, parameter.matrix) = (numbers, matrix);
         }
         self.kept = kept;
         self.step = step;
@@ -162,8 +180,17 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         for group in &self.groups {
             for parameter in &group.params {
                 let slots = group.rule.kernels().into_iter().flat_map(|kernel| kernel.slots).copied();
+                let (rows, columns) = parameter.rows_and_columns();
+                let of_matrix = parameter.as_matrix(&group.rule).map(|matrix| {
+                    let further = matrix.state(rows, columns).into_iter().map(|(name, _)| name);
+                    matrix.kernel().slots.iter().copied().chain(further)
+                });
                 let numbers = group.rule.numbers().iter().map(|(number, _)| *number);
-                let slots = slots.chain([STEP]).chain(numbers).chain(parameter.is_half().then_some(MASTER));
+                let slots = slots
+                    .chain([UPDATES])
+                    .chain(numbers)
+                    .chain(of_matrix.into_iter().flatten())
+                    .chain(parameter.is_half().then_some(MASTER));
                 keys.extend(slots.map(|slot| format!("{}.{slot}", parameter.name)));
             }
         }
@@ -180,6 +207,22 @@ impl StateDict {
         let slots: HashSet<&str> = kernels.iter().flat_map(|kernel| kernel.slots).copied().filter(|s| has(s)).collect();
         let fits = |kernel: &&&'static Kernel| kernel.slots.iter().copied().collect::<HashSet<_>>() == slots;
         kernels.iter().find(fits).copied().unwrap_or_else(|| rule.kernel())
+    }
+
+    /// What is kept of a matrix, and how many tensors it is.
+    fn matrix(&self, parameter: &Parameter, rule: &dyn MatrixRule) -> Result<(MatrixState, usize)> {
+        let Parameter { name, var, .. } = parameter;
+        let (dtype, (rows, columns)) = (parameter.compute_dtype(), parameter.rows_and_columns());
+        let tensor = |name_of: &str, shape: &Shape| self.tensor(&format!("{name}.{name_of}"), shape, dtype).cloned();
+        let kernel = rule.kernel();
+        let slots = kernel.slots.iter().map(|slot| tensor(slot, var.shape())).collect::<Result<Vec<_>>>()?;
+        let further = rule
+            .state(rows, columns)
+            .into_iter()
+            .map(|(name, dims)| Ok(tensor(name, &Shape::from(dims))?.to_device(var.device())?));
+        let further = further.collect::<Result<Vec<_>>>()?;
+        let count = slots.len() + further.len();
+        Ok((MatrixState { kernel, slots: State::with(var, slots, None)?, further }, count))
     }
 
     fn state(&self, parameter: &Parameter, kernel: &Kernel) -> Result<State> {

@@ -5,6 +5,7 @@
 
 use super::clip::Clip;
 use super::fused::{Active, FusedOptimizer};
+use super::matrix::{Common, Transformed};
 use super::parameter::Parameter;
 use super::perturbation::Perturbation;
 use super::phase::{Call, Phase, check};
@@ -16,10 +17,11 @@ use crate::backend::tensors::read_backs;
 use crate::backend::update::{Norm, Update};
 use crate::error::{Error, Result};
 use crate::rule::contract::Rule;
+use crate::rule::matrix::STEP;
 use crate::rule::progress::Progress;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 impl<R: Rule + Clone> FusedOptimizer<R> {
     pub(super) fn phase(&self) -> Phase {
@@ -137,13 +139,15 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         let mut refitted = Vec::new();
         let has_grad: Vec<bool> = grads.iter().map(Option::is_some).collect();
         let factor = norm.as_ref().filter(|_| max.is_some());
-        let mut numbers_after = Vec::new();
+        let (mut numbers_after, mut matrices) = (Vec::new(), BTreeMap::new());
         let done = self.fit(&rules, &has_grad, &mut refitted).and_then(|()| {
             let clip_value = if let Some(Clip::Value(max)) = self.clip { max } else { f64::INFINITY };
             // What is on the device is multiplied in there.
             let grad_scale = if matches!(factor, Some(Norm::Device(_))) { 1.0 } else { grad_scale };
             let numbers = Common { grad_scale, clip_value, stochastic_rounding: self.stochastic_rounding };
-            let (updates, new_numbers) = updates(&mut self.groups, &rules, grads, &numbers, &refitted);
+            let mut grads = grads;
+            matrices = self.transform_matrices(&rules, &mut grads, &numbers, factor)?;
+            let (updates, new_numbers) = updates(&mut self.groups, &rules, grads, &mut matrices, &numbers, &refitted);
             numbers_after = new_numbers;
             let restore = || restored.map_or(Ok(()), |restored| restored.write());
             Ok(step::step(&mut self.tables, &mut self.kept, updates, factor, restore)?)
@@ -159,9 +163,12 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         warn_of_dropped_slots(&refitted);
         let params = self.groups.iter_mut().flat_map(|group| &mut group.params);
         let mut numbers_after = numbers_after.into_iter();
-        for parameter in params.zip(has_grad).filter_map(|(parameter, has_grad)| has_grad.then_some(parameter)) {
-            parameter.updates += 1;
-            parameter.numbers = numbers_after.next().unwrap_or_default();
+        for (index, (parameter, has_grad)) in params.zip(has_grad).enumerate() {
+            if has_grad {
+                parameter.updates += 1;
+                parameter.numbers = numbers_after.next().unwrap_or_default();
+                parameter.matrix = matrices.remove(&index).map(|transformed| transformed.state);
+            }
         }
         self.groups.iter_mut().zip(rules).for_each(|(group, rule)| group.rule = rule);
         self.perturbation = None;
@@ -175,11 +182,12 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         let mut has_grad = has_grad.iter();
         let master_copies = self.master_copies;
         for (group, (active, rule)) in self.groups.iter_mut().zip(rules).enumerate() {
-            let kernel = rule.kernel();
+            let of_elements = rule.kernel();
             for (index, parameter) in active.params.iter_mut().enumerate() {
                 if has_grad.next() != Some(&true) {
                     continue;
                 }
+                let kernel = if parameter.as_matrix(rule).is_some() { STEP } else { of_elements };
                 let (old, new) = (parameter.kernel.map_or(&[][..], |k| k.slots), kernel.slots);
                 let add_master = master_copies && parameter.is_half() && !parameter.state.has_master();
                 let is_fit = parameter.kernel.is_some() && (std::ptr::eq(old, new) || old == new) && !add_master;
@@ -202,13 +210,6 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
 /// Updates of a parameter between two at which tiny numbers of its state are dropped, for which the CPU takes a pass of its own.
 const TINY_EVERY: u64 = 32;
 
-/// What is the same for all groups.
-struct Common {
-    grad_scale: f64,
-    clip_value: f64,
-    stochastic_rounding: Option<u64>,
-}
-
 /// What a rule computes on the host for parameters that stand at the same place.
 #[derive(Clone)]
 struct Computed {
@@ -222,17 +223,18 @@ fn updates<'a, R: Rule>(
     groups: &'a mut [Active<R>],
     rules: &[R],
     grads: Vec<Option<Tensor>>,
+    matrices: &mut BTreeMap<usize, Transformed>,
     common: &Common,
     refitted: &[Refitted],
 ) -> (Vec<Update<'a>>, Vec<Vec<f64>>) {
-    let mut grads = grads.into_iter();
+    let mut grads = grads.into_iter().enumerate();
     let mut starting = refitted.iter().filter(|r| r.starts).map(|r| (r.group, r.index)).peekable();
     let (mut updates, mut numbers_after) = (Vec::new(), Vec::new());
     for (group, (active, rule)) in groups.iter_mut().zip(rules).enumerate() {
         let (kernel, options) = (rule.kernel(), rule.options());
-        let number = |key: &str| rule.field(key).map_or(0.0, f64::from);
-        let corrected = if options.corrected_decay { active.share_of_largest_lr(number("lr")) } else { 1.0 };
-        let (weight_decay, grad_scale) = (number("weight_decay") * corrected, common.grad_scale);
+        let lr = || rule.field("lr").map_or(0.0, f64::from);
+        let corrected = if options.corrected_decay { active.share_of_largest_lr(lr()) } else { 1.0 };
+        let (weight_decay, grad_scale) = (rule.weight_decay() * corrected, common.grad_scale);
         let numbers = StepNumbers {
             lr: 0.0,
             weight_decay,
@@ -246,9 +248,31 @@ fn updates<'a, R: Rule>(
         // Almost all parameters stand at the same place.
         let mut known: HashMap<(u64, bool, Vec<u64>), Computed> = HashMap::new();
         for (index, parameter) in active.params.iter_mut().enumerate() {
-            let Some(grad) = grads.next().flatten() else { continue };
+            let Some((place, grad)) = grads.next() else { break };
+            let transformed = matrices.get_mut(&place);
+            if grad.is_none() && transformed.is_none() {
+                continue;
+            }
             let t = parameter.updates + 1;
             let starts = starting.next_if_eq(&(group, index)).is_some();
+            let is_rounded = parameter.var.dtype() == DType::BF16 && !parameter.state.has_master();
+            let seed = common.stochastic_rounding.filter(|_| is_rounded);
+            let noise = seed.map(|seed| noise_key(seed, &parameter.name, t));
+            if let (Some(transformed), Some(matrix)) = (transformed, parameter.as_matrix(rule)) {
+                numbers_after.push(Vec::new());
+                let Some(grad) = transformed.direction.take() else { continue };
+                let numbers = StepNumbers {
+                    lr: matrix.step_size(),
+                    weight_decay: matrix.weight_decay() * corrected,
+                    grad_scale: 1.0,
+                    clip_value: f64::INFINITY,
+                    ..numbers
+                };
+                let (param, state, scalars) = (&parameter.var, &mut parameter.state, Vec::new());
+                updates.push(Update { param, grad, state, kernel: STEP, scalars, numbers, by_norm: false, noise });
+                continue;
+            }
+            let Some(grad) = grad else { continue };
             let first = rule.numbers();
             let mut own = parameter.numbers.clone();
             if own.len() != first.len() {
@@ -262,9 +286,6 @@ fn updates<'a, R: Rule>(
                 Computed { scalars, step_size, numbers: own }
             };
             let Computed { scalars, step_size, numbers: after } = known.entry(place).or_insert_with(compute).clone();
-            let is_rounded = parameter.var.dtype() == DType::BF16 && !parameter.state.has_master();
-            let seed = common.stochastic_rounding.filter(|_| is_rounded);
-            let noise = seed.map(|seed| noise_key(seed, &parameter.name, t));
             let (param, state) = (&parameter.var, &mut parameter.state);
             let drops_tiny = t.is_multiple_of(TINY_EVERY) && parameter.var.dtype() != DType::F64;
             let smallest_state = if drops_tiny { rule.smallest_state() } else { 0.0 };

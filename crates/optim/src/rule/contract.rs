@@ -1,6 +1,7 @@
 //! The contract of a rule, and a rule whose type is chosen at run time.
 
 use super::declare::{Hyperparameters, Spec};
+use super::matrix::MatrixRule;
 use super::options::Options;
 use super::progress::Progress;
 use super::value::{Hyperparameter, Value};
@@ -50,9 +51,17 @@ pub trait Rule: Debug + Send + Sync + 'static {
     fn step_size(&self, _at: &Progress<'_>) -> f64 {
         self.field("lr").map_or(0.0, f64::from)
     }
+    /// What decoupled decay is multiplied by beside the step size.
+    fn weight_decay(&self) -> f64 {
+        self.field("weight_decay").map_or(0.0, f64::from)
+    }
     /// The options around the direction.
     fn options(&self) -> Options {
         Options::default()
+    }
+    /// What the rule does with whole matrices, if it does.
+    fn matrix(&self) -> Option<&dyn MatrixRule> {
+        None
     }
     /// f32 state below this absolute value becomes 0 where the gradient is 0 (at every 32nd update): a mean of zeros decays to a
     /// denormal number and stays there, and processors are slow with those. 1e-38 by default, which no step shows; 0, for never,
@@ -91,7 +100,7 @@ pub trait Rule: Debug + Send + Sync + 'static {
         self.hyperparameters().iter().try_for_each(|h| h.check(&name, self.get(h.name)?))?;
         let kernel = self.kernel();
         let (gives_direction, is_decoupled) = (kernel.gives == Gives::Direction, kernel.decay == Decay::Decoupled);
-        self.options().check(&name, gives_direction, is_decoupled, !kernel.sums.is_none())
+        self.options().check(&name, gives_direction && self.matrix().is_none(), is_decoupled, !kernel.sums.is_none())
     }
 
     /// The canonical text: `adamw:lr=0.001,beta1=0.9,..`; [`by_name`](crate::by_name) reads it back.
@@ -236,8 +245,14 @@ impl Rule for AnyRule {
     fn step_size(&self, at: &Progress<'_>) -> f64 {
         self.0.step_size(at)
     }
+    fn weight_decay(&self) -> f64 {
+        self.0.weight_decay()
+    }
     fn options(&self) -> Options {
         self.0.options()
+    }
+    fn matrix(&self) -> Option<&dyn MatrixRule> {
+        self.0.matrix()
     }
     fn smallest_state(&self) -> f64 {
         self.0.smallest_state()

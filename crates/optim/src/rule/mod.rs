@@ -73,6 +73,7 @@
 pub mod contract;
 #[doc(hidden)]
 pub mod declare;
+pub(crate) mod matrix;
 pub(crate) mod options;
 pub(crate) mod progress;
 #[doc(hidden)]
@@ -87,6 +88,7 @@ pub use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Scope, Summand, Sums};
 pub use crate::formula::trace::{Expr, header};
 pub use contract::{AnyRule, OneKernelRule, Rule, Sharpness, as_declared};
 pub use declare::{Family, Hyperparameters, Spec, hyperparameters};
+pub use matrix::{MatrixRule, OUTER_LAYERS, is_hidden_matrix};
 pub use options::Options;
 pub use progress::Progress;
 pub use value::{ABOVE_ONE, Allowed, FRACTION, Hyperparameter, NON_NEGATIVE, OPEN_FRACTION, Range, Value};

@@ -52,7 +52,7 @@ impl Options {
         true
     }
 
-    /// An error where an option has no meaning for a formula: `has_direction` says whether it gives one, `is_decoupled` whether
+    /// An error where an option has no meaning for a formula: `has_direction` says whether it gives one element by element, `is_decoupled` whether
     /// its decay is, and `has_sums` whether it takes sums of its own.
     pub(crate) fn check(self, rule: &str, has_direction: bool, is_decoupled: bool, has_sums: bool) -> Result<()> {
         let refuse = |key: &str, why: &str| {
@@ -60,7 +60,7 @@ impl Options {
             Err(Error::OutOfRange { rule, key, value: "true".to_string(), allowed: format!("false: {why}") })
         };
         if self.cautious && !has_direction {
-            return refuse("cautious", "the rule has no direction of its own, it gives the new parameter");
+            return refuse("cautious", "the rule has no direction of its own for each element");
         }
         if self.cautious && has_sums {
             return refuse("cautious", "the rule takes sums over the tensor itself");

@@ -6,6 +6,7 @@ use crate::backend::kernel::Kernel;
 use crate::error::{Error, Result};
 use crate::rule::contract::{AnyRule, Rule, unknown_key};
 use crate::rule::declare::Spec;
+use crate::rule::matrix::STEP;
 use crate::rule::options::Options;
 use crate::text::{PairError, SpecText, same_name, suggestion};
 pub use crate::wrappers::sam::Sam;
@@ -163,7 +164,17 @@ impl std::str::FromStr for AnyRule {
 
 /// Every kernel of this crate, one per rule and set of flags that changes its state: what stands in `kernels/rules/`.
 pub fn kernels() -> Vec<&'static Kernel> {
-    ALL.iter().flat_map(|rule| rule().kernels()).collect()
+    let mut kernels: Vec<&'static Kernel> = Vec::new();
+    for rule in ALL.iter().map(|rule| rule()) {
+        let of_matrices = rule.matrix().map(|matrix| [matrix.kernel(), STEP]);
+        for kernel in rule.kernels().into_iter().chain(of_matrices.into_iter().flatten()) {
+            // Rules on matrices share theirs with other rules.
+            if kernels.iter().all(|known| known.name != kernel.name) {
+                kernels.push(kernel);
+            }
+        }
+    }
+    kernels
 }
 
 /// The rules as a table in Markdown: name, formula, defaults, use.

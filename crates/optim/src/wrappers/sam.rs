@@ -3,6 +3,7 @@
 use crate::backend::kernel::Kernel;
 use crate::rule::contract::{AnyRule, Rule, Sharpness};
 use crate::rule::declare::{Family, Spec};
+use crate::rule::matrix::MatrixRule;
 use crate::rule::options::Options;
 use crate::rule::progress::Progress;
 use crate::rule::value::{Allowed, Hyperparameter, NON_NEGATIVE, Value};
@@ -101,8 +102,14 @@ impl<B: Rule + Clone> Rule for Sam<B> {
     fn step_size(&self, at: &Progress<'_>) -> f64 {
         self.base.step_size(at)
     }
+    fn weight_decay(&self) -> f64 {
+        self.base.weight_decay()
+    }
     fn options(&self) -> Options {
         self.base.options()
+    }
+    fn matrix(&self) -> Option<&dyn MatrixRule> {
+        self.base.matrix()
     }
     fn smallest_state(&self) -> f64 {
         self.base.smallest_state()

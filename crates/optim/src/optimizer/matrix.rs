@@ -1,0 +1,117 @@
+//! The parts of a step that are of whole matrices: the formula that makes what is transformed, and the transformation.
+//!
+//! Both work on copies, and the new state is taken over when the step has succeeded.
+
+use super::fused::FusedOptimizer;
+use super::parameter::MatrixState;
+use crate::backend::cpu::numbers::StepNumbers;
+use crate::backend::state::State;
+use crate::backend::step;
+use crate::backend::tensors::{allocate, to_dtype};
+use crate::backend::update::{Norm, Update};
+use crate::error::Result;
+use crate::rule::contract::Rule;
+use candle_core::{DType, Tensor, Var};
+use std::collections::BTreeMap;
+
+/// What is the same for all groups.
+pub(super) struct Common {
+    pub grad_scale: f64,
+    pub clip_value: f64,
+    pub stochastic_rounding: Option<u64>,
+}
+
+/// What a matrix is to be updated with.
+pub(super) struct Transformed {
+    /// None where the update only fills the state.
+    pub direction: Option<Tensor>,
+    pub state: MatrixState,
+}
+
+/// Matrices that are transformed together: those of a group, of a shape, a type and a count of updates.
+type Stacks = BTreeMap<(usize, usize, usize, bool, u64), Vec<usize>>;
+
+impl<R: Rule + Clone> FusedOptimizer<R> {
+    /// The directions of all matrices that have a gradient, by the index of the parameter; their gradients are taken.
+    pub(super) fn transform_matrices(
+        &mut self,
+        rules: &[R],
+        grads: &mut [Option<Tensor>],
+        common: &Common,
+        norm: Option<&Norm>,
+    ) -> Result<BTreeMap<usize, Transformed>> {
+        let groups = self.groups.iter().zip(rules).enumerate();
+        let params = groups.flat_map(|(group, (active, rule))| active.params.iter().map(move |p| (group, rule, p)));
+        let mut stacks = Stacks::new();
+        let mut begun = BTreeMap::new();
+        for (index, (group, rule, parameter)) in params.enumerate() {
+            let Some(matrix) = parameter.as_matrix(rule) else { continue };
+            let Some(grad) = grads[index].take() else { continue };
+            let (dtype, (rows, columns)) = (parameter.compute_dtype(), parameter.rows_and_columns());
+            let grad = if grad.dtype() == dtype { grad } else { to_dtype(&grad, dtype)? };
+            let zeros = |dims: &[usize]| allocate(|| Tensor::zeros(dims, dtype, grad.device()));
+            let scratch = Var::from_tensor(&zeros(parameter.var.dims())?)?;
+            let (kernel, old) = (matrix.kernel(), parameter.matrix.as_ref());
+            let slots = match old {
+                Some(old) => old.slots.refit(&parameter.var, old.kernel.slots, kernel.slots, false)?,
+                None => State::new(&parameter.var).refit(&parameter.var, &[], kernel.slots, false)?,
+            };
+            let shapes = matrix.state(rows, columns);
+            let further = match old {
+                Some(old) if old.further.len() == shapes.len() => old.further.clone(),
+                _ => shapes.iter().map(|(_, dims)| zeros(dims)).collect::<Result<_, _>>()?,
+            };
+            stacks.entry((group, rows, columns, dtype == DType::F64, parameter.updates + 1)).or_default().push(index);
+            let starts = old.is_none();
+            begun.insert(
+                index,
+                (scratch, grad, MatrixState { kernel, slots, further }, matrix, starts, rule.options().maximize),
+            );
+        }
+        if begun.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let first = begun.values_mut().map(|(scratch, grad, state, matrix, starts, maximize)| {
+            let numbers = StepNumbers {
+                lr: 0.0,
+                weight_decay: 0.0,
+                grad_scale: if *maximize { -common.grad_scale } else { common.grad_scale },
+                clip_value: common.clip_value,
+                smallest_state: 0.0,
+                cautious: false,
+                mask_scale: 1.0,
+                cautious_decay: false,
+            };
+            let (kernel, scalars) = (state.kernel, matrix.scalars(*starts));
+            let (grad, state) = (grad.clone(), &mut state.slots);
+            Update { param: scratch, grad, state, kernel, scalars, numbers, by_norm: true, noise: None }
+        });
+        step::step(&mut self.first_tables, &mut self.kept, first.collect(), norm, || Ok(()))?;
+
+        let mut transformed = BTreeMap::new();
+        for ((_, rows, columns, _, t), indices) in stacks {
+            let stack: Vec<_> = indices.iter().filter_map(|index| begun.remove(index)).collect();
+            let Some((_, _, _, matrix, ..)) = stack.first() else { continue };
+            let reshaped = stack.iter().map(|(scratch, ..)| scratch.as_tensor().reshape((rows, columns)));
+            let matrices = stacked(&reshaped.collect::<Result<Vec<_>, _>>()?)?;
+            let count = stack.iter().map(|(_, _, state, ..)| state.further.len()).max().unwrap_or(0);
+            let kept = (0..count).map(|k| stacked(&stack.iter().map(|s| s.2.further[k].clone()).collect::<Vec<_>>()));
+            let (directions, kept) = matrix.transform(t, matrices, kept.collect::<Result<_>>()?)?;
+            for (at, (index, (scratch, _, mut state, ..))) in indices.into_iter().zip(stack).enumerate() {
+                let own = |stack: &Tensor| stack.get(at)?.contiguous();
+                let direction = directions.as_ref().map(|all| own(all)?.reshape(scratch.shape())).transpose()?;
+                state.further = kept.iter().map(own).collect::<Result<_, _>>()?;
+                transformed.insert(index, Transformed { direction, state });
+            }
+        }
+        Ok(transformed)
+    }
+}
+
+/// Tensors of one shape, one behind another.
+fn stacked(tensors: &[Tensor]) -> Result<Tensor> {
+    Ok(match tensors {
+        [one] => one.unsqueeze(0)?,
+        all => allocate(|| Tensor::stack(all, 0))?,
+    })
+}
