@@ -119,6 +119,28 @@ pub type RAdam = FusedOptimizer<rules::RAdam>;
 pub type Lion = FusedOptimizer<rules::Lion>;
 /// [`rules::Lamb`] applied to parameters.
 pub type Lamb = FusedOptimizer<rules::Lamb>;
+/// [`rules::Lars`] applied to parameters.
+pub type Lars = FusedOptimizer<rules::Lars>;
+/// [`rules::Signum`] applied to parameters.
+pub type Signum = FusedOptimizer<rules::Signum>;
+/// [`rules::Tiger`] applied to parameters.
+pub type Tiger = FusedOptimizer<rules::Tiger>;
+/// [`rules::AdaBelief`] applied to parameters.
+pub type AdaBelief = FusedOptimizer<rules::AdaBelief>;
+/// [`rules::Yogi`] applied to parameters.
+pub type Yogi = FusedOptimizer<rules::Yogi>;
+/// [`rules::LaProp`] applied to parameters.
+pub type LaProp = FusedOptimizer<rules::LaProp>;
+/// [`rules::Adopt`] applied to parameters.
+pub type Adopt = FusedOptimizer<rules::Adopt>;
+/// [`rules::StableAdamW`] applied to parameters.
+pub type StableAdamW = FusedOptimizer<rules::StableAdamW>;
+/// [`rules::Adan`] applied to parameters.
+pub type Adan = FusedOptimizer<rules::Adan>;
+/// [`rules::AdEmaMix`] applied to parameters.
+pub type AdEmaMix = FusedOptimizer<rules::AdEmaMix>;
+/// [`rules::Mars`] applied to parameters.
+pub type Mars = FusedOptimizer<rules::Mars>;
 /// [`rules::Sam`] around the rule `B`, applied to parameters.
 pub type Sam<B> = FusedOptimizer<rules::Sam<B>>;
 /// A rule chosen at run time, applied to parameters.

@@ -12,7 +12,7 @@ use problem::{empty_grads, grads, noise, start, start_of, values};
 use std::collections::HashMap;
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
-const RULES: [&str; 25] = [
+const RULES: [&str; 39] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.1,weight_decay=0.01",
     "sgd:momentum=0.9,nesterov=true",
@@ -35,6 +35,20 @@ const RULES: [&str; 25] = [
     "lion:weight_decay=0.1",
     "lamb",
     "lamb:trust_clip=true,bias_correction=false",
+    "lars:trust_coefficient=0.5,weight_decay=0.01",
+    "lars:trust_coefficient=0.5,nesterov=true",
+    "lars:always_adapt=false",
+    "signum:weight_decay=0.1",
+    "tiger",
+    "adabelief",
+    "yogi:weight_decay=0.01",
+    "laprop:weight_decay=0.01",
+    "adopt:weight_decay=0.01",
+    "stable_adamw",
+    "adan:weight_decay=0.1",
+    "ademamix",
+    "ademamix:warmup=5,weight_decay=0.01",
+    "mars:weight_decay=0.01",
     "sam:momentum=0.9",
     "sam:base=adamw,adaptive=true,rho=0.5",
     "sam:base=lamb",
@@ -1165,7 +1179,7 @@ fn state_that_decays_becomes_zero_and_what_grows_is_left() -> Result<()> {
         params.iter().for_each(|(_, var)| drop(zero.insert(var, var.zeros_like().expect("zeros"))));
         let mut rule = optimizer.params().clone();
         let short =
-            [("beta1", 0.5), ("beta2", 0.6), ("alpha", 0.5), ("rho", 0.5), ("momentum", 0.5), ("weight_decay", 0.0)];
+            [("beta1", 0.5), ("beta2", 0.6), ("beta3", 0.5), ("alpha", 0.5), ("rho", 0.5), ("momentum", 0.5), ("weight_decay", 0.0)];
         for (key, value) in short {
             // Short means, so that they are gone soon; momentum where there is some.
             if rule.field(key).is_some_and(|old| f64::from(old) != 0.0) {
@@ -1177,9 +1191,11 @@ fn state_that_decays_becomes_zero_and_what_grows_is_left() -> Result<()> {
             step(&mut optimizer, &zero)?;
         }
         for (key, tensor) in optimizer.state_dict()?.tensors {
-            // A count, a maximum, a sum, and a number on the host.
-            let others = ["step", "max_exp_avg_sq", "exp_inf", "sum", "mu_product"];
-            let is_mean = !others.iter().any(|other| key.ends_with(other));
+            // A count, a maximum, a sum, numbers on the host, AdaBelief's mean square with eps, and Yogi's, which moves by shares
+            // of the gradient's.
+            let others = ["step", "max_exp_avg_sq", "exp_inf", "sum", "mu_product", "exp_avg_lr", "exp_avg_var"];
+            let is_yogis = text.starts_with("yogi") && key.ends_with("exp_avg_sq");
+            let is_mean = !is_yogis && !others.iter().any(|other| key.ends_with(other));
             assert!(!is_mean || values(&tensor)?.iter().all(|x| *x == 0.0), "{text} {key}");
         }
     }

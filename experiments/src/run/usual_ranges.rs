@@ -66,6 +66,17 @@ pub const USUAL_RANGES: &[UsualRanges] = &[
     of("adamax", [1e-4, 1e-3], [0.0, 0.0]),
     of("nadam", [1e-4, 1e-3], [0.0, 0.0]),
     of("radam", [1e-4, 1e-3], [0.0, 0.0]),
+    of("lars", [1.0, 10.0], [1e-4, 1e-4]),
+    of("signum", [1e-5, 1e-4], [1e-1, 1.0]),
+    of("tiger", [1e-5, 1e-4], [1e-1, 1.0]),
+    of("adabelief", [1e-4, 1e-3], [0.0, 0.0]),
+    of("yogi", [1e-3, 1e-2], [0.0, 0.0]),
+    of("laprop", [1e-4, 1e-3], [1e-2, 1e-1]),
+    of("adopt", [1e-4, 1e-3], [1e-2, 1e-1]),
+    of("stable_adamw", [1e-4, 1e-3], [1e-2, 1e-1]),
+    of("adan", [1e-3, 1e-2], [1e-2, 1e-1]),
+    of("ademamix", [1e-4, 1e-3], [1e-2, 1e-1]),
+    of("mars", [1e-3, 1e-2], [1e-2, 1e-1]),
 ];
 
 /// What is usual for `rule`, or for the base of a SAM. Of a rule that a program registered the default is known: the learning

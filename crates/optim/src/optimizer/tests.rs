@@ -12,7 +12,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 /// Each rule, and the flags that change what state it keeps.
-const RULES: [&str; 14] = [
+const RULES: [&str; 25] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.4",
     "sgd:momentum=0.9,nesterov=true",
@@ -25,6 +25,17 @@ const RULES: [&str; 14] = [
     "adamw",
     "lion",
     "lamb",
+    "lars",
+    "signum",
+    "tiger",
+    "adabelief",
+    "yogi",
+    "laprop",
+    "adopt",
+    "stable_adamw",
+    "adan",
+    "ademamix",
+    "mars",
     "sam",
     "sam:base=lamb,adaptive=true",
 ];

@@ -36,6 +36,17 @@ rules!(
     radam::RAdam,
     lion::Lion,
     lamb::Lamb,
+    lars::Lars,
+    signum::Signum,
+    tiger::Tiger,
+    adabelief::AdaBelief,
+    yogi::Yogi,
+    laprop::LaProp,
+    adopt::Adopt,
+    stable_adamw::StableAdamW,
+    adan::Adan,
+    ademamix::AdEmaMix,
+    mars::Mars,
 );
 
 /// The table of rules, simplest first, then those that are registered, the wrapper `sam` last.

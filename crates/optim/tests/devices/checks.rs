@@ -97,7 +97,7 @@ pub const CHECKS: [(&str, Check); 12] = [
 ];
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
-pub const RULES: [&str; 25] = [
+pub const RULES: [&str; 39] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.1,weight_decay=0.01",
     "sgd:momentum=0.9,nesterov=true",
@@ -120,6 +120,20 @@ pub const RULES: [&str; 25] = [
     "lion:weight_decay=0.1",
     "lamb",
     "lamb:trust_clip=true,bias_correction=false",
+    "lars:trust_coefficient=0.5,weight_decay=0.01",
+    "lars:trust_coefficient=0.5,nesterov=true",
+    "lars:always_adapt=false",
+    "signum:weight_decay=0.1",
+    "tiger",
+    "adabelief",
+    "yogi:weight_decay=0.01",
+    "laprop:weight_decay=0.01",
+    "adopt:weight_decay=0.01",
+    "stable_adamw",
+    "adan:weight_decay=0.1",
+    "ademamix",
+    "ademamix:warmup=5,weight_decay=0.01",
+    "mars:weight_decay=0.01",
     "sam:momentum=0.9",
     "sam:base=adamw,adaptive=true,rho=0.5",
     "sam:base=lamb",
@@ -342,11 +356,15 @@ const BITS: Bound = Bound { f64: 0.0, f32: 0.0, halves: 0.0 };
 ///   ratio, half for the division, half for that on the CPU; a step adds half for each of its two roundings. That is 3 1/2;
 ///   16 bits may round to the neighbour.
 fn bound(target: &Target, text: &str, has_norm: bool) -> Bound {
-    match (has_norm || text.contains("lamb") || text.contains("sam"), target.is_metal) {
+    match (has_norm || has_sums(text) || text.contains("sam"), target.is_metal) {
         (false, _) => BITS,
         (true, false) => Bound { f64: 20.0, ..BITS },
         (true, true) => Bound { f32: 3.5, halves: 1.0, ..BITS },
     }
+}
+
+fn has_sums(text: &str) -> bool {
+    by_name(text).is_ok_and(|rule| !rule.kernel().sums.of.is_empty())
 }
 
 fn types<'a>(target: &Target) -> impl Iterator<Item = (DType, DType, bool)> + use<'a> {
