@@ -1,5 +1,5 @@
 //! Every rule and setting against PyTorch, optax or the authors' formula: parameters and every state slot over 100
-//! updates. `fixtures/generate.py` and `paper_rules.py` made the values.
+//! updates. The scripts in `fixtures` made the values.
 
 mod problem;
 
