@@ -73,6 +73,7 @@ mod backend;
 mod error;
 pub mod files;
 mod formula;
+pub mod matrix;
 mod optimizer;
 pub mod recipes;
 pub mod rule;
