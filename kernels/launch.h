@@ -5,7 +5,7 @@
 
 enum { THREADS = 256, CHUNK = 4096 };
 // Of a tensor. ALIGNED: parameter and gradient start at a multiple of 16 bytes, as the state always does.
-enum { ALIGNED = 1, MASTER = 2, STOCHASTIC = 4, CAUTIOUS = 8, ADAPTIVE = 16, WEIGHTED = 32, CAUTIOUS_DECAY = 64, SCALED_BY_NORM = 128 };
+enum { ALIGNED = 1, MASTER = 2, STOCHASTIC = 4, CAUTIOUS = 8, ADAPTIVE = 16, WEIGHTED = 32, CAUTIOUS_DECAY = 64, SCALED_BY_NORM = 128, TOWARD = 256 };
 // Factors of a tensor, or of all, in `out`.
 enum { MAX_FACTORS = 4 };
 // Of a launch: scaled by a norm that is read from the device.

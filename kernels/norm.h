@@ -35,7 +35,8 @@ RULE_FUNCTION void finish_norm(Sum total, DEVICE const wide *row, DEVICE wide *o
   out[1] = row[0] * (share > wide(1) ? wide(1) : share);
 }
 
-// `param += scale grad`, or `scale param^2 grad` where ADAPTIVE. `row`: the scale, and with BY_NORM what is added to the
+// `param += scale grad`, or `scale param^2 grad` where ADAPTIVE, or `scale (grad - param)` where TOWARD, which ends at `grad` to
+// the bit where the scale is 1. `row`: the scale, and with BY_NORM what is added to the
 // norm that divides it.
 template <typename real, typename P, typename G>
 RULE_FUNCTION void add_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, DEVICE const wide *norm, u32 flags,
@@ -50,9 +51,10 @@ RULE_FUNCTION void add_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, DEVI
     Pack<P, N> p = read<P, N>((DEVICE const P *)t.param + at, n, aligned);
 #pragma unroll
     for (u32 k = 0; k < N; k++) {
-      const real theta = load(p.x[k]);
+      const real theta = load(p.x[k]), addend = load(g.x[k]);
       const real weight = t.flags & ADAPTIVE ? theta * theta * scale : scale;
-      store(real(theta + weight * real(load(g.x[k]))), &p.x[k], NEAREST);
+      const real sum = theta + weight * (t.flags & TOWARD ? addend - theta : addend);
+      store(t.flags & TOWARD && scale == real(1) ? addend : sum, &p.x[k], NEAREST);
     }
     write<P, N>((DEVICE P *)t.param + at, p, n, aligned);
   }

@@ -42,7 +42,8 @@
 //! - [`FusedOptimizer::accumulate`] adds up the gradients of micro-batches.
 //! - [`FusedOptimizer::freeze`] leaves parameters out.
 //! - [`FusedOptimizer::set_master_copies`] keeps bf16 and f16 parameters in f32 too.
-//! - [`Sam`] goes around any rule.
+//! - [`Sam`] goes around any rule, and so does [`Lookahead`].
+//! - [`FusedOptimizer::set_average`] keeps an [`Average`] of the weights. [`FusedOptimizer::eval`] swaps it in.
 //! - [`by_name`] chooses a rule at run time, as [`AnyOptimizer`].
 //! - [`recipes`] has settings that are used together.
 //!
@@ -84,7 +85,10 @@ mod wrappers;
 
 pub use candle_nn::Optimizer;
 pub use error::{Error, Result};
-pub use optimizer::{Clip, FusedOptimizer, Group, StateDict, exclude_from_decay, global_norm, named_params};
+pub use optimizer::{
+    Average, Clip, EmaWarmup, FusedOptimizer, Group, Lookahead, StateDict, exclude_from_decay, global_norm,
+    named_params,
+};
 pub use rule::{AnyRule, Rule, Value};
 pub use rules::by_name;
 pub use schedule::Schedule;

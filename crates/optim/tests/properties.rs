@@ -1178,8 +1178,15 @@ fn state_that_decays_becomes_zero_and_what_grows_is_left() -> Result<()> {
         let mut zero = empty_grads()?;
         params.iter().for_each(|(_, var)| drop(zero.insert(var, var.zeros_like().expect("zeros"))));
         let mut rule = optimizer.params().clone();
-        let short =
-            [("beta1", 0.5), ("beta2", 0.6), ("beta3", 0.5), ("alpha", 0.5), ("rho", 0.5), ("momentum", 0.5), ("weight_decay", 0.0)];
+        let short = [
+            ("beta1", 0.5),
+            ("beta2", 0.6),
+            ("beta3", 0.5),
+            ("alpha", 0.5),
+            ("rho", 0.5),
+            ("momentum", 0.5),
+            ("weight_decay", 0.0),
+        ];
         for (key, value) in short {
             // Short means, so that they are gone soon; momentum where there is some.
             if rule.field(key).is_some_and(|old| f64::from(old) != 0.0) {

@@ -15,7 +15,7 @@ use candle_core::CudaStorage;
 #[cfg(feature = "metal")]
 use candle_core::MetalStorage;
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 use std::cell::Cell;
 
 /// Tensors written in one nest, and by one launch. A level takes up to 3 KB of stack in a debug build and threads have 2 MiB.
@@ -50,7 +50,7 @@ impl<'a> Pair<'a> {
 
 /// Calls `work` with the elements of all tensors, in order, `TENSORS_PER_LAUNCH` tensors at a time.
 pub(crate) fn with_elements(
-    tensors: &[(&Var, Tensor)],
+    tensors: &[(&Tensor, Tensor)],
     mut work: impl FnMut(Vec<Pair<'_>>) -> Result<()>,
 ) -> Result<()> {
     tensors.chunks(TENSORS_PER_LAUNCH).try_for_each(|part| nest(part, Vec::with_capacity(part.len()), &mut work))
@@ -59,7 +59,7 @@ pub(crate) fn with_elements(
 type WorkFn<'w> = &'w mut dyn FnMut(Vec<Pair<'_>>) -> Result<()>;
 
 /// Collects the elements of all tensors and calls `work`.
-fn nest(tensors: &[(&Var, Tensor)], collected: Vec<Pair<'_>>, work: WorkFn<'_>) -> Result<()> {
+fn nest(tensors: &[(&Tensor, Tensor)], collected: Vec<Pair<'_>>, work: WorkFn<'_>) -> Result<()> {
     match tensors {
         [] => work(collected),
         [(param, grad), rest @ ..] => {
@@ -71,7 +71,7 @@ fn nest(tensors: &[(&Var, Tensor)], collected: Vec<Pair<'_>>, work: WorkFn<'_>) 
 
 /// A level of the nest.
 struct Level<'a, 'w> {
-    rest: &'a [(&'a Var, Tensor)],
+    rest: &'a [(&'a Tensor, Tensor)],
     collected: Cell<Vec<Pair<'a>>>,
     work: Cell<Option<WorkFn<'w>>>,
 }

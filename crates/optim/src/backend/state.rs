@@ -67,6 +67,25 @@ impl State {
         })
     }
 
+    /// The master copy, where there is one: on a GPU itself, on the host a copy of it.
+    pub fn master(&self, var: &Var) -> Result<Option<Tensor>> {
+        match self {
+            State::F32(Buffers { master: Some(master), .. }) => {
+                Ok(Some(Tensor::from_slice(master, var.shape(), &Device::Cpu)?))
+            }
+            State::F32(_) | State::F64(_) => Ok(None),
+            State::Device(rows) => rows.master(var)?.map(|row| row.reshape(var.shape())).transpose(),
+        }
+    }
+
+    /// Writes the master copy, where there is one on the host.
+    pub fn set_master(&mut self, values: &Tensor) -> Result<()> {
+        if let State::F32(Buffers { master: Some(master), .. }) = self {
+            *master = values.flatten_all()?.to_vec1()?;
+        }
+        Ok(())
+    }
+
     pub fn has_master(&self) -> bool {
         match self {
             State::F32(buffers) => buffers.master.is_some(),

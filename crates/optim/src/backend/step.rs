@@ -14,7 +14,7 @@ use super::state::State;
 use super::tensors::{is_gpu, slice};
 use super::update::{Addition, Norm, Update};
 use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Scope};
-use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, Var, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
 use std::collections::BTreeMap;
 
 /// How a parameter is updated.
@@ -55,13 +55,13 @@ pub(crate) fn step(
     for u in updates {
         let measures = u.measures();
         let Update { param, grad, state, kernel, scalars, numbers, by_norm, noise } = u;
-        tensors.push((param, grad));
+        tensors.push((param.as_tensor(), grad));
         how.push(How { state, kernel, scalars, numbers, by_norm, noise, measures });
     }
     if let Some((device, nests)) = nests_on_gpu(&tensors) {
         let mut how = how.iter();
-        let items = |nest: &[(&Var, Tensor)]| {
-            let item = |(var, grad): &(&Var, Tensor)| match how.next() {
+        let items = |nest: &[(&Tensor, Tensor)]| {
+            let item = |(var, grad): &(&Tensor, Tensor)| match how.next() {
                 Some(How { state: State::Device(state), kernel, scalars, numbers, by_norm, noise, .. }) => {
                     let dtypes = [var.dtype(), grad.dtype()];
                     let (len, param, grad) = (var.elem_count(), place_of(var)?, place_of(grad)?);
@@ -96,7 +96,7 @@ type Work<'a, R> = Vec<(Operands<'a, R>, Job<R>)>;
 
 /// Calls `run` with what is to be done to tensors on the CPU, one nest at a time.
 fn on_cpu<'h, 'a: 'h>(
-    tensors: &[(&Var, Tensor)],
+    tensors: &[(&Tensor, Tensor)],
     mut how: impl Iterator<Item = &'h mut How<'a>>,
     mut run: impl FnMut(Work<'_, f32>, Work<'_, f64>),
 ) -> Result<()> {
@@ -120,7 +120,7 @@ fn on_cpu<'h, 'a: 'h>(
 }
 
 /// The first pass on the CPU: takes the sums, and sets what the second pass needs of them.
-fn measure(kept: &mut Kept, tensors: &[(&Var, Tensor)], how: &mut [How<'_>]) -> Result<()> {
+fn measure(kept: &mut Kept, tensors: &[(&Tensor, Tensor)], how: &mut [How<'_>]) -> Result<()> {
     for how in how.iter_mut().filter(|how| how.kernel.sums.scope == Scope::All) {
         let factors = kept.on_host(how.kernel, how.factors());
         how.set_factors(&factors);
@@ -167,24 +167,45 @@ fn measure(kept: &mut Kept, tensors: &[(&Var, Tensor)], how: &mut [How<'_>]) -> 
     Ok(())
 }
 
+/// Additions that need no memory any more.
+pub(crate) struct PlannedAdditions {
+    all: Vec<Addition>,
+    plans: Vec<Vec<plan::Planned>>,
+}
+
+/// Plans additions in place. The same holds for the tensors as in [`step`].
+pub(crate) fn plan_add(tables: &mut Tables, all: Vec<Addition>) -> Result<PlannedAdditions> {
+    let plans = match all.first() {
+        Some(Addition { to, .. }) if is_gpu(to.device()) => {
+            plan::plan_add(tables, to.device(), all.chunks(TENSORS_PER_LAUNCH))?
+        }
+        _ => Vec::new(),
+    };
+    Ok(PlannedAdditions { all, plans })
+}
+
 /// Adds in place. The same holds for the tensors, and for memory, as in [`step`].
-pub(crate) fn add(tables: &mut Tables, all: Vec<Addition<'_>>) -> Result<()> {
-    let tensors: Vec<_> = all.iter().map(|a| (a.to, a.addend.clone())).collect();
+pub(crate) fn add(tables: &mut Tables, all: Vec<Addition>) -> Result<()> {
+    add_planned(&plan_add(tables, all)?)
+}
+
+/// Adds in place what was planned.
+pub(crate) fn add_planned(PlannedAdditions { all, plans }: &PlannedAdditions) -> Result<()> {
+    let tensors: Vec<_> = all.iter().map(|a| (&a.to, a.addend.clone())).collect();
     if let Some((device, _)) = nests_on_gpu(&tensors) {
-        let plans = plan::plan_add(tables, device, all.chunks(TENSORS_PER_LAUNCH))?;
-        return launch_nests(&tensors, device, &plans, 1);
+        return launch_nests(&tensors, device, plans, 1);
     }
     let mut how = all.iter();
     with_elements(&tensors, |pairs| {
         let (mut f32s, mut f64s) = (Vec::new(), Vec::new());
         for (pair, addition) in pairs.into_iter().zip(how.by_ref()) {
-            let scale = match addition.by_norm {
+            let scale = match &addition.by_norm {
                 Some((Norm::Host(norm), epsilon)) => addition.scale / (norm + epsilon),
                 _ => addition.scale,
             };
             match pair {
-                Pair::F32(to, addend) => f32s.push((Operands::stateless(to, addend), scale, addition.adaptive)),
-                Pair::F64(to, addend) => f64s.push((Operands::stateless(to, addend), scale, addition.adaptive)),
+                Pair::F32(to, addend) => f32s.push((Operands::stateless(to, addend), scale, addition.term)),
+                Pair::F64(to, addend) => f64s.push((Operands::stateless(to, addend), scale, addition.term)),
                 Pair::Device => bail!("some tensors are on a GPU, others are not"),
             }
         }
@@ -196,14 +217,14 @@ pub(crate) fn add(tables: &mut Tables, all: Vec<Addition<'_>>) -> Result<()> {
 
 /// The device and the nests of tensors that are on a GPU.
 fn nests_on_gpu<'a, 't>(
-    tensors: &'a [(&'t Var, Tensor)],
-) -> Option<(&'t Device, impl Iterator<Item = &'a [(&'t Var, Tensor)]>)> {
+    tensors: &'a [(&'t Tensor, Tensor)],
+) -> Option<(&'t Device, impl Iterator<Item = &'a [(&'t Tensor, Tensor)]>)> {
     let (var, _) = tensors.first()?;
     is_gpu(var.device()).then(|| (var.device(), tensors.chunks(TENSORS_PER_LAUNCH)))
 }
 
 /// Starts the launches of a pass of each nest while its tensors are locked.
-fn launch_nests(tensors: &[(&Var, Tensor)], device: &Device, plans: &[Vec<Planned>], pass: usize) -> Result<()> {
+fn launch_nests(tensors: &[(&Tensor, Tensor)], device: &Device, plans: &[Vec<Planned>], pass: usize) -> Result<()> {
     let mut plans = plans.iter();
     with_elements(tensors, |_| plans.next().into_iter().flatten().try_for_each(|planned| planned.launch(device, pass)))
 }

@@ -1,5 +1,6 @@
 //! What is to be done to parameters, as data.
 
+use super::cpu::loops::Term;
 use super::cpu::numbers::StepNumbers;
 use super::kernel::Kernel;
 use super::state::State;
@@ -27,14 +28,13 @@ impl Update<'_> {
     }
 }
 
-/// What to add to a tensor: `scale * addend`, or `scale * to^2 * addend` where `adaptive` is set. `scale` is first divided by
-/// a norm plus a number, where that is given.
-pub(crate) struct Addition<'a> {
-    pub to: &'a Var,
+/// What to add to a tensor: a term of the addend, with a scale that is first divided by a norm plus a number, where that is given.
+pub(crate) struct Addition {
+    pub to: Tensor,
     pub addend: Tensor,
+    pub term: Term,
     pub scale: f64,
     pub by_norm: Option<(Norm, f64)>,
-    pub adaptive: bool,
 }
 
 /// A norm, on the host or still on the device.

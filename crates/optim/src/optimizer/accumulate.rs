@@ -1,5 +1,6 @@
 //! Sums of gradients over micro-batches.
 
+use crate::backend::cpu::loops::Term;
 use crate::backend::device::tables::Tables;
 use crate::backend::step;
 use crate::backend::tensors::{copy, to_dtype};
@@ -23,7 +24,10 @@ impl Accumulator {
         for (index, (sum, grad)) in self.sums.iter().zip(grads).enumerate() {
             let Some(grad) = grad else { continue };
             match sum {
-                Some(to) => additions.push(Addition { to, addend: grad, scale: 1.0, by_norm: None, adaptive: false }),
+                Some(to) => {
+                    let (to, term) = (to.as_tensor().clone(), Term::Scaled);
+                    additions.push(Addition { to, addend: grad, term, scale: 1.0, by_norm: None });
+                }
                 None => {
                     let dtype = if grad.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
                     let wide = if grad.dtype() == dtype { copy(&grad)? } else { to_dtype(&grad, dtype)? };

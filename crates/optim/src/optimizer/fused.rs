@@ -1,10 +1,11 @@
 //! The optimizer: groups of parameters, their state, and its settings.
 
 use super::accumulate::Accumulator;
+use super::average::Averages;
 use super::clip::Clip;
+use super::displacement::Displacement;
 use super::groups::{Group, named_params};
 use super::parameter::Parameter;
-use super::perturbation::Perturbation;
 use crate::backend::device::tables::Tables;
 use crate::backend::kept::Kept;
 use crate::backend::update::Norm;
@@ -53,7 +54,10 @@ pub struct FusedOptimizer<R> {
     pub(super) kept: Kept,
     pub(super) accumulated: Accumulator,
     /// Of SAM, between its two steps.
-    pub(super) perturbation: Option<Perturbation>,
+    pub(super) perturbation: Option<Displacement>,
+    pub(super) averages: Averages,
+    /// Between `eval` and `train`.
+    pub(super) evaluated: Option<Displacement>,
 }
 
 /// A group in use.
@@ -113,6 +117,8 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             kept: Kept::default(),
             accumulated: Accumulator::default(),
             perturbation: None,
+            averages: Averages::default(),
+            evaluated: None,
         };
         for group in groups {
             group.rule.validate()?;
@@ -180,6 +186,10 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     /// Whether a master copy of the parameter is to be kept.
     pub(super) fn wants_master(&self, parameter: &Parameter) -> bool {
         self.master_copies && parameter.is_half()
+    }
+
+    pub(super) fn all_params_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        self.groups.iter_mut().flat_map(|g| &mut g.params)
     }
 
     pub(super) fn all_params(&self) -> impl Iterator<Item = &Parameter> {

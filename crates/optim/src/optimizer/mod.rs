@@ -1,13 +1,14 @@
 //! The optimizer: groups of parameters, the step, accumulation, two-step rules, and state files.
 
 mod accumulate;
+mod average;
 mod candle;
 mod clip;
+mod displacement;
 mod fused;
 mod groups;
 mod matrix;
 mod parameter;
-mod perturbation;
 mod phase;
 mod sam;
 mod save;
@@ -16,6 +17,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use average::{Average, EmaWarmup, Lookahead};
 pub use clip::{Clip, global_norm};
 pub use fused::FusedOptimizer;
 pub use groups::{Group, exclude_from_decay, named_params};

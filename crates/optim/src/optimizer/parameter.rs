@@ -25,6 +25,9 @@ pub(crate) struct Parameter {
     pub matrix: Option<MatrixState>,
     /// What the rule keeps on the host from update to update.
     pub numbers: Vec<f64>,
+    /// The average of its values, and Lookahead's slow weights, where they are kept.
+    pub average: Option<Tensor>,
+    pub slow: Option<Tensor>,
 }
 
 /// The state of a parameter that is updated as a matrix.
@@ -52,6 +55,7 @@ impl Parameter {
             return Err(problem(format!("its layout is not contiguous: strides {:?}", var.stride())));
         }
         let (address, state) = (storage_address(&var), State::new(&var));
+        let (average, slow) = (None, None);
         Ok(Self {
             name,
             var,
@@ -62,6 +66,8 @@ impl Parameter {
             state,
             matrix: None,
             numbers: Vec::new(),
+            average,
+            slow,
         })
     }
 

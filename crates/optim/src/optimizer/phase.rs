@@ -1,4 +1,5 @@
-//! What may be called when: between whole steps an optimizer may hold accumulated gradients, SAM's perturbation, or both.
+//! What may be called when: between whole steps an optimizer may hold accumulated gradients, SAM's perturbation, or both; or the
+//! parameters hold what is evaluated.
 
 use crate::error::{Error, Result};
 
@@ -13,6 +14,8 @@ pub(crate) enum Phase {
     Perturbed,
     /// The same, with gradients that were taken there.
     PerturbedAccumulating,
+    /// The parameters hold what `eval` wrote.
+    Evaluating,
 }
 
 /// What is called, where it depends on the phase.
@@ -24,10 +27,13 @@ pub(crate) enum Call {
     FirstStep,
     FirstStepAccumulated,
     SecondStep,
+    Accumulate,
     SaveOrLoad,
+    Eval,
+    SetAverage,
 }
 
-/// The table of phases and calls. What is not in it, `accumulate`, `discard_accumulated`, `cancel_first_step`, freezing and the
+/// The table of phases and calls. What is not in it, `discard_accumulated`, `cancel_first_step`, `train`, freezing and the other
 /// settings, may be called at any time.
 ///
 /// # Errors
@@ -36,6 +42,11 @@ pub(crate) fn check(phase: Phase, call: Call, is_sam: bool) -> Result<()> {
     use Call::*;
     use Phase::*;
     let problem = match (call, phase) {
+        (
+            Step | StepAccumulated | StepWith | FirstStep | FirstStepAccumulated | SecondStep | Accumulate | SaveOrLoad
+            | SetAverage,
+            Evaluating,
+        ) => "the parameters hold what is evaluated: call train, which restores them, first",
         (Step, Idle) if is_sam => {
             "step: sam needs two gradients: call step_with(closure), or first_step before and second_step after the second gradient"
         }
@@ -65,9 +76,14 @@ pub(crate) fn check(phase: Phase, call: Call, is_sam: bool) -> Result<()> {
         (SaveOrLoad, Accumulating | Perturbed | PerturbedAccumulating) => {
             "the state can be saved and loaded only between two whole steps: complete the step, or call discard_accumulated or cancel_first_step"
         }
+        (Eval, Accumulating | Perturbed | PerturbedAccumulating) => {
+            "eval: only between two whole steps: complete the step, or call discard_accumulated or cancel_first_step"
+        }
         (Step, Idle | Perturbed)
         | (StepAccumulated, Accumulating | PerturbedAccumulating)
         | (StepWith | SaveOrLoad, Idle)
+        | (Accumulate | SetAverage, Idle | Accumulating | Perturbed | PerturbedAccumulating)
+        | (Eval, Idle | Evaluating)
         | (FirstStep, Idle)
         | (FirstStepAccumulated, Accumulating)
         | (SecondStep, Perturbed) => return Ok(()),

@@ -1,8 +1,9 @@
 //! SAM's two steps: to where the second gradient is taken, and back with the base rule's step.
 
+use super::displacement::Displacement;
 use super::fused::FusedOptimizer;
-use super::perturbation::Perturbation;
 use super::phase::Call;
+use crate::backend::cpu::loops::Term;
 use crate::backend::step;
 use crate::backend::update::Addition;
 use crate::error::Result;
@@ -102,15 +103,15 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         let weighted = moved.iter().map(|(var, grad, s)| (grad, s.adaptive.then_some(var.as_tensor())));
         let norm = step::global_norm(&mut self.tables, &weighted.collect::<Vec<_>>(), 1.0, f64::INFINITY, 2)?;
         let vars: Vec<_> = moved.iter().map(|(var, ..)| (*var).clone()).collect();
-        let mut perturbation = Perturbation::before(vars)?;
+        let mut perturbation = Displacement::before(vars)?;
         // `g / (norm(g) + 1e-12)` of the mean, with sums above and below.
         let epsilon = 1e-12 * count as f64;
         let additions = moved.into_iter().map(|(to, addend, sharpness)| Addition {
-            to,
+            to: to.as_tensor().clone(),
             addend,
+            term: if sharpness.adaptive { Term::Adaptive } else { Term::Scaled },
             scale: sharpness.rho,
             by_norm: Some((norm.clone(), epsilon)),
-            adaptive: sharpness.adaptive,
         });
         let moved = step::add(&mut self.tables, additions.collect()).and_then(|()| perturbation.moved());
         if let Err(error) = moved {

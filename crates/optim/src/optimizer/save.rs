@@ -1,5 +1,6 @@
 //! How an optimizer's state is taken out of it, and put in.
 
+use super::average::KINDS;
 use super::fused::FusedOptimizer;
 use super::parameter::{MatrixState, Parameter};
 use super::phase::Call;
@@ -7,6 +8,7 @@ use super::state_dict::{StateDict, mismatch};
 use crate::backend::kept::Kept;
 use crate::backend::kernel::Kernel;
 use crate::backend::state::State;
+use crate::backend::tensors::{copy, read_back};
 use crate::error::{Error, Result};
 use crate::rule::contract::Rule;
 use crate::rule::matrix::{MatrixRule, STEP};
@@ -19,6 +21,10 @@ const MASTER: &str = "master";
 const UPDATES: &str = "step";
 /// Of all parameters together: the factors of sums over all of them.
 const KEPT: &str = "all";
+const AVERAGE: &str = "average";
+const SLOW: &str = "slow";
+/// How often the average took the parameters; the kind of average is under its slot's name.
+const AVERAGED: &str = "averaged";
 
 impl<R: Rule + Clone> FusedOptimizer<R> {
     /// The names of the rules in use, sorted: what a saved state is checked against.
@@ -39,8 +45,8 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     /// A copy of the state.
     ///
     /// # Errors
-    /// The optimizer was made by candle's `new`, which has no names; it is between the two steps of SAM, or holds
-    /// accumulated gradients.
+    /// The optimizer was made by candle's `new`, which has no names; it is between the two steps of SAM, or between
+    /// [`eval`](Self::eval) and [`train`](Self::train), or holds accumulated gradients.
     pub fn state_dict(&self) -> Result<StateDict> {
         self.check_between_steps()?;
         let mut tensors = BTreeMap::new();
@@ -55,6 +61,11 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 let master = master.into_iter().map(|master| (MASTER, master));
                 for (slot, values) in kernel.slots.iter().copied().zip(slots).chain(master) {
                     tensors.insert(format!("{}.{slot}", parameter.name), values);
+                }
+            }
+            for (slot, values) in [(AVERAGE, &parameter.average), (SLOW, &parameter.slow)] {
+                if let Some(values) = values {
+                    tensors.insert(format!("{}.{slot}", parameter.name), read_back(&copy(values)?)?);
                 }
             }
         }
@@ -75,12 +86,14 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 tensors.insert(format!("{KEPT}.{}", kernel.name), Tensor::new(factors, &Device::Cpu)?);
             }
         }
+        let average = self.averages.kind.map(|kind| (AVERAGE.to_string(), kind.to_string()));
+        let averaged = average.is_some().then(|| (AVERAGED.to_string(), self.averages.count.to_string()));
         let metadata = [
             ("version".to_string(), VERSION.to_string()),
             (UPDATES.to_string(), self.step.to_string()),
             ("rules".to_string(), self.rules()),
         ];
-        Ok(StateDict { tensors, metadata: metadata.into() })
+        Ok(StateDict { tensors, metadata: metadata.into_iter().chain(average).chain(averaged).collect() })
     }
 
     /// Takes a state over, so that the next step has the bits that it would have had in the optimizer that saved it.
@@ -88,10 +101,10 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     /// Hyperparameters may differ from those of the optimizer that saved it, as in PyTorch: a slot that they need and the state
     /// does not have (momentum, or centring, that is switched on) starts in the next step; one that they do not need any more is
     /// dropped there, with a warning. A warning also says where master copies are asked for and the state has none: they start
-    /// from the rounded parameters.
+    /// from the rounded parameters. An average and Lookahead's slow weights are taken over in the same way.
     ///
     /// # Errors
-    /// The state is of another version or rule; a key is missing, unknown, or of another shape or type than the
+    /// The state is of another version, rule or kind of average; a key is missing, unknown, or of another shape or type than the
     /// optimizer's, which are named. The optimizer is then as before.
     pub fn load_state_dict(&mut self, state: &StateDict) -> Result<()> {
         self.check_between_steps()?;
@@ -103,7 +116,26 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             return Err(mismatch(format!("it is of `{}`, but the optimizer is `{}`", known("rules"), self.rules())));
         }
         let step = state.number(UPDATES)?;
-        let (mut used, mut without_master) = (0, 0);
+        let kind = match (state.metadata.get(AVERAGE).map(String::as_str), self.averages.average) {
+            (None, _) => None,
+            (Some(found), Some(own)) if found != own.kind() => {
+                return Err(mismatch(format!(
+                    "its average is of the kind `{found}`, but the optimizer's is `{}`",
+                    own.kind()
+                )));
+            }
+            (Some(found), _) => match KINDS.iter().find(|kind| **kind == found) {
+                Some(kind) => Some(*kind),
+                None => {
+                    return Err(mismatch(format!(
+                        "its average is of the kind `{found}`: known are {}",
+                        KINDS.join(", ")
+                    )));
+                }
+            },
+        };
+        let count = if kind.is_some() { state.number(AVERAGED)? } else { 0 };
+        let (mut used, mut without_master, mut without_average, mut without_slow) = (0, 0, 0, 0);
         let mut loaded = Vec::new();
         for group in &self.groups {
             for parameter in &group.params {
@@ -129,7 +161,16 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                     used += kernel.slots.len() + usize::from(own.has_master());
                     without_master += usize::from(self.wants_master(parameter) && !own.has_master());
                 }
-                loaded.push((updates, (updates > 0).then_some(kernel), own, numbers, matrix));
+                let average = state.beside(parameter, AVERAGE)?;
+                if average.is_some() && kind.is_none() {
+                    let key = format!("{}.{AVERAGE}", parameter.name);
+                    return Err(mismatch(format!("`{key}` is there, but the metadata have no `{AVERAGE}`")));
+                }
+                let slow = state.beside(parameter, SLOW)?;
+                used += usize::from(average.is_some()) + usize::from(slow.is_some());
+                without_average += usize::from(average.is_none());
+                without_slow += usize::from(slow.is_none());
+                loaded.push((updates, (updates > 0).then_some(kernel), own, numbers, matrix, average, slow));
             }
         }
         let mut kept = Kept::default();
@@ -150,12 +191,24 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             }));
         }
         let params = self.groups.iter_mut().flat_map(|g| &mut g.params);
-        for (parameter, (updates, kernel, own, numbers, matrix)) in params.zip(loaded) {
+        for (parameter, (updates, kernel, own, numbers, matrix, average, slow)) in params.zip(loaded) {
             (parameter.updates, parameter.kernel, parameter.state) = (updates, kernel, own);
             (parameter.numbers, parameter.matrix) = (numbers, matrix);
+            (parameter.average, parameter.slow) = (average, slow);
         }
         self.kept = kept;
         self.step = step;
+        (self.averages.kind, self.averages.count) = (kind, count);
+        for (what, is_asked_for, missing) in [
+            ("average", self.averages.average.is_some() && step > 0, without_average),
+            ("slow weights", self.averages.lookahead.is_some(), without_slow),
+        ] {
+            if is_asked_for && missing > 0 {
+                tracing::warn!(
+                    "the saved state has no {what} of {missing} parameters: they start from the present values"
+                );
+            }
+        }
         if without_master > 0 {
             tracing::warn!(
                 "the saved state has no master copies of {without_master} parameters: they start from rounded values"
@@ -187,7 +240,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 });
                 let numbers = group.rule.numbers().iter().map(|(number, _)| *number);
                 let slots = slots
-                    .chain([UPDATES])
+                    .chain([UPDATES, AVERAGE, SLOW])
                     .chain(numbers)
                     .chain(of_matrix.into_iter().flatten())
                     .chain(parameter.is_half().then_some(MASTER));
@@ -223,6 +276,16 @@ impl StateDict {
         let further = further.collect::<Result<Vec<_>>>()?;
         let count = slots.len() + further.len();
         Ok((MatrixState { kernel, slots: State::with(var, slots, None)?, further }, count))
+    }
+
+    /// What is kept beside the parameter under this name, where there is such.
+    fn beside(&self, Parameter { name, var, .. }: &Parameter, slot: &str) -> Result<Option<Tensor>> {
+        let key = format!("{name}.{slot}");
+        if !self.tensors.contains_key(&key) {
+            return Ok(None);
+        }
+        let dtype = if var.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        Ok(Some(copy(&self.tensor(&key, var.shape(), dtype)?.to_device(var.device())?)?.detach()))
     }
 
     fn state(&self, parameter: &Parameter, kernel: &Kernel) -> Result<State> {

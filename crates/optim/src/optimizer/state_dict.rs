@@ -13,7 +13,9 @@ use std::path::Path;
 ///
 /// Tensors: `<parameter>.<slot>` (f32, f64 for f64 parameters; the parameter's shape), `<parameter>.master` where there
 /// is a master copy, and `<parameter>.step` (i64, no dimensions), how often that parameter was updated. A parameter that
-/// was never updated has `step` 0 and no slots. Metadata: `version`, `step` (the optimizer's steps) and `rules`.
+/// was never updated has `step` 0 and no slots. `<parameter>.average` and `<parameter>.slow` (Lookahead's weights) are there where
+/// they are kept. Metadata: `version`, `step` (the optimizer's steps), `rules`, and where there is an average its kind, `average`,
+/// and how often it took the parameters, `averaged`.
 ///
 /// Hyperparameters, schedules, clipping and frozen parameters are not part of it: they belong to the program that makes
 /// the optimizer. The values of bf16 and f16 parameters without a master copy are in the model's own checkpoint only.

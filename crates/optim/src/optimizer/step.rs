@@ -4,10 +4,10 @@
 //! checks, schedules, norms, memory for state and tables; then parameters are restored, written and counted.
 
 use super::clip::Clip;
+use super::displacement::Displacement;
 use super::fused::{Active, FusedOptimizer};
 use super::matrix::{Common, Transformed};
 use super::parameter::Parameter;
-use super::perturbation::Perturbation;
 use super::phase::{Call, Phase, check};
 use crate::backend::cpu::numbers::StepNumbers;
 use crate::backend::kernel::Kernel;
@@ -25,6 +25,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 impl<R: Rule + Clone> FusedOptimizer<R> {
     pub(super) fn phase(&self) -> Phase {
+        if self.evaluated.is_some() {
+            return Phase::Evaluating;
+        }
         match (self.perturbation.is_some(), self.accumulated.count > 0) {
             (false, false) => Phase::Idle,
             (false, true) => Phase::Accumulating,
@@ -58,9 +61,10 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     /// same micro-batches again, `step_accumulated`.
     ///
     /// # Errors
-    /// No parameter has a gradient; a gradient of another shape or device than its parameter. What was accumulated is then as
-    /// before.
+    /// No parameter has a gradient; a gradient of another shape or device than its parameter; between [`eval`](Self::eval) and
+    /// [`train`](Self::train). What was accumulated is then as before.
     pub fn accumulate(&mut self, grads: &GradStore) -> Result<()> {
+        self.check(Call::Accumulate)?;
         let grads = self.stored_gradients(grads)?;
         self.check_gradients(&grads)?;
         self.accumulated.add(grads)
@@ -134,13 +138,14 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             (Some(max), Some(Norm::Host(norm))) => scale * (max / (norm + 1e-6)).min(1.0),
             _ => scale,
         };
-        let restored = self.perturbation.as_ref().map(Perturbation::restored).transpose()?;
+        let restored = self.perturbation.as_ref().map(Displacement::restored).transpose()?;
 
         let mut refitted = Vec::new();
         let has_grad: Vec<bool> = grads.iter().map(Option::is_some).collect();
         let factor = norm.as_ref().filter(|_| max.is_some());
         let (mut numbers_after, mut matrices) = (Vec::new(), BTreeMap::new());
         let done = self.fit(&rules, &has_grad, &mut refitted).and_then(|()| {
+            let averages = self.plan_averages(&has_grad)?;
             let clip_value = if let Some(Clip::Value(max)) = self.clip { max } else { f64::INFINITY };
             // What is on the device is multiplied in there.
             let grad_scale = if matches!(factor, Some(Norm::Device(_))) { 1.0 } else { grad_scale };
@@ -150,15 +155,19 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             let (updates, new_numbers) = updates(&mut self.groups, &rules, grads, &mut matrices, &numbers, &refitted);
             numbers_after = new_numbers;
             let restore = || restored.map_or(Ok(()), |restored| restored.write());
-            Ok(step::step(&mut self.tables, &mut self.kept, updates, factor, restore)?)
+            step::step(&mut self.tables, &mut self.kept, updates, factor, restore)?;
+            Ok(averages)
         });
-        if let Err(error) = done {
-            for Refitted { group, index, kernel, state, .. } in refitted {
-                let parameter = &mut self.groups[group].params[index];
-                (parameter.kernel, parameter.state) = (kernel, state);
+        let averages = match done {
+            Ok(averages) => averages,
+            Err(error) => {
+                for Refitted { group, index, kernel, state, .. } in refitted {
+                    let parameter = &mut self.groups[group].params[index];
+                    (parameter.kernel, parameter.state) = (kernel, state);
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         debug_assert_eq!(already_read, read_backs(), "a step waits for nothing on the device");
         warn_of_dropped_slots(&refitted);
         let params = self.groups.iter_mut().flat_map(|group| &mut group.params);
@@ -174,7 +183,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         self.perturbation = None;
         self.grad_norm = norm;
         self.step += 1;
-        Ok(())
+        self.run_averages(averages)
     }
 
     /// Makes the state of every parameter that has a gradient fit its rule's kernel. `refitted` gets what it was.

@@ -7,7 +7,7 @@ use super::fused::{Active, FusedOptimizer};
 use super::phase::Phase;
 use crate::rule::{AnyRule, Rule};
 use crate::rules::by_name;
-use crate::{Clip, Error, Group, Optimizer, Result, Schedule};
+use crate::{Average, Clip, EmaWarmup, Error, Group, Lookahead, Optimizer, Result, Schedule};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
@@ -40,7 +40,10 @@ const RULES: [&str; 25] = [
     "sam:base=lamb,adaptive=true",
 ];
 
-const PHASES: [Phase; 4] = [Phase::Idle, Phase::Accumulating, Phase::Perturbed, Phase::PerturbedAccumulating];
+const PHASES: [Phase; 5] =
+    [Phase::Idle, Phase::Accumulating, Phase::Perturbed, Phase::PerturbedAccumulating, Phase::Evaluating];
+
+const AVERAGE: Average = Average::Ema { decay: 0.75, warmup: EmaWarmup::Ratio };
 
 fn is_sam(optimizer: &FusedOptimizer<AnyRule>) -> bool {
     optimizer.params().sharpness().is_some()
@@ -61,6 +64,8 @@ fn optimizer(text: &str, params: &[(String, Var)]) -> FusedOptimizer<AnyRule> {
     let mut optimizer = FusedOptimizer::from_groups(vec![group]).unwrap();
     optimizer.set_clip(Some(Clip::GlobalNorm(0.7))).unwrap();
     optimizer.set_master_copies(true).unwrap();
+    optimizer.set_average(Some(AVERAGE)).unwrap();
+    optimizer.set_lookahead(Some(Lookahead { every: 2, ..Lookahead::default() })).unwrap();
     optimizer
 }
 
@@ -87,6 +92,9 @@ fn enter(optimizer: &mut FusedOptimizer<AnyRule>, params: &[(String, Var)], phas
         optimizer.accumulate(&grads(params, 3)).unwrap();
         optimizer.accumulate(&grads(params, 4)).unwrap();
     }
+    if phase == Phase::Evaluating {
+        optimizer.eval().unwrap();
+    }
     assert_eq!(optimizer.phase(), phase);
     true
 }
@@ -104,6 +112,7 @@ fn entered(text: &str, dtype: DType, phase: Phase) -> Option<Entered> {
 
 /// Completes a step from any phase.
 fn complete(optimizer: &mut FusedOptimizer<AnyRule>, params: &[(String, Var)], n: usize) -> Result<()> {
+    optimizer.train()?;
     match optimizer.phase() {
         Phase::Idle if !is_sam(optimizer) => Ok(optimizer.step(&grads(params, n))?),
         Phase::Idle => {
@@ -116,6 +125,7 @@ fn complete(optimizer: &mut FusedOptimizer<AnyRule>, params: &[(String, Var)], n
         }
         Phase::Perturbed => optimizer.second_step(&grads(params, n)),
         Phase::Accumulating | Phase::PerturbedAccumulating => optimizer.step_accumulated(),
+        Phase::Evaluating => unreachable!("train was called"),
     }
 }
 
@@ -134,11 +144,14 @@ fn snapshot(optimizer: &FusedOptimizer<AnyRule>, params: &[(String, Var)]) -> Ve
             all.push(format!("{} {} {}", parameter.name, parameter.updates, parameter.frozen));
             all.push(format!("{:?}", parameter.kernel.map(|kernel| kernel.slots)));
             all.extend(slots.iter().chain(&master).map(bits));
+            all.extend([&parameter.average, &parameter.slow].map(|beside| format!("{:?}", beside.as_ref().map(bits))));
         }
     }
     all.extend(optimizer.accumulated.sums().take(params.len()).map(|sum| format!("{:?}", sum.as_ref().map(bits))));
     all.push(format!("{:?}", optimizer.grad_norm().unwrap().map(f64::to_bits)));
     all.push(format!("{:?} {:?}", optimizer.clip, optimizer.stochastic_rounding));
+    let averages = &optimizer.averages;
+    all.push(format!("{:?}", (averages.average, averages.lookahead, averages.kind, averages.count)));
     all
 }
 
@@ -156,33 +169,41 @@ fn loss(params: &[(String, Var)]) -> candle_core::Result<Tensor> {
 }
 
 /// Every public method that changes something, with what it leads to: from each phase the phase after it, or a part of the
-/// message. In turn: idle, accumulating, perturbed, perturbed and accumulating.
-const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 24] = {
+/// message. In turn: idle, accumulating, perturbed, perturbed and accumulating, evaluating.
+const CALLS: [(&str, Call, [&str; 5], [&str; 5]); 29] = {
     const I: &str = "Idle";
     const A: &str = "Accumulating";
     const P: &str = "Perturbed";
     const PA: &str = "PerturbedAccumulating";
+    const E: &str = "Evaluating";
     const HELD: &str = "discard_accumulated drops them";
     const NONE: &str = "no gradients were accumulated: call accumulate before it";
     const NO_SAM: &str = "the rule is not sam";
     const MADE: &str = "it was made already: call second_step";
     const BEFORE: &str = "first_step has to come before it";
     const SAVE: &str = "only between two whole steps";
+    const TRAIN: &str = "call train, which restores them, first";
+    const BETWEEN: &str = "eval: only between two whole steps";
     const LATE: &str = "master copies are chosen before the first step";
     [
-        ("step", |o, p| Ok(o.step(&grads(p, 5))?), [I, HELD, "", ""], ["call step_with(closure)", HELD, I, HELD]),
+        (
+            "step",
+            |o, p| Ok(o.step(&grads(p, 5))?),
+            [I, HELD, "", "", TRAIN],
+            ["call step_with(closure)", HELD, I, HELD, TRAIN],
+        ),
         (
             "backward_step",
             |o, p| Ok(o.backward_step(&loss(p)?)?),
-            [I, HELD, "", ""],
-            ["call step_with(closure)", HELD, I, HELD],
+            [I, HELD, "", "", TRAIN],
+            ["call step_with(closure)", HELD, I, HELD, TRAIN],
         ),
-        ("accumulate", |o, p| o.accumulate(&grads(p, 5)), [A, A, "", ""], [A, A, PA, PA]),
+        ("accumulate", |o, p| o.accumulate(&grads(p, 5)), [A, A, "", "", TRAIN], [A, A, PA, PA, TRAIN]),
         (
             "step_accumulated",
             |o, _| o.step_accumulated(),
-            [NONE, I, "", ""],
-            [NONE, "call first_step_accumulated, accumulate again", NONE, I],
+            [NONE, I, "", "", TRAIN],
+            [NONE, "call first_step_accumulated, accumulate again", NONE, I, TRAIN],
         ),
         (
             "discard_accumulated",
@@ -190,34 +211,44 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 24] = {
                 _ = o.discard_accumulated();
                 Ok(())
             },
-            [I, I, "", ""],
-            [I, I, P, P],
+            [I, I, "", "", E],
+            [I, I, P, P, E],
         ),
-        ("first_step", |o, p| o.first_step(&grads(p, 5)), [NO_SAM, HELD, "", ""], [P, HELD, MADE, MADE]),
-        ("first_step_accumulated", |o, _| o.first_step_accumulated(), [NO_SAM, NO_SAM, "", ""], [NONE, P, MADE, MADE]),
-        ("second_step", |o, p| o.second_step(&grads(p, 5)), [BEFORE, BEFORE, "", ""], [BEFORE, BEFORE, I, HELD]),
-        ("cancel_first_step", |o, _| o.cancel_first_step(), [I, A, "", ""], [I, A, I, I]),
+        ("first_step", |o, p| o.first_step(&grads(p, 5)), [NO_SAM, HELD, "", "", TRAIN], [P, HELD, MADE, MADE, TRAIN]),
+        (
+            "first_step_accumulated",
+            |o, _| o.first_step_accumulated(),
+            [NO_SAM, NO_SAM, "", "", TRAIN],
+            [NONE, P, MADE, MADE, TRAIN],
+        ),
+        (
+            "second_step",
+            |o, p| o.second_step(&grads(p, 5)),
+            [BEFORE, BEFORE, "", "", TRAIN],
+            [BEFORE, BEFORE, I, HELD, TRAIN],
+        ),
+        ("cancel_first_step", |o, _| o.cancel_first_step(), [I, A, "", "", E], [I, A, I, I, E]),
         (
             "step_with",
             |o, p| o.step_with(|_| loss(p)).map(drop),
-            [I, HELD, "", ""],
-            [I, HELD, "first_step was made already", "first_step was made already"],
+            [I, HELD, "", "", TRAIN],
+            [I, HELD, "first_step was made already", "first_step was made already", TRAIN],
         ),
         (
             "step_with_gradients",
             |o, p| o.step_with_gradients(|_| Ok((loss(p)?, grads(p, 6)))).map(drop),
-            [I, HELD, "", ""],
-            [I, HELD, "first_step was made already", "first_step was made already"],
+            [I, HELD, "", "", TRAIN],
+            [I, HELD, "first_step was made already", "first_step was made already", TRAIN],
         ),
-        ("state_dict", |o, _| o.state_dict().map(drop), [I, SAVE, "", ""], [I, SAVE, SAVE, SAVE]),
+        ("state_dict", |o, _| o.state_dict().map(drop), [I, SAVE, "", "", TRAIN], [I, SAVE, SAVE, SAVE, TRAIN]),
         (
             "load_state_dict",
             |o, _| {
                 let state = optimizer_state(o);
                 o.load_state_dict(&state)
             },
-            [I, SAVE, "", ""],
-            [I, SAVE, SAVE, SAVE],
+            [I, SAVE, "", "", TRAIN],
+            [I, SAVE, SAVE, SAVE, TRAIN],
         ),
         (
             "freeze",
@@ -225,8 +256,8 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 24] = {
                 _ = o.freeze(|name| name == "a");
                 Ok(())
             },
-            [I, A, "", ""],
-            [I, A, P, PA],
+            [I, A, "", "", E],
+            [I, A, P, PA, E],
         ),
         (
             "unfreeze",
@@ -234,21 +265,26 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 24] = {
                 _ = o.unfreeze(|_| true);
                 Ok(())
             },
-            [I, A, "", ""],
-            [I, A, P, PA],
+            [I, A, "", "", E],
+            [I, A, P, PA, E],
         ),
-        ("push", |o, _| o.push(&Var::zeros(2, DType::F32, &Device::Cpu)?), [I, A, "", ""], [I, A, P, PA]),
-        ("set_clip", |o, _| o.set_clip(None), [I, A, "", ""], [I, A, P, PA]),
-        ("set_master_copies", |o, _| o.set_master_copies(true), [LATE, LATE, "", ""], [LATE, LATE, LATE, LATE]),
-        ("set_stochastic_rounding", |o, _| o.set_stochastic_rounding(Some(1)), [I, A, "", ""], [I, A, P, PA]),
+        ("push", |o, _| o.push(&Var::zeros(2, DType::F32, &Device::Cpu)?), [I, A, "", "", E], [I, A, P, PA, E]),
+        ("set_clip", |o, _| o.set_clip(None), [I, A, "", "", E], [I, A, P, PA, E]),
+        (
+            "set_master_copies",
+            |o, _| o.set_master_copies(true),
+            [LATE, LATE, "", "", LATE],
+            [LATE, LATE, LATE, LATE, LATE],
+        ),
+        ("set_stochastic_rounding", |o, _| o.set_stochastic_rounding(Some(1)), [I, A, "", "", E], [I, A, P, PA, E]),
         (
             "set_measure_grad_norm",
             |o, _| {
                 o.set_measure_grad_norm(true);
                 Ok(())
             },
-            [I, A, "", ""],
-            [I, A, P, PA],
+            [I, A, "", "", E],
+            [I, A, P, PA, E],
         ),
         (
             "set_params",
@@ -256,8 +292,8 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 24] = {
                 o.set_params(o.params().clone());
                 Ok(())
             },
-            [I, A, "", ""],
-            [I, A, P, PA],
+            [I, A, "", "", E],
+            [I, A, P, PA, E],
         ),
         (
             "set_group_params",
@@ -265,14 +301,14 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 24] = {
                 o.set_group_params(0, o.params().clone());
                 Ok(())
             },
-            [I, A, "", ""],
-            [I, A, P, PA],
+            [I, A, "", "", E],
+            [I, A, P, PA, E],
         ),
         (
             "set_schedule",
             |o, _| o.set_schedule("lr", &"linear:lr=0.5,end_lr=0.1,steps=99".parse()?),
-            [I, A, "", ""],
-            [I, A, P, PA],
+            [I, A, "", "", E],
+            [I, A, P, PA, E],
         ),
         (
             "set_learning_rate",
@@ -280,9 +316,19 @@ const CALLS: [(&str, Call, [&str; 4], [&str; 4]); 24] = {
                 o.set_learning_rate(0.5);
                 Ok(())
             },
-            [I, A, "", ""],
-            [I, A, P, PA],
+            [I, A, "", "", E],
+            [I, A, P, PA, E],
         ),
+        ("eval", |o, _| o.eval(), [E, BETWEEN, "", "", E], [E, BETWEEN, BETWEEN, BETWEEN, E]),
+        ("train", |o, _| o.train(), [I, A, "", "", I], [I, A, P, PA, I]),
+        (
+            "evaluate_with",
+            |o, p| o.evaluate_with(|| loss(p)).map(drop),
+            [I, BETWEEN, "", "", E],
+            [I, BETWEEN, BETWEEN, BETWEEN, E],
+        ),
+        ("set_average", |o, _| o.set_average(Some(AVERAGE)), [I, A, "", "", TRAIN], [I, A, P, PA, TRAIN]),
+        ("set_lookahead", |o, _| o.set_lookahead(None), [I, A, "", "", TRAIN], [I, A, P, PA, TRAIN]),
     ]
 };
 
@@ -318,7 +364,8 @@ fn every_call_in_every_phase_leads_to_the_next_phase_or_says_what_to_do() {
             }
         }
     }
-    assert_eq!(cells, CALLS.len() * (12 * 2 + 2 * 4));
+    let of_sam = RULES.iter().filter(|text| text.starts_with("sam")).count();
+    assert_eq!(cells, CALLS.len() * ((RULES.len() - of_sam) * 3 + of_sam * 5));
 }
 
 /// Public methods that change nothing, make an optimizer, or end it; and those of `StateDict`.
@@ -340,6 +387,7 @@ const OTHERS: [&str; 12] = [
 #[test]
 fn every_public_method_and_every_rule_is_in_the_table() {
     let sources = [
+        include_str!("average.rs"),
         include_str!("fused.rs"),
         include_str!("sam.rs"),
         include_str!("save.rs"),

@@ -4,7 +4,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use optim::{AnyOptimizer, Clip, Group, Optimizer, Rule, by_name, rules};
+use optim::{AnyOptimizer, Average, Clip, EmaWarmup, Group, Lookahead, Optimizer, Rule, by_name, rules};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub type Outcome = Result<String, Box<dyn std::error::Error>>;
@@ -50,6 +50,8 @@ pub fn reads_nothing_back(target: &Target, count: &dyn Fn() -> u64) -> Outcome {
                 target.on(|| -> Outcome {
                     let params = run.params(&target.device)?;
                     let mut optimizer = run.optimizer(&params)?;
+                    optimizer.set_average(Some(Average::Ema { decay: 0.75, warmup: EmaWarmup::None }))?;
+                    optimizer.set_lookahead(Some(Lookahead { every: 2, alpha: 0.75 }))?;
                     for step in 1..=run.steps {
                         let grads = run.grads(&params, step)?;
                         let before = count();
@@ -81,7 +83,7 @@ pub fn reads_nothing_back(target: &Target, count: &dyn Fn() -> u64) -> Outcome {
     Ok(format!("{steps} steps"))
 }
 
-pub const CHECKS: [(&str, Check); 12] = [
+pub const CHECKS: [(&str, Check); 13] = [
     ("every rule, every pair of types", updates),
     ("tensors of all types in one optimizer", mixed),
     ("many tensors, small and large", sizes),
@@ -94,6 +96,7 @@ pub const CHECKS: [(&str, Check); 12] = [
     ("the same bits twice, and errors", twice),
     ("parameters written between steps", written),
     ("state that decays to nothing", tiny),
+    ("averages of the weights", averages),
 ];
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
@@ -683,4 +686,35 @@ fn tiny(target: &Target) -> Outcome {
         }
     }
     Ok("as on the CPU".to_string())
+}
+
+/// An average and Lookahead around a rule, evaluated after each step.
+fn averages(target: &Target) -> Outcome {
+    let ema = Average::Ema { decay: 0.75, warmup: EmaWarmup::Power { gamma: 1.0 } };
+    for average in [ema, Average::Swa { start: 2, every: 1 }] {
+        for types in types(target) {
+            let run = Run::new("adamw", types, target.sizes(), 1);
+            let result = |target: &Target| -> Result<Values, Box<dyn std::error::Error>> {
+                target.on(|| {
+                    let params = run.params(&target.device)?;
+                    let mut optimizer = run.optimizer(&params)?;
+                    optimizer.set_average(Some(average))?;
+                    optimizer.set_lookahead(Some(Lookahead { every: 2, alpha: 0.75 }))?;
+                    let mut tensors = Vec::new();
+                    for step in 1..=4 {
+                        run.step(&mut optimizer, &params, step)?;
+                        tensors.extend(optimizer.evaluate_with(|| {
+                            let all = params.iter();
+                            all.map(|(name, var)| Ok((format!("{name}, evaluated"), var.dtype(), on_host(var)?)))
+                                .collect::<candle_core::Result<Vec<_>>>()
+                        })?);
+                    }
+                    tensors.extend(values(&optimizer, &params)?);
+                    Ok(Values { norm: None, tensors })
+                })
+            };
+            compare(&format!("{average:?} {types:?}"), &result(target)?, &result(&CPU)?, BITS)?;
+        }
+    }
+    Ok("the CPU's bits".to_string())
 }

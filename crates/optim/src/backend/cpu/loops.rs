@@ -226,12 +226,30 @@ simd! {
     }
 }
 
+/// What is added to each element `x` of a tensor, where another tensor has `y`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// `scale y`.
+    Scaled,
+    /// `scale x^2 y`.
+    Adaptive,
+    /// `scale (y - x)`; where the scale is 1, `x` becomes `y` to the bit.
+    Toward,
+}
+
 simd! {
-    /// `param += scale * grad`, or `scale * param^2 * grad`.
-    pub fn add_scaled<R: Compute>(param: &mut [R], scale: R, adaptive: bool, grad: &[R]) {
+    /// Adds the term to each `param`, of each `grad`.
+    pub fn add_term<R: Compute>(param: &mut [R], scale: R, term: Term, grad: &[R]) {
+        if term == Term::Toward && scale == R::from_f64(1.0) {
+            return param.copy_from_slice(grad);
+        }
         for (p, g) in param.iter_mut().zip(grad) {
-            let weight = if adaptive { *p * *p * scale } else { scale };
-            *p = *p + weight * *g;
+            let (x, y) = (*p, *g);
+            *p = match term {
+                Term::Scaled => x + scale * y,
+                Term::Adaptive => x + x * x * scale * y,
+                Term::Toward => x + scale * (y - x),
+            };
         }
     }
 }

@@ -4,7 +4,7 @@
 //! small ones both occupy every core. Sums are formed per chunk and added in order: the bits do not depend on the
 //! number of threads, nor on the SIMD level, since no operation is reordered or contracted.
 
-use super::loops::{Loops, add_scaled, drop_tiny, sum_of_squares};
+use super::loops::{Loops, Term, add_term, drop_tiny, sum_of_squares};
 use super::numbers::{Compute, StepNumbers};
 use super::operands::{Operands, Source};
 use super::share;
@@ -84,15 +84,15 @@ pub fn step<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) {
     });
 }
 
-/// Adds `scale * grad`, or `scale * param^2 * grad`, to each parameter.
-pub fn add<R: Compute>(tensors: Vec<(Operands<'_, R>, f64, bool)>) {
+/// Adds a term of each gradient, with its scale, to each parameter.
+pub fn add<R: Compute>(tensors: Vec<(Operands<'_, R>, f64, Term)>) {
     let elements = tensors.iter().map(|(operands, ..)| operands.grad.len()).sum();
-    let chunks = tensors.into_iter().flat_map(|(operands, scale, adaptive)| {
+    let chunks = tensors.into_iter().flat_map(|(operands, scale, term)| {
         let scale = R::from_f64(scale);
-        operands.chunks().map(move |chunk| (chunk, scale, adaptive))
+        operands.chunks().map(move |chunk| (chunk, scale, term))
     });
-    for_all(chunks.collect(), elements, |(mut chunk, scale, adaptive)| {
-        chunk.for_blocks(|param, grad, _| add_scaled(param, scale, adaptive, grad));
+    for_all(chunks.collect(), elements, |(mut chunk, scale, term)| {
+        chunk.for_blocks(|param, grad, _| add_term(param, scale, term, grad));
     });
 }
 

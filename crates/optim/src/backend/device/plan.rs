@@ -7,9 +7,10 @@ use super::dispatch::{launch, load, place_of, wide_dtype};
 use super::launch::{Args, BY_NORM, Launch, Place};
 use super::state::DeviceState;
 use super::tables::{
-    ADAPTIVE, Batch, CAUTIOUS, CAUTIOUS_DECAY, Entry, MASTER, Placed, SCALED_BY_NORM, STOCHASTIC, Tables, WEIGHTED,
-    batch_of, wide,
+    ADAPTIVE, Batch, CAUTIOUS, CAUTIOUS_DECAY, Entry, MASTER, Placed, SCALED_BY_NORM, STOCHASTIC, TOWARD, Tables,
+    WEIGHTED, batch_of, wide,
 };
+use crate::backend::cpu::loops::Term;
 use crate::backend::cpu::numbers::StepNumbers;
 use crate::backend::kept::Kept;
 use crate::backend::kernel::Kernel;
@@ -214,14 +215,14 @@ pub(crate) fn plan_step(
 pub(crate) fn plan_add<'a>(
     tables: &mut Tables,
     device: &Device,
-    nests: impl Iterator<Item = &'a [Addition<'a>]>,
+    nests: impl Iterator<Item = &'a [Addition]>,
 ) -> Result<Vec<Vec<Planned>>> {
     let mut number = 0;
-    let mut plan = |additions: &'a [Addition<'a>]| {
+    let mut plan = |additions: &'a [Addition]| {
         let mut batches = Vec::new();
         let mut norm = None;
         for addition in additions {
-            let (to, addend) = (place_of(addition.to)?, place_of(&addition.addend)?);
+            let (to, addend) = (place_of(&addition.to)?, place_of(&addition.addend)?);
             if let Some((Norm::Device(by), _)) = &addition.by_norm {
                 norm = Some(by);
             }
@@ -229,7 +230,11 @@ pub(crate) fn plan_add<'a>(
             let dtypes = [addition.to.dtype(), addition.addend.dtype()];
             let batch = batch_of(&mut batches, None, dtypes, false, row.len());
             let (len, row) = (addition.to.elem_count(), batch.row(&row));
-            let flags = if addition.adaptive { ADAPTIVE } else { 0 };
+            let flags = match addition.term {
+                Term::Scaled => 0,
+                Term::Adaptive => ADAPTIVE,
+                Term::Toward => TOWARD,
+            };
             let entry = Entry { param: to.address, grad: addend.address, state: 0, len, key: 0, row, flags };
             batch.push(entry, [to], Some(addend));
         }

@@ -23,6 +23,7 @@ pub(crate) const ADAPTIVE: u32 = 16;
 pub(crate) const WEIGHTED: u32 = 32;
 pub(crate) const CAUTIOUS_DECAY: u32 = 64;
 pub(crate) const SCALED_BY_NORM: u32 = 128;
+pub(crate) const TOWARD: u32 = 256;
 
 /// What a launch is given, on the device from step to step.
 #[derive(Default)]

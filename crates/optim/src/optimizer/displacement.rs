@@ -1,11 +1,11 @@
-//! Where SAM's first step moved the parameters from, and to.
+//! Where parameters were moved from, and to, for a while: by SAM's first step, or to be evaluated.
 
 use crate::backend::tensors::{copy, where_same};
 use candle_core::{Result, Tensor, Var};
 
 /// The values of moved parameters before and after the move. Both are kept, to see what was written by someone else meanwhile.
 #[derive(Debug)]
-pub(crate) struct Perturbation(Vec<Moved>);
+pub(crate) struct Displacement(Vec<Moved>);
 
 #[derive(Debug)]
 struct Moved {
@@ -14,7 +14,7 @@ struct Moved {
     after: Tensor,
 }
 
-impl Perturbation {
+impl Displacement {
     /// Copies the parameters, which are still to be moved.
     pub fn before(vars: Vec<Var>) -> Result<Self> {
         let unmoved = |var: Var| {
@@ -30,6 +30,19 @@ impl Perturbation {
             moved.after = copy(&moved.var)?;
             Ok(())
         })
+    }
+
+    /// Moves the parameters. Where it fails, none has moved.
+    pub fn to(values: Vec<(Var, Tensor)>) -> Result<Self> {
+        let mut moves = Self::before(values.iter().map(|(var, _)| var.clone()).collect())?;
+        for (moved, (var, after)) in moves.0.iter_mut().zip(values) {
+            if let Err(error) = var.set(&after) {
+                moves.undo()?;
+                return Err(error);
+            }
+            moved.after = after;
+        }
+        Ok(moves)
     }
 
     /// Takes the move back, whatever the parameters are now.
