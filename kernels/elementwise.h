@@ -94,11 +94,12 @@ RULE_FUNCTION void update_chunk(Tensor t, Chunk chunk, DEVICE const wide *row, D
       }
       store(theta.x[k], &p.x[k], t.flags & STOCHASTIC ? noise_at(t.key, at + k) : u32(NEAREST));
     }
-    if (MEASURES) continue;
+    if (!MEASURES) {
 #pragma unroll
-    for (int s = 0; s < Rule::SLOTS; s++) write<real, N>(state + s * t.stride + at, slots[s], n, true);
-    if (t.flags & MASTER) write<real, N>(master + at, theta, n, true);
-    write<P, N>((DEVICE P *)t.param + at, p, n, aligned);
+      for (int s = 0; s < Rule::SLOTS; s++) write<real, N>(state + s * t.stride + at, slots[s], n, true);
+      if (t.flags & MASTER) write<real, N>(master + at, theta, n, true);
+      write<P, N>((DEVICE P *)t.param + at, p, n, aligned);
+    }
   }
 }
 
@@ -110,19 +111,19 @@ RULE_FUNCTION void factors_of(RULE_LOCAL const Sum *all, u64 len, DEVICE const w
     // The directions that are left are scaled up by 1 over their share.
     const wide share = value_of(all[0]) / wide(len);
     out[0] = wide(1) / rule_max(share, wide(1e-3));
-    return;
+  } else {
+#pragma unroll
+    for (int k = 0; k < Rule::SCALARS; k++) scalar[k] = row[RULE_SCALAR + k];
+    if (Rule::SUMS_OVER_ALL) {
+#pragma unroll
+      for (int k = 0; k < Rule::FACTORS; k++) scalar[Rule::SCALARS - Rule::FACTORS + k] = out[k];
+    }
+#pragma unroll
+    for (int k = 0; k < 3; k++) sum[k] = k < Rule::SUMS ? value_of(all[k < SumsOf<Rule>::COUNT ? k : 0]) : wide(0);
+    Rule::factors(scalar, sum, wide(len), factor);
+#pragma unroll
+    for (int k = 0; k < Rule::FACTORS; k++) out[k] = factor[k];
   }
-#pragma unroll
-  for (int k = 0; k < Rule::SCALARS; k++) scalar[k] = row[RULE_SCALAR + k];
-  if (Rule::SUMS_OVER_ALL) {
-#pragma unroll
-    for (int k = 0; k < Rule::FACTORS; k++) scalar[Rule::SCALARS - Rule::FACTORS + k] = out[k];
-  }
-#pragma unroll
-  for (int k = 0; k < 3; k++) sum[k] = k < Rule::SUMS ? value_of(all[k < SumsOf<Rule>::COUNT ? k : 0]) : wide(0);
-  Rule::factors(scalar, sum, wide(len), factor);
-#pragma unroll
-  for (int k = 0; k < Rule::FACTORS; k++) out[k] = factor[k];
 }
 
 #define JOIN(a, b) a##b
