@@ -40,8 +40,22 @@ RULE_FUNCTION u16 float_half(float x) { return as_type<u16>(half(x)); }
 #else
 RULE_FUNCTION u32 float_bits(float x) { return __float_as_uint(x); }
 RULE_FUNCTION float bits_float(u32 x) { return __uint_as_float(x); }
+#if defined(__CUDACC_RTC__)
+// NVRTC has no headers: the instructions that cuda_fp16.h has.
+RULE_FUNCTION float half_float(u16 x) {
+  float y;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x));
+  return y;
+}
+RULE_FUNCTION u16 float_half(float x) {
+  u16 y;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
+  return y;
+}
+#else
 RULE_FUNCTION float half_float(u16 x) { return __half2float(__ushort_as_half(x)); }
 RULE_FUNCTION u16 float_half(float x) { return __half_as_ushort(__float2half_rn(x)); }
+#endif
 RULE_FUNCTION void store(double x, double *to, u32) { *to = x; }
 RULE_FUNCTION double load(double x) { return x; }
 #endif

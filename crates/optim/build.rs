@@ -26,14 +26,18 @@ mod cuda {
         rules.sort();
 
         let mut sources = vec![kernels.join("norm.cu")];
-        let mut table = String::from("pub fn rule(name: &str) -> Option<&'static str> {\n    Some(match name {\n");
+        // A rule of another crate may have the name of one of these: the header says whose kernel it is.
+        let mut table = String::from(
+            "/// Header and PTX.\npub fn rule(name: &str) -> Option<(&'static str, &'static str)> {\n    Some(match name {\n",
+        );
         for rule in &rules {
             let source = folder.join(format!("{rule}.cu"));
             let text =
                 format!("#define RULE {rule}\n#define RULE_HEADER \"rules/{rule}.h\"\n#include \"elementwise.cu\"\n");
             fs::write(&source, text).expect("a file below OUT_DIR");
             sources.push(source);
-            let _ = writeln!(table, "        {rule:?} => {},", rule.to_uppercase());
+            let header = fs::read_to_string(kernels.join(format!("rules/{rule}.h"))).expect("a header");
+            let _ = writeln!(table, "        {rule:?} => ({header:?}, {}),", rule.to_uppercase());
         }
         table += "        _ => return None,\n    })\n}\n";
 

@@ -2,11 +2,15 @@
 
 use super::device::launch::{Args, Launch, Place};
 use super::kernel::Kernel;
+use super::kernel_source::{self, Language};
+use super::nvrtc;
 use candle_core::cuda_backend::cudarc::driver::{DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::{CudaStorageSlice, WrapErr};
-use candle_core::{CudaDevice, CudaStorage, Layout, Result, Storage, Tensor, bail};
+use candle_core::{CudaDevice, CudaStorage, Error, Layout, Result, Storage, Tensor, bail};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// The kernels, built by build.rs: `NORM`, and a function from the name of a rule.
+/// The kernels of this crate's rules, built by build.rs: `NORM`, and a function from the name of a rule.
 mod ptx {
     #![allow(dead_code, reason = "rules are found by name")]
     include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
@@ -65,25 +69,52 @@ fn address(tensor: &Tensor) -> Result<u64> {
     }
 }
 
-/// The name and text of the module that a rule's kernels are in, or those of `norm.h`.
-fn module(rule: Option<&'static Kernel>) -> Result<(String, &'static str)> {
-    let Some(rule) = rule else { return Ok(("optim-norm".to_string(), ptx::NORM)) };
-    match ptx::rule(rule.name) {
-        Some(ptx) => Ok((format!("optim-{}", rule.name), ptx)),
-        None => bail!("no CUDA kernel of the rule `{}` was built: it has no header in kernels/rules", rule.name),
+/// A module that candle loads: its name, and its text.
+#[derive(Clone)]
+struct Module {
+    name: Arc<str>,
+    ptx: Arc<str>,
+}
+
+/// By kernel and compute capability.
+type Modules = HashMap<(usize, (i32, i32)), Module>;
+static MODULES: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
+
+/// The module that a rule's kernels are in, or those of `norm.h`. It was built with this crate, or is compiled here.
+fn module(device: &CudaDevice, rule: Option<&'static Kernel>) -> Result<Module> {
+    let capability = device.cuda_stream().context().compute_capability().w()?;
+    let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (rule.map_or(0, Kernel::address), capability);
+    if let Some(known) = modules.get(&key) {
+        return Ok(known.clone());
     }
+    let module = match rule {
+        None => Module { name: "optim-norm".into(), ptx: ptx::NORM.into() },
+        Some(rule) => match ptx::rule(rule.name) {
+            Some((header, ptx)) if header == (rule.header)() => {
+                Module { name: format!("optim-{}", rule.name).into(), ptx: ptx.into() }
+            }
+            _ => {
+                let source = kernel_source::of(Language::Cuda, Some(rule));
+                let ptx = nvrtc::compile(rule.name, &source, capability).map_err(Error::msg)?;
+                Module { name: format!("optim-own-{}-{:x}", rule.name, rule.address()).into(), ptx: ptx.into() }
+            }
+        },
+    };
+    modules.insert(key, module.clone());
+    Ok(module)
 }
 
 /// Loads a kernel, if it is not loaded yet.
 pub fn load(device: &CudaDevice, rule: Option<&'static Kernel>, function: &str) -> Result<()> {
-    let (module, ptx) = module(rule)?;
-    device.get_or_load_custom_func(function, &module, ptx).map(drop)
+    let Module { name, ptx } = module(device, rule)?;
+    device.get_or_load_custom_func(function, &name, &ptx).map(drop)
 }
 
 pub fn launch(device: &CudaDevice, launch: &Launch<'_>) -> Result<()> {
     let Launch { rule, function, blocks, buffers, args, .. } = launch;
-    let (module, ptx) = module(*rule)?;
-    let function = device.get_or_load_custom_func(function, &module, ptx)?;
+    let Module { name, ptx } = module(device, *rule)?;
+    let function = device.get_or_load_custom_func(function, &name, &ptx)?;
     let addresses = buffers.iter().map(|tensor| address(tensor)).collect::<Result<Vec<_>>>()?;
     let mut builder = function.builder();
     for address in &addresses {

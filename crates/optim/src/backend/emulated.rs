@@ -6,13 +6,14 @@
 //! writes outside. With `CXXFLAGS=-fsanitize=address`, and its library preloaded, it also fails where one reads outside.
 
 use super::device::launch::{Launch, Place};
-use super::metal_source;
+use super::kernel::Kernel;
+use super::kernel_source::{self, Language};
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, bail};
 use libloading::Library;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -46,28 +47,22 @@ pub fn is_metal() -> bool {
     SOURCE.get() == Some(Source::Metal)
 }
 
-fn kernels() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")
-}
-
-type Libraries = HashMap<(Source, &'static str), Arc<Library>>;
+type Libraries = HashMap<(Source, usize), Arc<Library>>;
 static LIBRARIES: LazyLock<Mutex<Libraries>> = LazyLock::new(Mutex::default);
 
 /// The kernels of a rule, or those of `norm.h`.
-fn library(source: Source, rule: Option<&'static super::kernel::Kernel>) -> Arc<Library> {
-    let name = rule.map_or("norm", |rule| rule.name);
+fn library(source: Source, rule: Option<&'static Kernel>) -> Arc<Library> {
+    let at = rule.map_or(0, Kernel::address);
     let mut libraries = LIBRARIES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    libraries.entry((source, name)).or_insert_with(|| Arc::new(build(source, rule, name))).clone()
+    libraries.entry((source, at)).or_insert_with(|| Arc::new(build(source, rule))).clone()
 }
 
-fn build(source: Source, rule: Option<&'static super::kernel::Kernel>, name: &str) -> Library {
-    let text = match (source, rule) {
-        (Source::Metal, rule) => metal_source::of(rule),
-        (Source::Cuda, None) => "#include \"norm.cu\"\n".to_string(),
-        (Source::Cuda, Some(_)) => {
-            format!("#define RULE {name}\n#define RULE_HEADER \"rules/{name}.h\"\n#include \"elementwise.cu\"\n")
-        }
+fn build(source: Source, rule: Option<&'static Kernel>) -> Library {
+    let language = match source {
+        Source::Cuda => Language::Cuda,
+        Source::Metal => Language::Metal,
     };
+    let text = kernel_source::of(language, rule);
     let folder = tempfile::tempdir().expect("a scratch folder");
     let (file, library) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
     std::fs::write(&file, text + "\n#include \"run.h\"\n").expect("the source");
@@ -79,7 +74,7 @@ fn build(source: Source, rule: Option<&'static super::kernel::Kernel>, name: &st
     command.args(more.split_whitespace());
     // Attributes of Metal, and pragmas of Metal and nvcc; a kernel does not use all of the arguments.
     command.args(["-Wno-attributes", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]);
-    command.arg("-I").arg(shim).arg("-I").arg(kernels()).arg(&file).arg("-o").arg(&library);
+    command.arg("-I").arg(shim).arg(&file).arg("-o").arg(&library);
     // What is preloaded for the kernels is not for the compiler.
     let built =
         command.env_remove("LD_PRELOAD").output().unwrap_or_else(|e| panic!("{compiler}, the C++ compiler (CXX): {e}"));
@@ -281,7 +276,7 @@ macro_rules! tests {
         }
     };
 }
-tests!(updates: 0, mixed: 1, sizes: 2, clipping: 3, not_finite: 4, sums: 5, groups: 6, state: 7, rounding: 8, twice: 9, written: 10, tiny: 11, averages: 12);
+tests!(updates: 0, mixed: 1, sizes: 2, clipping: 3, not_finite: 4, sums: 5, groups: 6, state: 7, rounding: 8, twice: 9, written: 10, tiny: 11, averages: 12, own: 13);
 
 fn check(source: Source, index: usize) {
     let (name, check) = checks::CHECKS[index];

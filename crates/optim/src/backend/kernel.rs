@@ -105,7 +105,25 @@ impl Debug for Kernel {
     }
 }
 
+/// Whether a name can be part of a name in C++.
+const fn is_identifier(name: &str) -> bool {
+    let name = name.as_bytes();
+    let mut at = 0;
+    while at < name.len() {
+        if !(name[at].is_ascii_alphanumeric() || name[at] == b'_') {
+            return false;
+        }
+        at += 1;
+    }
+    at > 0
+}
+
 impl Kernel {
+    /// What tells kernels apart: two crates may have kernels of one name.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Whether its factors stay from update to update.
     pub(crate) fn keeps_factors(&self) -> bool {
         self.sums.scope == Scope::All
@@ -113,6 +131,7 @@ impl Kernel {
 
     /// The kernel of a formula: `const KERNEL: &Kernel = &Kernel::of::<T>();`
     pub const fn of<T: Elementwise>() -> Self {
+        assert!(is_identifier(T::NAME), "a name is letters, digits and `_`");
         assert!(T::SCALARS.len() == <T::Scalars<f64> as Array<f64>>::LEN, "a name per scalar");
         assert!(T::SLOTS.len() == <T::State<f64> as Array<f64>>::LEN, "a name per slot");
         assert!(names_differ(&[T::SCALARS, T::SLOTS, &["grad", "param"]]), "a name for two inputs of a formula");
@@ -143,7 +162,22 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
-    use super::names_differ;
+    use super::{is_identifier, names_differ};
+
+    #[test]
+    fn a_name_is_part_of_a_name_in_cpp() {
+        for (name, is) in [
+            ("lion", true),
+            ("sgd_momentum2", true),
+            ("", false),
+            ("a-b", false),
+            ("a b", false),
+            ("a\n", false),
+            ("\u{e4}", false),
+        ] {
+            assert_eq!(is_identifier(name), is, "{name:?}");
+        }
+    }
 
     #[test]
     fn a_name_that_is_there_twice_is_found() {

@@ -5,7 +5,7 @@
 
 use super::device::launch::{Launch, Place};
 use super::kernel::Kernel;
-use super::metal_source;
+use super::kernel_source::{self, Language};
 use candle_core::backend::BackendStorage;
 use candle_core::{Layout, MetalDevice, MetalStorage, Result, Storage, Tensor, bail};
 use candle_metal_kernels::metal::{Buffer, ComputeCommandEncoder, ComputePipeline};
@@ -22,22 +22,22 @@ pub fn place(storage: &MetalStorage, layout: &Layout) -> Result<Place> {
     Ok(Place { address, handle: Some(buffer.clone()) })
 }
 
-type Pipelines = HashMap<(u64, &'static str, String), ComputePipeline>;
+/// By device, kernel and function.
+type Pipelines = HashMap<(u64, usize, String), ComputePipeline>;
 static PIPELINES: LazyLock<Mutex<Pipelines>> = LazyLock::new(Mutex::default);
 
 /// The kernel, built at its first use on a device.
 pub fn load(device: &MetalDevice, rule: Option<&'static Kernel>, function: &str) -> Result<ComputePipeline> {
     let device = device.metal_device();
-    let name = rule.map_or("norm", |rule| rule.name);
     let mut pipelines = PIPELINES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let key = (device.registry_id(), name, function.to_string());
+    let key = (device.registry_id(), rule.map_or(0, Kernel::address), function.to_string());
     if let Some(pipeline) = pipelines.get(&key) {
         return Ok(pipeline.clone());
     }
     let options = MTLCompileOptions::new();
     #[allow(deprecated, reason = "its successor is not on all systems that candle runs on")]
     options.setFastMathEnabled(false);
-    let library = device.new_library_with_source(&metal_source::of(rule), Some(&options));
+    let library = device.new_library_with_source(&kernel_source::of(Language::Metal, rule), Some(&options));
     let library = library.map_err(candle_core::Error::wrap)?;
     let function = library.get_function(function, None).map_err(candle_core::Error::wrap)?;
     let pipeline = device.new_compute_pipeline_state_with_function(&function).map_err(candle_core::Error::wrap)?;

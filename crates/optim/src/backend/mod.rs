@@ -10,11 +10,13 @@ pub(crate) mod device;
 pub(crate) mod emulated;
 pub(crate) mod kept;
 pub(crate) mod kernel;
+#[cfg(any(test, feature = "cuda", feature = "metal"))]
+mod kernel_source;
 #[cfg(feature = "metal")]
 mod metal;
-#[cfg(any(test, feature = "metal"))]
-mod metal_source;
 pub(crate) mod nest;
+#[cfg(any(test, feature = "cuda"))]
+mod nvrtc;
 pub(crate) mod simd;
 pub(crate) mod state;
 pub(crate) mod step;

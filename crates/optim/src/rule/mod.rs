@@ -16,8 +16,8 @@
 //! This is a whole program, which needs the crates `optim` and `candle-core`. `tests/own_rule` in the project's checkout is it as a
 //! crate; `experiments/examples/own_rule.rs` there adds a rule to the programs that compare.
 //!
-//! The rule runs on the CPU, and on Metal, which compiles its header where it runs. CUDA has kernels only for the rules of this
-//! crate, which are built with it.
+//! The rule runs on every device. CUDA has the kernels of this crate's rules from the build; that of your rule is compiled when it
+//! first runs on a device, by the CUDA toolkit's NVRTC, which must be on the machine. Metal compiles all kernels in that way.
 //!
 //! ```
 //! use candle_core::{Device, Var};

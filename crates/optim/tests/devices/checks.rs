@@ -4,8 +4,10 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
+use optim::rule::{Elementwise, OneKernelRule, Progress, Real, hyperparameters};
 use optim::{AnyOptimizer, Average, Clip, EmaWarmup, Group, Lookahead, Optimizer, Rule, by_name, rules};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Once;
 
 pub type Outcome = Result<String, Box<dyn std::error::Error>>;
 
@@ -83,7 +85,7 @@ pub fn reads_nothing_back(target: &Target, count: &dyn Fn() -> u64) -> Outcome {
     Ok(format!("{steps} steps"))
 }
 
-pub const CHECKS: [(&str, Check); 13] = [
+pub const CHECKS: [(&str, Check); 14] = [
     ("every rule, every pair of types", updates),
     ("tensors of all types in one optimizer", mixed),
     ("many tensors, small and large", sizes),
@@ -97,6 +99,7 @@ pub const CHECKS: [(&str, Check); 13] = [
     ("parameters written between steps", written),
     ("state that decays to nothing", tiny),
     ("averages of the weights", averages),
+    ("a rule of another crate", own),
 ];
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
@@ -717,4 +720,70 @@ fn averages(target: &Target) -> Outcome {
         }
     }
     Ok("the CPU's bits".to_string())
+}
+
+hyperparameters! {
+    /// A rule that the library does not have.
+    pub struct Own = "own_check" {
+        /// Learning rate.
+        lr: 0.1 in NON_NEGATIVE,
+        /// Decay rate of the mean.
+        beta1: 0.9 in FRACTION,
+    }
+    formula: "m = beta1 m + (1 - beta1) g; theta -= lr m / (1 + abs(m))"
+    best_for: "a check"
+    family: FirstOrder
+}
+
+/// Its kernel has the name of one that the library has.
+impl Elementwise for Own {
+    const NAME: &'static str = "lion";
+    const SCALARS: &'static [&'static str] = &["one_minus_beta1"];
+    const SLOTS: &'static [&'static str] = &["exp_avg"];
+    type Scalars<R: Real> = [R; 1];
+    type State<R: Real> = [R; 1];
+
+    fn direction<R: Real>([rate]: [R; 1], grad: R, _param: R, [m]: [R; 1]) -> (R, [R; 1]) {
+        let m = m.lerp(grad, rate);
+        (m / (R::constant(1.0) + m.abs()), [m])
+    }
+}
+
+impl OneKernelRule for Own {
+    fn scalars(&self, _: &mut Progress<'_>) -> [f64; 1] {
+        [1.0 - self.beta1]
+    }
+}
+
+/// A rule of another crate is compiled where it runs, and keeps apart from the library's kernel of the same name, in one launch too.
+fn own(target: &Target) -> Outcome {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| rules::register::<Own>().expect("its name is free"));
+    let mut worst = 0.0f64;
+    for types in types(target) {
+        for text in ["own_check", "lion", "own_check:beta1=0.5"] {
+            let run = Run::new(text, types, target.sizes(), 3);
+            let ours = match run.result(target) {
+                // Another program than this crate's compiles it.
+                Err(error) if error.to_string().contains("NVRTC was found") => return Ok(format!("skipped: {error}")),
+                ours => ours?,
+            };
+            worst = worst.max(compare(&format!("{text} {types:?}"), &ours, &run.result(&CPU)?, BITS)?);
+        }
+    }
+    let both = |target: &Target| -> Result<Values, Box<dyn std::error::Error>> {
+        let run = Run::new("", TYPES[0], &[257, 4_097, 3], 3);
+        target.on(|| {
+            let params = run.params(&target.device)?;
+            let group = |(param, text): (&(String, Var), &str)| Ok(Group::new(vec![param.clone()], by_name(text)?));
+            let groups = params.iter().zip(["lion:lr=0.1", "own_check", "lion"]).map(group);
+            let mut optimizer = AnyOptimizer::from_groups(groups.collect::<optim::Result<_>>()?)?;
+            for step in 1..=run.steps {
+                optimizer.step(&run.grads(&params, step)?)?;
+            }
+            Ok(Values { norm: None, tensors: values(&optimizer, &params)? })
+        })
+    };
+    compare("two rules of one name", &both(target)?, &both(&CPU)?, BITS)?;
+    Ok(format!("at most {worst:.1} last places"))
 }

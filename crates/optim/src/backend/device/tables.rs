@@ -139,8 +139,9 @@ pub(crate) fn batch_of<'b>(
     width: usize,
 ) -> &'b mut Batch {
     let suffix = suffix(param, grad);
-    let name = |rule: Option<&Kernel>| rule.map(|rule| rule.name);
-    let same = |b: &Batch| b.suffix == suffix && b.measures == measures && name(b.rule) == name(rule);
+    let same = |b: &Batch| {
+        b.suffix == suffix && b.measures == measures && b.rule.map(Kernel::address) == rule.map(Kernel::address)
+    };
     let at = batches.iter().position(same).unwrap_or(batches.len());
     if at == batches.len() {
         let (entries, rows, written, read) = Default::default();

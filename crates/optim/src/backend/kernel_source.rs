@@ -1,8 +1,21 @@
-//! The source that Metal compiles: one text, since there are no files where a program runs.
+//! The source that is compiled where a program runs: one text, since there are no files of the project there.
 
 use super::kernel::Kernel;
 
-const FILES: [(&str, &str); 7] = [
+/// What the source is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    /// NVRTC, which compiles rules that are not of this crate. (nvcc compiles the others from the files.)
+    #[cfg(any(test, feature = "cuda"))]
+    Cuda,
+    /// Metal, which compiles all.
+    #[cfg(any(test, feature = "metal"))]
+    Metal,
+}
+
+const FILES: [(&str, &str); 9] = [
+    ("elementwise.cu", include_str!("../../kernels/elementwise.cu")),
+    ("norm.cu", include_str!("../../kernels/norm.cu")),
     ("elementwise.metal", include_str!("../../kernels/elementwise.metal")),
     ("norm.metal", include_str!("../../kernels/norm.metal")),
     ("elementwise.h", include_str!("../../kernels/elementwise.h")),
@@ -13,14 +26,20 @@ const FILES: [(&str, &str); 7] = [
 ];
 
 /// The kernels of a rule, from its printed header, or without one those of `norm.h`.
-pub(super) fn of(rule: Option<&Kernel>) -> String {
+pub(super) fn of(language: Language, rule: Option<&Kernel>) -> String {
+    let extension = match language {
+        #[cfg(any(test, feature = "cuda"))]
+        Language::Cuda => "cu",
+        #[cfg(any(test, feature = "metal"))]
+        Language::Metal => "metal",
+    };
     let mut out = String::new();
     match rule {
         Some(rule) => {
             out += &format!("#define RULE {}\n", rule.name);
-            append(&mut out, "elementwise.metal", &(rule.header)());
+            append(&mut out, &format!("elementwise.{extension}"), &(rule.header)());
         }
-        None => append(&mut out, "norm.metal", ""),
+        None => append(&mut out, &format!("norm.{extension}"), ""),
     }
     out
 }
