@@ -31,7 +31,7 @@ const HOUSE: &[(&str, Rooms)] = &[
             ("recipes", &["error", "rules", "schedule", "text"]),
             ("optimizer", &["backend", "error", "files", "rule", "schedule"]),
             ("rules", &["backend", "error", "formula", "matrix", "rule", "text", "wrappers"]),
-            ("wrappers", &["backend", "formula", "rule"]),
+            ("wrappers", &["backend", "error", "formula", "rule"]),
             ("rule", &["backend", "error", "formula", "text"]),
             ("backend", &["formula"]),
             ("formula", &[]),

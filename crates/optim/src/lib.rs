@@ -122,6 +122,16 @@ pub type NAdam = FusedOptimizer<rules::NAdam>;
 pub type RAdam = FusedOptimizer<rules::RAdam>;
 /// [`rules::Lion`] applied to parameters.
 pub type Lion = FusedOptimizer<rules::Lion>;
+/// [`rules::Sophia`] applied to parameters.
+pub type Sophia = FusedOptimizer<rules::Sophia>;
+/// [`rules::ScheduleFreeSgd`] applied to parameters.
+pub type ScheduleFreeSgd = FusedOptimizer<rules::ScheduleFreeSgd>;
+/// [`rules::ScheduleFreeAdamW`] applied to parameters.
+pub type ScheduleFreeAdamW = FusedOptimizer<rules::ScheduleFreeAdamW>;
+/// [`rules::Prodigy`] applied to parameters.
+pub type Prodigy = FusedOptimizer<rules::Prodigy>;
+/// [`rules::Lbfgs`] applied to parameters.
+pub type Lbfgs = FusedOptimizer<rules::Lbfgs>;
 /// [`rules::Lamb`] applied to parameters.
 pub type Lamb = FusedOptimizer<rules::Lamb>;
 /// [`rules::Lars`] applied to parameters.

@@ -375,3 +375,90 @@ fn what_is_wrong_with_an_average_is_said() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn schedule_free_is_evaluated_at_its_average_and_goes_on_as_if_nothing_were() -> Result<()> {
+    for (text, beta) in [("schedule_free_sgd:lr=0.2,momentum=0.8", 0.8), ("schedule_free_adamw:lr=0.1", 0.9)] {
+        for (dtype, master) in TYPES {
+            let what = format!("{text} {dtype:?} {master}");
+            let (params, others) = (start(dtype)?, start(dtype)?);
+            let mut evaluated = optimizer(text, &params, (None, None), master);
+            let mut plain = optimizer(text, &others, (None, None), master);
+            evaluated.evaluate_with(|| {
+                assert_eq!(all(&params), all(&others), "{what}: before the first step");
+                Ok(())
+            })?;
+            for t in 1..=6 {
+                train(&mut evaluated, &params, t..=t);
+                train(&mut plain, &others, t..=t);
+                let (before, state) = (all(&params), evaluated.state_dict()?.tensors);
+                evaluated.eval()?;
+                for ((name, var), before) in params.iter().zip(&before) {
+                    let y = match state.get(&format!("{name}.master")) {
+                        Some(master) => values(master)?,
+                        None => before.clone(),
+                    };
+                    let z = values(&state[&format!("{name}.z")])?;
+                    // As near as a parameter of its type comes.
+                    let bar = match dtype {
+                        DType::F64 => 1e-14,
+                        DType::F32 => 1e-6,
+                        _ => 8e-3,
+                    };
+                    for (x, (y, z)) in values(var)?.iter().zip(y.iter().zip(&z)) {
+                        let expected = (y - (1.0 - beta) * z) / beta;
+                        assert!((x - expected).abs() <= bar * expected.abs().max(1.0), "{what}: {x} {expected}");
+                    }
+                }
+                assert!(all(&params) != before || t == 1, "{what} at {t}");
+                evaluated.train()?;
+                assert_eq!(all(&params), before, "{what} at {t}");
+            }
+            assert!(bits(&evaluated, &params) == bits(&plain, &others), "{what}");
+            // An average is what is evaluated where one is kept.
+            evaluated.set_average(Some(EMA))?;
+            train(&mut evaluated, &params, 7..=7);
+            let average = values(&evaluated.state_dict()?.tensors["a.average"].to_dtype(dtype)?)?;
+            assert_eq!(evaluated.evaluate_with(|| values(&params[0].1))?, average, "{what}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn sophia_takes_a_second_gradient_in_the_first_step_of_each_period() -> Result<()> {
+    for (dtype, master) in TYPES {
+        let params = start(dtype)?;
+        let mut sophia = optimizer("sophia:update_period=3,lr=0.1", &params, (None, None), master);
+        let loss = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+        for t in 1..=7 {
+            let before = bits(&sophia, &params);
+            let hessian = |o: &AnyOptimizer| -> Result<Option<Vec<f64>>> {
+                o.state_dict()?.tensors.get("a.hessian").map(values).transpose()
+            };
+            let (old, is_due) = (hessian(&sophia)?, t % 3 == 1);
+            // Where the second loss fails, nothing has changed.
+            let failing = sophia.step_with_gradients(|evaluation| {
+                if evaluation == 1 {
+                    candle_core::bail!("no labels");
+                }
+                if is_due {
+                    Ok((loss.clone(), grads(&params, t, 1.0, |_| true)?))
+                } else {
+                    candle_core::bail!("no data")
+                }
+            });
+            assert!(failing.is_err() && bits(&sophia, &params) == before, "{dtype:?} at {t}");
+            let mut evaluations = 0;
+            sophia.step_with_gradients(|evaluation| {
+                evaluations += 1;
+                Ok((loss.clone(), grads(&params, t + 100 * evaluation as u64, 1.0, |_| true)?))
+            })?;
+            assert_eq!(evaluations, if is_due { 2 } else { 1 }, "{dtype:?} at {t}");
+            assert_eq!(hessian(&sophia)? != old, is_due, "{dtype:?} at {t}");
+        }
+        // A plain step goes on with the curvature there is.
+        train(&mut sophia, &params, 8..=8);
+    }
+    Ok(())
+}

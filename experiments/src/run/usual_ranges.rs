@@ -77,6 +77,11 @@ pub const USUAL_RANGES: &[UsualRanges] = &[
     of("adan", [1e-3, 1e-2], [1e-2, 1e-1]),
     of("ademamix", [1e-4, 1e-3], [1e-2, 1e-1]),
     of("mars", [1e-3, 1e-2], [1e-2, 1e-1]),
+    of("sophia", [1e-4, 1e-3], [1e-1, 1e-1]),
+    of("schedule_free_sgd", [5e-1, 5.0], [1e-4, 1e-4]),
+    of("schedule_free_adamw", [1e-3, 1e-2], [0.0, 1e-1]),
+    of("prodigy", [5e-1, 1.0], [0.0, 1e-2]),
+    without_decay("lbfgs", [1e-1, 1.0]),
 ];
 
 /// What is usual for `rule`, or for the base of a SAM. Of a rule that a program registered the default is known: the learning

@@ -78,6 +78,15 @@ impl State {
         }
     }
 
+    /// The values of a slot: on a GPU itself, on the host a copy.
+    pub fn slot(&self, var: &Var, at: usize) -> Result<Tensor> {
+        match self {
+            State::F32(buffers) => Tensor::from_slice(&buffers.slots[at], var.shape(), &Device::Cpu),
+            State::F64(buffers) => Tensor::from_slice(&buffers.slots[at], var.shape(), &Device::Cpu),
+            State::Device(rows) => rows.slots(var)?[at].reshape(var.shape()),
+        }
+    }
+
     /// Writes the master copy, where there is one on the host.
     pub fn set_master(&mut self, values: &Tensor) -> Result<()> {
         if let State::F32(Buffers { master: Some(master), .. }) = self {

@@ -215,7 +215,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     }
 
     /// Writes into the parameters what is to be evaluated, until [`train`](Self::train): the average, where one is kept, else
-    /// the point that the rule says. Averages are rounded to the parameters' type. Where there is neither, the parameters stay as
+    /// the point that the rule says, as Schedule-Free does. Averages are rounded to the parameters' type. Where there is neither, the parameters stay as
     /// they are. A second call changes nothing.
     ///
     /// In between, calls that would use or move the parameters are errors.
@@ -229,11 +229,20 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         }
         self.check(Call::Eval)?;
         let mut values = Vec::new();
-        for parameter in self.all_params() {
-            if let Some(average) = &parameter.average {
+        for group in &self.groups {
+            let point = group.rule.evaluation_point();
+            for parameter in &group.params {
+                let value = match (&parameter.average, point) {
+                    (Some(average), _) => average.clone(),
+                    (None, Some(point)) => match parameter.evaluated_at(point)? {
+                        Some(value) => value,
+                        None => continue,
+                    },
+                    (None, None) => continue,
+                };
                 let dtype = parameter.var.dtype();
-                let average = if average.dtype() == dtype { copy(average)? } else { to_dtype(average, dtype)? };
-                values.push((parameter.var.clone(), average));
+                let value = if value.dtype() == dtype { copy(&value)? } else { to_dtype(&value, dtype)? };
+                values.push((parameter.var.clone(), value));
             }
         }
         self.evaluated = Some(Displacement::to(values)?);
@@ -282,6 +291,9 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     pub(super) fn plan_averages(&mut self, has_grad: &[bool]) -> Result<Planned> {
         let step = self.step + 1;
         let Averages { average, lookahead, count, .. } = self.averages;
+        if average.is_none() && lookahead.is_none() {
+            return Ok(Planned::default());
+        }
         let average = average.filter(|average| average.takes(step));
         let mut planned = Planned { takes: average.is_some(), ..Planned::default() };
         for parameter in self.all_params() {

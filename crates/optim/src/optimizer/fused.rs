@@ -5,6 +5,7 @@ use super::average::Averages;
 use super::clip::Clip;
 use super::displacement::Displacement;
 use super::groups::{Group, named_params};
+use super::lbfgs::Memory;
 use super::parameter::Parameter;
 use crate::backend::device::tables::Tables;
 use crate::backend::kept::Kept;
@@ -56,6 +57,8 @@ pub struct FusedOptimizer<R> {
     /// Of SAM, between its two steps.
     pub(super) perturbation: Option<Displacement>,
     pub(super) averages: Averages,
+    /// Of L-BFGS.
+    pub(super) memory: Memory,
     /// Between `eval` and `train`.
     pub(super) evaluated: Option<Displacement>,
 }
@@ -118,6 +121,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             accumulated: Accumulator::default(),
             perturbation: None,
             averages: Averages::default(),
+            memory: Memory::default(),
             evaluated: None,
         };
         for group in groups {

@@ -2,9 +2,9 @@
 
 use crate::backend::kernel::Kernel;
 use crate::backend::state::State;
-use crate::backend::tensors::{copy, storage_address, to_dtype};
+use crate::backend::tensors::{allocate, copy, storage_address, to_dtype};
 use crate::error::{Error, Result};
-use crate::rule::contract::Rule;
+use crate::rule::contract::{EvaluationPoint, Rule};
 use crate::rule::matrix::MatrixRule;
 use candle_core::{DType, Tensor, Var};
 use std::collections::HashSet;
@@ -83,6 +83,18 @@ impl Parameter {
         }
         let problem = "its type is F16, but stochastic rounding is of bf16 parameters: choose bf16, or master copies";
         Err(Error::UnsuitableParameter { name: self.name.clone(), problem: problem.to_string() })
+    }
+
+    /// Where its rule is evaluated, in the type of its state; none before its first update.
+    pub fn evaluated_at(&self, point: EvaluationPoint) -> Result<Option<Tensor>> {
+        let slot = self.kernel.and_then(|kernel| kernel.slots.iter().position(|slot| *slot == point.slot));
+        let Some(slot) = slot else { return Ok(None) };
+        let end = self.state.slot(&self.var, slot)?;
+        let own = match self.state.master(&self.var)? {
+            Some(master) => master,
+            None => to_dtype(&self.var, end.dtype())?,
+        };
+        Ok(Some(allocate(|| &own + ((end - &own)? * point.weight)?)?))
     }
 
     /// The gradient as the backend takes it.

@@ -33,20 +33,36 @@ pub(crate) enum Call {
     SetAverage,
 }
 
+/// How many gradients a step of the rule takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gradients {
+    One,
+    /// SAM's.
+    Two,
+    /// As many as it needs: L-BFGS.
+    Many,
+}
+
 /// The table of phases and calls. What is not in it, `discard_accumulated`, `cancel_first_step`, `train`, freezing and the other
 /// settings, may be called at any time.
 ///
 /// # Errors
 /// The call has no meaning in this phase, or for a rule that is (not) SAM; the message says what to call.
-pub(crate) fn check(phase: Phase, call: Call, is_sam: bool) -> Result<()> {
+pub(crate) fn check(phase: Phase, call: Call, gradients: Gradients) -> Result<()> {
     use Call::*;
     use Phase::*;
+    let is_sam = gradients == Gradients::Two;
     let problem = match (call, phase) {
         (
             Step | StepAccumulated | StepWith | FirstStep | FirstStepAccumulated | SecondStep | Accumulate | SaveOrLoad
             | SetAverage,
             Evaluating,
         ) => "the parameters hold what is evaluated: call train, which restores them, first",
+        (Step | StepAccumulated | FirstStep | FirstStepAccumulated | SecondStep | Accumulate, Idle)
+            if gradients == Gradients::Many =>
+        {
+            "lbfgs evaluates the loss as often as it needs: call step_with(closure)"
+        }
         (Step, Idle) if is_sam => {
             "step: sam needs two gradients: call step_with(closure), or first_step before and second_step after the second gradient"
         }

@@ -13,8 +13,11 @@ use candle_core::backprop::GradStore;
 
 impl<R: Rule + Clone> FusedOptimizer<R> {
     /// Evaluates the loss as often as the rule needs it and makes a step: once, or twice for SAM. The closure gets the
-    /// number of the evaluation, 0 or 1; batch-norm statistics should move in number 0 only, and both must use the same
+    /// number of the evaluation, from 0; batch-norm statistics should move in number 0 only, and all must use the same
     /// batch (and dropout mask). Returns the loss of evaluation 0.
+    ///
+    /// For [`Sophia`](crate::rules::Sophia) number 1, in the first of each `update_period` steps, is to be the loss of labels that are
+    /// drawn from the model. [`Lbfgs`](crate::rules::Lbfgs) evaluates the loss up to `max_eval` times.
     ///
     /// # Errors
     /// Those of the closure; as [`Optimizer::step`](candle_nn::Optimizer::step). Parameters and state are then as before the
@@ -37,8 +40,19 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         mut evaluate: impl FnMut(usize) -> candle_core::Result<(Tensor, GradStore)>,
     ) -> Result<Tensor> {
         self.check(Call::StepWith)?;
+        if let Some(settings) = self.quasi_newton() {
+            return self.quasi_newton_step(settings, evaluate);
+        }
         let (first, grads) = evaluate(0)?;
         let first = first.detach();
+        if self.takes_curvature()? {
+            let grads = self.stored_gradients(&grads)?;
+            self.check_gradients(&grads)?;
+            let (_, second) = evaluate(1)?;
+            let second = self.stored_gradients(&second)?;
+            self.update_with_curvature(grads, second)?;
+            return Ok(first);
+        }
         if self.groups.iter().all(|g| g.rule.sharpness().is_none()) {
             let grads = self.stored_gradients(&grads)?;
             self.update(grads, 1.0)?;

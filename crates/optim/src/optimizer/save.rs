@@ -2,6 +2,7 @@
 
 use super::average::KINDS;
 use super::fused::FusedOptimizer;
+use super::lbfgs::Memory;
 use super::parameter::{MatrixState, Parameter};
 use super::phase::Call;
 use super::state_dict::{StateDict, mismatch};
@@ -86,6 +87,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 tensors.insert(format!("{KEPT}.{}", kernel.name), Tensor::new(factors, &Device::Cpu)?);
             }
         }
+        self.memory.save(&mut tensors)?;
         let average = self.averages.kind.map(|kind| (AVERAGE.to_string(), kind.to_string()));
         let averaged = average.is_some().then(|| (AVERAGED.to_string(), self.averages.count.to_string()));
         let metadata = [
@@ -182,6 +184,12 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 used += 1;
             }
         }
+        let mut memory = Memory::default();
+        if let (true, Some(first)) = (self.quasi_newton().is_some(), self.all_params().next()) {
+            let count;
+            (memory, count) = Memory::load(state, first.var.device())?;
+            used += count;
+        }
         if used != state.tensors.len() {
             let all = self.state_keys();
             let extra = state.tensors.keys().find(|key| !all.contains(*key));
@@ -196,7 +204,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             (parameter.numbers, parameter.matrix) = (numbers, matrix);
             (parameter.average, parameter.slow) = (average, slow);
         }
-        self.kept = kept;
+        (self.kept, self.memory) = (kept, memory);
         self.step = step;
         (self.averages.kind, self.averages.count) = (kind, count);
         for (what, is_asked_for, missing) in [

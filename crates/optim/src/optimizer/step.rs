@@ -8,7 +8,7 @@ use super::displacement::Displacement;
 use super::fused::{Active, FusedOptimizer};
 use super::matrix::{Common, Transformed};
 use super::parameter::Parameter;
-use super::phase::{Call, Phase, check};
+use super::phase::{Call, Gradients, Phase, check};
 use crate::backend::cpu::numbers::StepNumbers;
 use crate::backend::kernel::Kernel;
 use crate::backend::state::State;
@@ -16,7 +16,7 @@ use crate::backend::step;
 use crate::backend::tensors::read_backs;
 use crate::backend::update::{Norm, Update};
 use crate::error::{Error, Result};
-use crate::rule::contract::Rule;
+use crate::rule::contract::{QuasiNewton, Rule};
 use crate::rule::matrix::STEP;
 use crate::rule::progress::Progress;
 use candle_core::backprop::GradStore;
@@ -37,7 +37,19 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     }
 
     pub(super) fn check(&self, call: Call) -> Result<()> {
-        check(self.phase(), call, self.groups.iter().any(|group| group.rule.sharpness().is_some()))
+        let gradients = if self.quasi_newton().is_some() {
+            Gradients::Many
+        } else if self.groups.iter().any(|group| group.rule.sharpness().is_some()) {
+            Gradients::Two
+        } else {
+            Gradients::One
+        };
+        check(self.phase(), call, gradients)
+    }
+
+    /// Where a group's rule is L-BFGS.
+    pub(super) fn quasi_newton(&self) -> Option<QuasiNewton> {
+        self.groups.iter().find_map(|group| group.rule.quasi_newton())
     }
 
     /// The gradients of all parameters in order, checked and prepared; `None` where there is none or it is frozen.
@@ -93,7 +105,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     }
 
     /// Some parameter has a gradient; or all are frozen, and nothing moves because the user said so.
-    fn check_gradients(&self, grads: &[Option<Tensor>]) -> Result<()> {
+    pub(super) fn check_gradients(&self, grads: &[Option<Tensor>]) -> Result<()> {
         let may_move = grads.is_empty() || self.all_params().any(|p| !p.frozen);
         if may_move && grads.iter().all(Option::is_none) { Err(self.no_gradient()) } else { Ok(()) }
     }
@@ -144,7 +156,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         let has_grad: Vec<bool> = grads.iter().map(Option::is_some).collect();
         let factor = norm.as_ref().filter(|_| max.is_some());
         let (mut numbers_after, mut matrices) = (Vec::new(), BTreeMap::new());
-        let done = self.fit(&rules, &has_grad, &mut refitted).and_then(|()| {
+        let done = self.fit(&rules, &has_grad, false, &mut refitted).and_then(|()| {
             let averages = self.plan_averages(&has_grad)?;
             let clip_value = if let Some(Clip::Value(max)) = self.clip { max } else { f64::INFINITY };
             // What is on the device is multiplied in there.
@@ -161,10 +173,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         let averages = match done {
             Ok(averages) => averages,
             Err(error) => {
-                for Refitted { group, index, kernel, state, .. } in refitted {
-                    let parameter = &mut self.groups[group].params[index];
-                    (parameter.kernel, parameter.state) = (kernel, state);
-                }
+                self.undo_fit(refitted);
                 return Err(error);
             }
         };
@@ -186,8 +195,23 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         self.run_averages(averages)
     }
 
-    /// Makes the state of every parameter that has a gradient fit its rule's kernel. `refitted` gets what it was.
-    fn fit(&mut self, rules: &[R], has_grad: &[bool], refitted: &mut Vec<Refitted>) -> Result<()> {
+    /// Takes back what [`fit`](Self::fit) did.
+    pub(super) fn undo_fit(&mut self, refitted: Vec<Refitted>) {
+        for Refitted { group, index, kernel, state, .. } in refitted {
+            let parameter = &mut self.groups[group].params[index];
+            (parameter.kernel, parameter.state) = (kernel, state);
+        }
+    }
+
+    /// Makes the state of every parameter that has a gradient fit its rule's kernel, as a copy where it does already and
+    /// `copies` asks for that. `refitted` gets what it was.
+    pub(super) fn fit(
+        &mut self,
+        rules: &[R],
+        has_grad: &[bool],
+        copies: bool,
+        refitted: &mut Vec<Refitted>,
+    ) -> Result<()> {
         let mut has_grad = has_grad.iter();
         let master_copies = self.master_copies;
         for (group, (active, rule)) in self.groups.iter_mut().zip(rules).enumerate() {
@@ -200,7 +224,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 let (old, new) = (parameter.kernel.map_or(&[][..], |k| k.slots), kernel.slots);
                 let add_master = master_copies && parameter.is_half() && !parameter.state.has_master();
                 let is_fit = parameter.kernel.is_some() && (std::ptr::eq(old, new) || old == new) && !add_master;
-                if is_fit {
+                if is_fit && !copies {
                     parameter.kernel = Some(kernel);
                     continue;
                 }
@@ -307,7 +331,7 @@ fn updates<'a, R: Rule>(
 }
 
 /// A parameter whose state was changed to fit a kernel, and what it was before.
-struct Refitted {
+pub(super) struct Refitted {
     group: usize,
     index: usize,
     kernel: Option<&'static Kernel>,

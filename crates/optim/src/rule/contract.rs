@@ -21,6 +21,37 @@ pub struct Sharpness {
     pub adaptive: bool,
 }
 
+/// Where a rule is evaluated, if not at the parameters `y` that it trains: at `x = y + weight (z - y)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvaluationPoint {
+    /// The slot of `z`.
+    pub slot: &'static str,
+    /// The weight.
+    pub weight: f64,
+}
+
+/// How the gradient of a second loss enters the state now and then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Curvature {
+    /// It enters in the first of as many steps.
+    pub period: u64,
+    /// The kernel's scalars in the pass in which it does, and in which no parameter moves.
+    pub scalars: Vec<f64>,
+}
+
+/// What a step of L-BFGS is made with: [`Lbfgs`](crate::rules::Lbfgs) says what each is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the rule documents them")]
+pub struct QuasiNewton {
+    pub lr: f64,
+    pub max_iter: u64,
+    pub max_eval: u64,
+    pub tolerance_grad: f64,
+    pub tolerance_change: f64,
+    pub history_size: usize,
+    pub strong_wolfe: bool,
+}
+
 /// A rule that a [`FusedOptimizer`](crate::FusedOptimizer) can apply: hyperparameters and a kernel.
 ///
 /// A rule whose flags do not change its state implements [`OneKernelRule`], and gets this from it.
@@ -71,6 +102,18 @@ pub trait Rule: Debug + Send + Sync + 'static {
     }
     /// Where the gradient is to be taken, for SAM.
     fn sharpness(&self) -> Option<Sharpness> {
+        None
+    }
+    /// Where the rule is evaluated, if not at the parameters; none for most.
+    fn evaluation_point(&self) -> Option<EvaluationPoint> {
+        None
+    }
+    /// How a second loss enters the state, by [`FusedOptimizer::step_with`](crate::FusedOptimizer::step_with); none for most.
+    fn curvature(&self) -> Option<Curvature> {
+        None
+    }
+    /// For a rule that evaluates the loss as often as it needs in a step, and has no use of its kernel; none for most.
+    fn quasi_newton(&self) -> Option<QuasiNewton> {
         None
     }
     /// A copy whose type is chosen at run time.
@@ -166,6 +209,14 @@ pub trait OneKernelRule: Hyperparameters + Elementwise {
     fn smallest_state(&self) -> f64 {
         smallest_state(self.field("eps"))
     }
+    /// As [`Rule::evaluation_point`].
+    fn evaluation_point(&self) -> Option<EvaluationPoint> {
+        None
+    }
+    /// As [`Rule::curvature`].
+    fn curvature(&self) -> Option<Curvature> {
+        None
+    }
 }
 
 impl<T: OneKernelRule> Rule for T {
@@ -185,6 +236,12 @@ impl<T: OneKernelRule> Rule for T {
     }
     fn smallest_state(&self) -> f64 {
         OneKernelRule::smallest_state(self)
+    }
+    fn evaluation_point(&self) -> Option<EvaluationPoint> {
+        OneKernelRule::evaluation_point(self)
+    }
+    fn curvature(&self) -> Option<Curvature> {
+        OneKernelRule::curvature(self)
     }
 }
 
@@ -259,6 +316,18 @@ impl Rule for AnyRule {
     }
     fn sharpness(&self) -> Option<Sharpness> {
         self.0.sharpness()
+    }
+    fn evaluation_point(&self) -> Option<EvaluationPoint> {
+        self.0.evaluation_point()
+    }
+    fn curvature(&self) -> Option<Curvature> {
+        self.0.curvature()
+    }
+    fn quasi_newton(&self) -> Option<QuasiNewton> {
+        self.0.quasi_newton()
+    }
+    fn validate(&self) -> Result<()> {
+        self.0.validate()
     }
     fn boxed(&self) -> AnyRule {
         self.0.boxed()

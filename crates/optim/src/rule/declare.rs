@@ -169,6 +169,7 @@ macro_rules! __hyperparameters {
     // The ranges of this crate go by their names everywhere.
     (@range NON_NEGATIVE) => { $crate::rule::value::NON_NEGATIVE };
     (@range FRACTION) => { $crate::rule::value::FRACTION };
+    (@range POSITIVE) => { $crate::rule::value::POSITIVE };
     (@range OPEN_FRACTION) => { $crate::rule::value::OPEN_FRACTION };
     (@range ABOVE_ONE) => { $crate::rule::value::ABOVE_ONE };
     (@range $($range:ident)::+) => { $($range)::+ };

@@ -18,6 +18,8 @@ pub const NON_NEGATIVE: Range = Range::new(Bound::Included(0.0), Bound::Excluded
 /// `0 <= x < 1`: the decay rate of a moving average.
 pub const FRACTION: Range = Range::new(Bound::Included(0.0), Bound::Excluded(1.0), "a number in [0, 1)");
 
+/// Finite and `> 0`.
+pub const POSITIVE: Range = Range::new(Bound::Excluded(0.0), Bound::Excluded(f64::INFINITY), "a number > 0");
 /// `0 < x < 1`: a factor that shrinks.
 pub const OPEN_FRACTION: Range = Range::new(Bound::Excluded(0.0), Bound::Excluded(1.0), "a number in (0, 1)");
 /// Finite and `> 1`: a factor that grows.

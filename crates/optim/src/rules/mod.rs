@@ -35,6 +35,7 @@ rules!(
     nadam::NAdam,
     radam::RAdam,
     lion::Lion,
+    sophia::Sophia,
     lamb::Lamb,
     lars::Lars,
     signum::Signum,
@@ -47,6 +48,10 @@ rules!(
     adan::Adan,
     ademamix::AdEmaMix,
     mars::Mars,
+    schedule_free_sgd::ScheduleFreeSgd,
+    schedule_free_adamw::ScheduleFreeAdamW,
+    prodigy::Prodigy,
+    lbfgs::Lbfgs,
 );
 
 /// The table of rules, simplest first, then those that are registered, the wrapper `sam` last.

@@ -22,7 +22,7 @@ hyperparameters! {
 }
 
 /// Without momentum: the gradient.
-struct Plain;
+pub(super) struct Plain;
 
 impl Elementwise for Plain {
     const NAME: &'static str = "sgd";

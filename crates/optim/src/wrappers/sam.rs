@@ -1,7 +1,8 @@
 //! Sharpness-aware minimisation.
 
 use crate::backend::kernel::Kernel;
-use crate::rule::contract::{AnyRule, Rule, Sharpness};
+use crate::error::{Error, Result};
+use crate::rule::contract::{AnyRule, EvaluationPoint, Rule, Sharpness};
 use crate::rule::declare::{Family, Spec};
 use crate::rule::matrix::MatrixRule;
 use crate::rule::options::Options;
@@ -113,6 +114,18 @@ impl<B: Rule + Clone> Rule for Sam<B> {
     }
     fn smallest_state(&self) -> f64 {
         self.base.smallest_state()
+    }
+    fn evaluation_point(&self) -> Option<EvaluationPoint> {
+        self.base.evaluation_point()
+    }
+    fn validate(&self) -> Result<()> {
+        if self.base.quasi_newton().is_some() || self.base.curvature().is_some() {
+            let (rule, key, value) = (Self::SPEC.name.to_string(), "base".to_string(), self.base.qualified_name());
+            return Err(Error::OutOfRange { rule, key, value, allowed: "a rule that takes one gradient".to_string() });
+        }
+        let name = self.qualified_name();
+        self.hyperparameters().iter().try_for_each(|h| h.check(&name, self.get(h.name)?))?;
+        self.base.validate()
     }
     fn sharpness(&self) -> Option<Sharpness> {
         Some(Sharpness { rho: self.rho, adaptive: self.adaptive })

@@ -1,7 +1,7 @@
 //! A rule with options around its direction.
 
 use crate::backend::kernel::Kernel;
-use crate::rule::contract::{AnyRule, Rule, Sharpness};
+use crate::rule::contract::{AnyRule, Curvature, EvaluationPoint, QuasiNewton, Rule, Sharpness};
 use crate::rule::declare::Spec;
 use crate::rule::matrix::MatrixRule;
 use crate::rule::options::Options;
@@ -77,6 +77,15 @@ impl<B: Rule + Clone> Rule for WithOptions<B> {
     }
     fn sharpness(&self) -> Option<Sharpness> {
         self.base.sharpness()
+    }
+    fn evaluation_point(&self) -> Option<EvaluationPoint> {
+        self.base.evaluation_point()
+    }
+    fn curvature(&self) -> Option<Curvature> {
+        self.base.curvature()
+    }
+    fn quasi_newton(&self) -> Option<QuasiNewton> {
+        self.base.quasi_newton()
     }
     fn boxed(&self) -> AnyRule {
         AnyRule::new(WithOptions { base: self.base.boxed(), options: self.options })
