@@ -12,7 +12,7 @@ use problem::{empty_grads, grads, noise, start, start_of, values};
 use std::collections::HashMap;
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
-const RULES: [&str; 44] = [
+const RULES: [&str; 48] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.1,weight_decay=0.01",
     "sgd:momentum=0.9,nesterov=true",
@@ -54,6 +54,10 @@ const RULES: [&str; 44] = [
     "ademamix",
     "ademamix:warmup=5,weight_decay=0.01",
     "mars:weight_decay=0.01",
+    "adamw:cautious=true,cautious_decay=true,weight_decay=0.1",
+    "lion:cautious=true,weight_decay=0.1",
+    "sgd:momentum=0.9,maximize=true",
+    "tiger:cautious_decay=true,corrected_decay=true",
     "sam:momentum=0.9",
     "sam:base=adamw,adaptive=true,rho=0.5",
     "sam:base=lamb",

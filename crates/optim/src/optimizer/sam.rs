@@ -107,24 +107,26 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         for (group, rule) in self.groups.iter().zip(&rules) {
             for parameter in &group.params {
                 if let (Some(grad), Some(sharpness)) = (grads.next().flatten(), rule.sharpness()) {
-                    moved.push((&parameter.var, grad, sharpness));
+                    // Up the loss, which is minus what is maximized.
+                    let sign = if rule.options().maximize { -1.0 } else { 1.0 };
+                    moved.push((&parameter.var, grad, sharpness, sign));
                 }
             }
         }
         if moved.is_empty() {
             return Err(self.no_gradient());
         }
-        let weighted = moved.iter().map(|(var, grad, s)| (grad, s.adaptive.then_some(var.as_tensor())));
+        let weighted = moved.iter().map(|(var, grad, s, _)| (grad, s.adaptive.then_some(var.as_tensor())));
         let norm = step::global_norm(&mut self.tables, &weighted.collect::<Vec<_>>(), 1.0, f64::INFINITY, 2)?;
         let vars: Vec<_> = moved.iter().map(|(var, ..)| (*var).clone()).collect();
         let mut perturbation = Displacement::before(vars)?;
         // `g / (norm(g) + 1e-12)` of the mean, with sums above and below.
         let epsilon = 1e-12 * count as f64;
-        let additions = moved.into_iter().map(|(to, addend, sharpness)| Addition {
+        let additions = moved.into_iter().map(|(to, addend, sharpness, sign)| Addition {
             to: to.as_tensor().clone(),
             addend,
             term: if sharpness.adaptive { Term::Adaptive } else { Term::Scaled },
-            scale: sharpness.rho,
+            scale: sign * sharpness.rho,
             by_norm: Some((norm.clone(), epsilon)),
         });
         let moved = step::add(&mut self.tables, additions.collect()).and_then(|()| perturbation.moved());

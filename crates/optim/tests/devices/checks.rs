@@ -103,7 +103,7 @@ pub const CHECKS: [(&str, Check); 14] = [
 ];
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
-pub const RULES: [&str; 43] = [
+pub const RULES: [&str; 47] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.1,weight_decay=0.01",
     "sgd:momentum=0.9,nesterov=true",
@@ -145,6 +145,10 @@ pub const RULES: [&str; 43] = [
     "ademamix",
     "ademamix:warmup=5,weight_decay=0.01",
     "mars:weight_decay=0.01",
+    "adamw:cautious=true,cautious_decay=true,weight_decay=0.1",
+    "lion:cautious=true,weight_decay=0.1",
+    "sgd:momentum=0.9,maximize=true",
+    "tiger:cautious_decay=true,corrected_decay=true",
     "sam:momentum=0.9",
     "sam:base=adamw,adaptive=true,rho=0.5",
     "sam:base=lamb",
