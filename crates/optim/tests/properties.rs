@@ -1206,7 +1206,7 @@ fn state_that_decays_becomes_zero_and_what_grows_is_left() -> Result<()> {
         ];
         for (key, value) in short {
             // Short means, so that they are gone soon; momentum where there is some.
-            if rule.field(key).is_some_and(|old| f64::from(old) != 0.0) {
+            if rule.field(key).is_some_and(|old| f64::from(old) != 0.0 || key == "beta3") {
                 rule.set(key, value.into())?;
             }
         }

@@ -2,6 +2,7 @@
 
 mod accumulate;
 mod average;
+mod averaging;
 mod candle;
 mod clip;
 mod curvature;
@@ -13,6 +14,7 @@ mod line_search;
 mod matrix;
 mod parameter;
 mod phase;
+mod quasi_newton;
 mod sam;
 mod save;
 mod state_dict;

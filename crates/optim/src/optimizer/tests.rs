@@ -391,7 +391,7 @@ const OTHERS: [&str; 12] = [
 #[test]
 fn every_public_method_and_every_rule_is_in_the_table() {
     let sources = [
-        include_str!("average.rs"),
+        include_str!("averaging.rs"),
         include_str!("fused.rs"),
         include_str!("sam.rs"),
         include_str!("save.rs"),
