@@ -5,9 +5,11 @@
 //! and prints one JSON line. With `--paced` it measures, and prints a line, for each line that it reads.
 //! `muon_torch.py` takes the same options for PyTorch's optimizers, and `muon.py` lets all take turns and prints a table.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Result, Tensor, Var};
 use clap::{Parser, ValueEnum};
 use optim::matrix::{Coefficients, orthogonalise};
+use optim::{AnyOptimizer, Group, Optimizer, by_name};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::io::BufRead;
@@ -23,6 +25,8 @@ enum Workload {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Impl {
+    /// A step of our rule `muon`.
+    Optim,
     /// The orthogonalisation alone, equal shapes as one stack.
     Iteration,
     /// Multiplications and additions in registers: the peak.
@@ -146,6 +150,21 @@ fn run(options: &Options) -> Result<()> {
             std::hint::black_box(results);
             Ok(())
         });
+    }
+    if options.r#impl == Impl::Optim {
+        let shapes = stacks(options.workload);
+        let shapes = shapes.into_iter().flat_map(|(count, rows, columns)| vec![(rows, columns); count]);
+        let random = |shape| Tensor::randn(0f32, 1e-2, shape, &Device::Cpu);
+        let parameters: Vec<(String, Var)> = shapes
+            .enumerate()
+            .map(|(i, shape)| Ok((format!("layer.{i}.weight"), Var::from_tensor(&random(shape)?)?)))
+            .collect::<Result<_>>()?;
+        let mut grads: GradStore = Var::zeros((), DType::F32, &Device::Cpu)?.as_tensor().sqr()?.backward()?;
+        for (_, parameter) in &parameters {
+            grads.insert(parameter, random(parameter.dims2()?)?);
+        }
+        let mut optimizer = AnyOptimizer::from_groups(vec![Group::new(parameters, by_name("muon")?)])?;
+        return measure(options, multiplications(options.workload), || optimizer.step(&grads));
     }
     let stacks: Vec<Tensor> = stacks(options.workload)
         .into_iter()

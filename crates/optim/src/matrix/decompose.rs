@@ -21,7 +21,7 @@ use rayon::prelude::*;
 /// They are computed in `f64`. What is above the diagonal is not read. Where eigenvalues are equal, the basis of their space is
 /// arbitrary.
 ///
-/// Fails where the matrices are not square, or have numbers that are not finite.
+/// A matrix with a number that is not finite gives NaN. Fails where the matrices are not square.
 pub fn eigenvectors(stack: &Tensor) -> Result<Tensor> {
     let vectors = |matrix: MatRef<'_, f64>| Ok(eigen(matrix)?.1);
     Ok(each::<f64>(&stack.to_dtype(DType::F64)?, vectors)?.to_dtype(stack.dtype())?.to_device(stack.device())?)
@@ -32,13 +32,16 @@ pub fn eigenvectors(stack: &Tensor) -> Result<Tensor> {
 ///
 /// It is computed in `f64`. What is above the diagonal is not read.
 ///
-/// Fails where the matrices are not square, or have numbers that are not finite.
+/// A matrix with a number that is not finite gives NaN. Fails where the matrices are not square.
 pub fn inverse_root(stack: &Tensor, p: f64, eps: f64) -> Result<Tensor> {
     let root = |matrix: MatRef<'_, f64>| {
         let (values, vectors) = eigen(matrix)?;
         let side = values.len();
-        let largest = values.first().map_or(0.0, |largest| largest.max(0.0));
-        let root = |value: f64| if largest > 0.0 { (value.max(0.0) + eps * largest).powf(-1.0 / p) } else { 1.0 };
+        let largest = values.first().map_or(0.0, |first| if *first < 0.0 { 0.0 } else { *first });
+        let root = |value: f64| match largest {
+            0.0 => 1.0,
+            _ => (value.max(0.0) + eps * largest).powf(-1.0 / p),
+        };
         let scaled = Mat::from_fn(side, side, |i, j| vectors[(i, j)] * root(values[j]));
         let mut root = Mat::zeros(side, side);
         matmul(root.as_mut(), Accum::Replace, scaled.as_ref(), vectors.transpose(), 1.0, Par::Seq);
@@ -89,6 +92,9 @@ fn each<T: WithDType>(
 /// Eigenvalues, descending, and the eigenvectors as columns.
 fn eigen(matrix: MatRef<'_, f64>) -> candle_core::Result<(Vec<f64>, Mat<f64>)> {
     let side = matrix.nrows();
+    if !matrix.is_all_finite() {
+        return Ok((vec![f64::NAN; side], Mat::from_fn(side, side, |_, _| f64::NAN)));
+    }
     let (mut values, mut vectors) = (Diag::<f64>::zeros(side), Mat::<f64>::zeros(side, side));
     let scratch = self_adjoint_evd_scratch::<f64>(side, ComputeEigenvectors::Yes, Par::Seq, Spec::default());
     let mut memory = MemBuffer::new(scratch);
@@ -96,8 +102,8 @@ fn eigen(matrix: MatRef<'_, f64>) -> candle_core::Result<(Vec<f64>, Mat<f64>)> {
     let done = self_adjoint_evd(matrix, values.as_mut(), Some(vectors.as_mut()), Par::Seq, memory, Spec::default());
     // They come in ascending order.
     let values: Vec<f64> = values.column_vector().iter().rev().copied().collect();
-    if done.is_err() || values.iter().any(|value| !value.is_finite()) {
-        bail!("a matrix of side {side} has no eigenvalues that are finite numbers: are all of its numbers finite?");
+    if done.is_err() {
+        bail!("the eigenvalues of a matrix of side {side} were not found");
     }
     Ok((values, Mat::from_fn(side, side, |i, j| vectors[(i, side - 1 - j)])))
 }

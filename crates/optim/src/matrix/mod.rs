@@ -6,6 +6,7 @@
 
 pub(crate) mod decompose;
 pub(crate) mod elementwise;
+mod multiply;
 pub(crate) mod newton_schulz;
 pub(crate) mod product;
 mod tiles;

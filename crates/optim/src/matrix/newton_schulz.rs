@@ -1,9 +1,14 @@
 //! The nearest orthogonal matrix, almost, by a few matrix products.
 
 use crate::error::Result;
-use crate::matrix::elementwise::over_norm;
+use crate::matrix::elementwise::{norm, number, over_norm, with_values};
+use crate::matrix::multiply::{Multiply, Number};
 use crate::matrix::product::{Factor, Product};
 use candle_core::{DType, Tensor};
+use faer::MatRef;
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
 /// The coefficients (a, b, c) of each step `X = a X + (b A + c A^2) X`, `A = X X^T`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,73 +68,266 @@ impl Coefficients {
 /// Fails where the stack does not have three dimensions, or the device has no products of the type.
 pub fn orthogonalise(stack: &Tensor, coefficients: Coefficients, products: DType, scale: f64) -> Result<Tensor> {
     let (_, rows, columns) = stack.dims3()?;
-    let (factor, eps) = coefficients.divisor();
-    let has_choice = stack.dtype() == DType::F32 && !stack.device().is_cpu();
-    let products = if has_choice { products } else { stack.dtype() };
-    let x = over_norm(stack, factor, eps)?.to_dtype(products)?;
     let is_tall = rows > columns;
+    Ok(match stack.dtype() {
+        DType::F32 if stack.device().is_cpu() => on_cpu::<f32>(stack, coefficients, scale)?,
+        DType::F64 if stack.device().is_cpu() => on_cpu::<f64>(stack, coefficients, scale)?,
+        dtype => {
+            let products = if dtype == DType::F32 { products } else { dtype };
+            let (factor, eps) = coefficients.divisor();
+            let x = over_norm(stack, factor, eps)?.to_dtype(products)?;
+            let algebra = ByCandle { is_tall };
+            let (z, x) = if products != DType::BF16 && is_long(rows, columns) {
+                (on_gram(&algebra, &x, coefficients, 1.0)?, x)
+            } else {
+                let (z, before, _) = standard(&algebra, &x, coefficients, 1.0)?;
+                (z, before.unwrap_or(x))
+            };
+            algebra.applied(&z, &x, scale)?.to_dtype(dtype)?
+        }
+    })
+}
+
+/// Whether the iteration on the Gram matrix needs fewer multiplications. A symmetric result costs three fifths of another.
+fn is_long(rows: usize, columns: usize) -> bool {
     let (short, long) = (rows.min(columns), rows.max(columns));
-    let x = if products != DType::BF16 && gram_operations(short, long) < standard_operations(short, long) {
-        on_gram(&x, is_tall, coefficients, scale)?
+    // In units of short^2 / 5. Each step: X X^T, A^2, and the product with X.
+    let standard = 5 * (3 * long + 3 * short + 5 * long);
+    // X X^T once, 3 + 3 * 4 + 2 products of matrices that commute, and the product with X.
+    let on_gram = 3 * long + 17 * 3 * short + 5 * long;
+    on_gram < standard
+}
+
+/// The products that both iterations are made of, of matrices with rows and columns, or of stacks of them.
+trait Algebra {
+    type Matrix;
+    /// `alpha X X^T`, or `alpha X^T X` where the rows are more.
+    fn gram(&self, x: &Self::Matrix, alpha: f64) -> Result<Self::Matrix>;
+    /// `a I + b R + c R^2`
+    fn polynomial(&self, coefficients: (f64, f64, f64), r: &Self::Matrix) -> Result<Self::Matrix>;
+    /// The product of two symmetric matrices that commute, as polynomials of one matrix do: so it is symmetric.
+    fn commuting(&self, a: &Self::Matrix, b: &Self::Matrix) -> Result<Self::Matrix>;
+    /// `scale Z X`, or `scale X Z` where the rows are more.
+    fn applied(&self, z: &Self::Matrix, x: &Self::Matrix, scale: f64) -> Result<Self::Matrix>;
+}
+
+/// The standard iteration of `factor X`, but for its last product: `Z`, what it is to be applied to where that is not `X`, and with
+/// which factor.
+fn standard<A: Algebra>(
+    algebra: &A,
+    x: &A::Matrix,
+    coefficients: Coefficients,
+    mut factor: f64,
+) -> Result<(A::Matrix, Option<A::Matrix>, f64)> {
+    let [steps @ .., last] = coefficients.steps();
+    let mut before = None;
+    for step in steps {
+        let now = before.as_ref().unwrap_or(x);
+        let z = algebra.polynomial(step, &algebra.gram(now, factor * factor)?)?;
+        before = Some(algebra.applied(&z, now, factor)?);
+        factor = 1.0;
+    }
+    let now = before.as_ref().unwrap_or(x);
+    let z = algebra.polynomial(last, &algebra.gram(now, factor * factor)?)?;
+    Ok((z, before, factor))
+}
+
+/// The product of all `Z`. With `R = X X^T` a step multiplies `X` by `Z = a I + b R + c R^2`, and so `R` by `Z` twice.
+fn on_gram<A: Algebra>(algebra: &A, x: &A::Matrix, coefficients: Coefficients, factor: f64) -> Result<A::Matrix> {
+    let [first, steps @ ..] = coefficients.steps();
+    let mut r = algebra.gram(x, factor * factor)?;
+    let mut z = algebra.polynomial(first, &r)?;
+    let mut product = None;
+    for step in steps {
+        r = algebra.commuting(&algebra.commuting(&r, &z)?, &z)?;
+        let next = algebra.polynomial(step, &r)?;
+        product = Some(algebra.commuting(product.as_ref().unwrap_or(&z), &next)?);
+        z = next;
+    }
+    Ok(product.unwrap_or(z))
+}
+
+/// Stacks, by candle's operations.
+struct ByCandle {
+    is_tall: bool,
+}
+
+impl Algebra for ByCandle {
+    type Matrix = Tensor;
+
+    fn gram(&self, x: &Tensor, alpha: f64) -> Result<Tensor> {
+        let turned = Factor::transposed(x);
+        let product = if self.is_tall { Product::of(turned, x) } else { Product::of(x, turned) };
+        product.times(alpha).symmetric().compute()
+    }
+    fn polynomial(&self, (a, b, c): (f64, f64, f64), r: &Tensor) -> Result<Tensor> {
+        Product::of(r, r).times(c).plus(b, r).plus_identity(a).symmetric().compute()
+    }
+    fn commuting(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        Product::of(a, b).symmetric().compute()
+    }
+    fn applied(&self, z: &Tensor, x: &Tensor, scale: f64) -> Result<Tensor> {
+        let product = if self.is_tall { Product::of(x, z) } else { Product::of(z, x) };
+        product.times(scale).compute()
+    }
+}
+
+/// Norms between which squares and their sums are numbers with full precision in f32. Others are brought to 1 before the first product.
+const NORMS: std::ops::Range<f64> = 1e-12..1e15;
+
+/// Each matrix for itself, so that its products find it in the cache.
+fn on_cpu<T: Number>(stack: &Tensor, coefficients: Coefficients, scale: f64) -> Result<Tensor> {
+    let (_, rows, columns) = stack.dims3()?;
+    let mut out = vec![number::<T>(0.0); stack.elem_count()];
+    if !out.is_empty() {
+        let workspaces = Mutex::new(Vec::new());
+        with_values(stack, |values: &[T]| {
+            let matrices = out.par_chunks_mut(rows * columns).zip(values.par_chunks(rows * columns));
+            matrices.try_for_each(|(out, values)| {
+                let workspaces = || workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+                let free = workspaces().pop().unwrap_or_default();
+                of_one(Given { values, rows, columns }, coefficients, scale, &free, out)?;
+                workspaces().push(free);
+                Ok(())
+            })
+        })?;
+    }
+    Ok(Tensor::from_vec(out, stack.dims(), stack.device())?)
+}
+
+fn of_one<T: Number>(
+    given: Given<'_, T>,
+    coefficients: Coefficients,
+    scale: f64,
+    free: &RefCell<Vec<Vec<T>>>,
+    out: &mut [T],
+) -> Result<()> {
+    let (length, eps) = coefficients.divisor();
+    let norm = norm(given.values);
+    let mut factor = 1.0 / (length * norm + eps);
+    let algebra = OnCpu { free, is_tall: given.rows > given.columns };
+    let is_long = is_long(given.rows, given.columns);
+    let mut x = Matrix::Given(given);
+    // Also NaN.
+    if !NORMS.contains(&norm) {
+        x = algebra.times(&x, factor);
+        factor = 1.0;
+    }
+    let (z, before) = if is_long {
+        (on_gram(&algebra, &x, coefficients, factor)?, None)
     } else {
-        standard(x, is_tall, coefficients, scale)?
+        let (z, before, rest) = standard(&algebra, &x, coefficients, factor)?;
+        factor = rest;
+        (z, before)
     };
-    Ok(x.to_dtype(stack.dtype())?)
+    algebra.apply(&z, before.as_ref().unwrap_or(&x), factor * scale, out);
+    Ok(())
 }
 
-/// Multiplications of `standard`, in units of `short^2`. A symmetric result costs three fifths of another.
-fn standard_operations(short: usize, long: usize) -> usize {
-    // Each step: X X^T, A^2, and the product with X.
-    5 * (3 * long + 3 * short + 5 * long)
+/// What is made orthogonal.
+#[derive(Clone, Copy)]
+struct Given<'a, T> {
+    values: &'a [T],
+    rows: usize,
+    columns: usize,
 }
 
-/// Multiplications of `on_gram`, likewise.
-fn gram_operations(short: usize, long: usize) -> usize {
-    // X X^T once, 3 + 3 * 4 + 2 products of symmetric matrices that commute, and the product with X.
-    3 * long + 17 * 3 * short + 5 * long
+/// A matrix, row after row.
+enum Matrix<'a, T> {
+    Given(Given<'a, T>),
+    /// Its memory is free again when it is dropped.
+    Own {
+        values: Vec<T>,
+        rows: usize,
+        columns: usize,
+        free: &'a RefCell<Vec<Vec<T>>>,
+    },
 }
 
-/// `X X^T`, or `X^T X` where the rows are more.
-fn gram(x: &Tensor, is_tall: bool) -> Result<Tensor> {
-    let product = if is_tall { Product::of(Factor::transposed(x), x) } else { Product::of(x, Factor::transposed(x)) };
-    product.symmetric().compute()
-}
-
-/// `scale Z X`, or `scale X Z` where the rows are more.
-fn applied(z: &Tensor, x: &Tensor, is_tall: bool, scale: f64) -> Result<Tensor> {
-    let product = if is_tall { Product::of(x, z) } else { Product::of(z, x) };
-    product.times(scale).compute()
-}
-
-/// `a I + b R + c R^2`
-fn polynomial((a, b, c): (f64, f64, f64), r: &Tensor) -> Result<Tensor> {
-    Product::of(r, r).times(c).plus(b, r).plus_identity(a).symmetric().compute()
-}
-
-/// Of two symmetric matrices that commute, as polynomials of one matrix do: so it is symmetric.
-fn commuting(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Product::of(a, b).symmetric().compute()
-}
-
-fn standard(mut x: Tensor, is_tall: bool, coefficients: Coefficients, scale: f64) -> Result<Tensor> {
-    let steps = coefficients.steps();
-    for (i, step) in steps.into_iter().enumerate() {
-        let scale = if i + 1 == steps.len() { scale } else { 1.0 };
-        x = applied(&polynomial(step, &gram(&x, is_tall)?)?, &x, is_tall, scale)?;
+impl<T> Matrix<'_, T> {
+    fn view(&self) -> MatRef<'_, T> {
+        match self {
+            Self::Given(Given { values, rows, columns }) => MatRef::from_row_major_slice(values, *rows, *columns),
+            Self::Own { values, rows, columns, .. } => MatRef::from_row_major_slice(values, *rows, *columns),
+        }
     }
-    Ok(x)
+    fn values(&self) -> &[T] {
+        match self {
+            Self::Given(given) => given.values,
+            Self::Own { values, .. } => values,
+        }
+    }
 }
 
-/// With `R = X X^T` a step multiplies `X` by `Z = a I + b R + c R^2`, and so `R` by `Z` twice; `Q` is the product of all `Z`.
-fn on_gram(x: &Tensor, is_tall: bool, coefficients: Coefficients, scale: f64) -> Result<Tensor> {
-    let steps = coefficients.steps();
-    let mut r = gram(x, is_tall)?;
-    let mut z = polynomial(steps[0], &r)?;
-    let mut q = z.clone();
-    for step in &steps[1..] {
-        r = commuting(&commuting(&r, &z)?, &z)?;
-        z = polynomial(*step, &r)?;
-        q = commuting(&q, &z)?;
+impl<T> Drop for Matrix<'_, T> {
+    fn drop(&mut self) {
+        if let Self::Own { values, free, .. } = self {
+            free.borrow_mut().push(std::mem::take(values));
+        }
     }
-    applied(&q, x, is_tall, scale)
+}
+
+/// One matrix on the CPU.
+struct OnCpu<'a, T> {
+    /// Memory that no matrix has: pages that were written once are not asked for again.
+    free: &'a RefCell<Vec<Vec<T>>>,
+    is_tall: bool,
+}
+
+impl<'a, T: Number> OnCpu<'a, T> {
+    /// A matrix with any numbers.
+    fn matrix(&self, rows: usize, columns: usize) -> Matrix<'a, T> {
+        let mut free = self.free.borrow_mut();
+        let fits = free.iter().position(|values| values.len() == rows * columns);
+        let values = fits.map_or_else(|| vec![number(0.0); rows * columns], |at| free.swap_remove(at));
+        Matrix::Own { values, rows, columns, free: self.free }
+    }
+
+    /// A matrix that `write` fills.
+    fn filled(&self, rows: usize, columns: usize, write: impl FnOnce(&mut [T])) -> Matrix<'a, T> {
+        let mut matrix = self.matrix(rows, columns);
+        if let Matrix::Own { values, .. } = &mut matrix {
+            write(values);
+        }
+        matrix
+    }
+
+    fn times(&self, x: &Matrix<'_, T>, factor: f64) -> Matrix<'a, T> {
+        let (from, view) = (x.values(), x.view());
+        self.filled(view.nrows(), view.ncols(), |out| {
+            out.iter_mut().zip(from).for_each(|(out, x)| *out = number(x.to_f64() * factor));
+        })
+    }
+
+    fn symmetric(&self, product: Multiply<'_, T>, a: MatRef<'_, T>, b: MatRef<'_, T>) -> Matrix<'a, T> {
+        self.filled(a.nrows(), a.nrows(), |out| product.run(out, a, b))
+    }
+
+    fn apply(&self, z: &Matrix<'_, T>, x: &Matrix<'_, T>, scale: f64, out: &mut [T]) {
+        let product = Multiply { alpha: scale, plus: None, shift: 0.0, is_symmetric: false };
+        let (z, x) = (z.view(), x.view());
+        if self.is_tall { product.run(out, x, z) } else { product.run(out, z, x) }
+    }
+}
+
+impl<'a, T: Number> Algebra for OnCpu<'a, T> {
+    type Matrix = Matrix<'a, T>;
+
+    fn gram(&self, x: &Matrix<'a, T>, alpha: f64) -> Result<Matrix<'a, T>> {
+        let (x, product) = (x.view(), Multiply { alpha, plus: None, shift: 0.0, is_symmetric: true });
+        let (a, b) = if self.is_tall { (x.transpose(), x) } else { (x, x.transpose()) };
+        Ok(self.symmetric(product, a, b))
+    }
+    fn polynomial(&self, (a, b, c): (f64, f64, f64), r: &Matrix<'a, T>) -> Result<Matrix<'a, T>> {
+        let product = Multiply { alpha: c, plus: Some((b, r.values())), shift: a, is_symmetric: true };
+        Ok(self.symmetric(product, r.view(), r.view()))
+    }
+    fn commuting(&self, a: &Matrix<'a, T>, b: &Matrix<'a, T>) -> Result<Matrix<'a, T>> {
+        let product = Multiply { alpha: 1.0, plus: None, shift: 0.0, is_symmetric: true };
+        Ok(self.symmetric(product, a.view(), b.view()))
+    }
+    fn applied(&self, z: &Matrix<'a, T>, x: &Matrix<'a, T>, scale: f64) -> Result<Matrix<'a, T>> {
+        let view = x.view();
+        Ok(self.filled(view.nrows(), view.ncols(), |out| self.apply(z, x, scale, out)))
+    }
 }

@@ -2,15 +2,9 @@
 
 use crate::error::Result;
 use crate::matrix::elementwise::{number, with_values};
-use crate::matrix::tiles::{Tile, mirror, row, symmetric_tiles, tiles, transpose};
-use candle_core::{DType, Tensor, WithDType};
-use faer::linalg::matmul::{
-    matmul,
-    triangular::{self, BlockStructure},
-};
-use faer::reborrow::*;
-use faer::traits::RealField;
-use faer::{Accum, MatRef, Par};
+use crate::matrix::multiply::{Multiply, Number};
+use candle_core::{DType, Tensor};
+use faer::MatRef;
 use rayon::prelude::*;
 
 /// A stack `[n, rows, columns]` as a factor: as it is, or each matrix transposed.
@@ -135,80 +129,35 @@ impl<'a> Product<'a> {
         Ok(result)
     }
 
-    fn on_cpu<T: WithDType + RealField + Default>(
+    fn on_cpu<T: Number>(
         &self,
         a_dims: [usize; 3],
         b_dims: [usize; 3],
         out: [usize; 3],
     ) -> candle_core::Result<Tensor> {
-        let [count, rows, columns] = out;
-        let mut values = vec![number::<T>(0.0); count * rows * columns];
+        let [_, rows, columns] = out;
+        let mut values = vec![number::<T>(0.0); out.iter().product()];
         if !values.is_empty() {
-            with_values(self.a.stack, |a: &[T]| {
-                with_values(self.b.stack, |b: &[T]| {
-                    let mut run = |c: Option<(T, &[T])>| {
-                        let tiles = if self.is_symmetric {
-                            symmetric_tiles(&mut values, rows)
-                        } else {
-                            tiles(&mut values, rows, columns)
-                        };
-                        tiles.into_par_iter().for_each(|tile| {
-                            let (a, b) = (self.a.matrix(a, tile.matrix, a_dims), self.b.matrix(b, tile.matrix, b_dims));
-                            let c = c.map(|(beta, c)| (beta, &c[tile.matrix * rows * columns..][..rows * columns]));
-                            self.fill(tile, a, b, c);
-                        });
-                        Ok(())
+            let of = |c: Option<&[T]>, values: &mut [T], a: &[T], b: &[T]| {
+                values.par_chunks_mut(rows * columns).enumerate().for_each(|(index, values)| {
+                    let c = c.map(|c| &c[index * rows * columns..][..rows * columns]);
+                    let product = Multiply {
+                        alpha: self.alpha,
+                        plus: self.plus.map(|(beta, _)| beta).zip(c),
+                        shift: self.shift,
+                        is_symmetric: self.is_symmetric,
                     };
-                    match self.plus {
-                        Some((beta, c)) => with_values(c, |c: &[T]| run(Some((number(beta), c)))),
-                        None => run(None),
-                    }
+                    product.run(values, self.a.matrix(a, index, a_dims), self.b.matrix(b, index, b_dims));
+                });
+                Ok(())
+            };
+            with_values(self.a.stack, |a: &[T]| {
+                with_values(self.b.stack, |b: &[T]| match self.plus {
+                    Some((_, c)) => with_values(c, |c: &[T]| of(Some(c), &mut values, a, b)),
+                    None => of(None, &mut values, a, b),
                 })
             })?;
         }
         Tensor::from_vec(values, &out[..], self.a.stack.device())
     }
-
-    /// Computes a tile of a product of matrices on the CPU.
-    fn fill<T: WithDType + RealField + Default>(
-        &self,
-        tile: Tile<'_, T>,
-        a: MatRef<'_, T>,
-        b: MatRef<'_, T>,
-        c: Option<(T, &[T])>,
-    ) {
-        let Tile { row: first, column, mut values, above, .. } = tile;
-        let (rows, columns) = (values.nrows(), values.ncols());
-        let accumulate = match c {
-            Some((beta, c)) => {
-                for i in 0..rows {
-                    let c = &c[(first + i) * b.ncols() + column..][..columns];
-                    row(&mut values, i).iter_mut().zip(c).for_each(|(value, c)| *value = beta * *c);
-                }
-                Accum::Add
-            }
-            None => Accum::Replace,
-        };
-        let (a, b) = (a.subrows(first, rows), b.subcols(column, columns));
-        let is_on_diagonal = self.is_symmetric && first == column;
-        if is_on_diagonal && rows > HALVED {
-            let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-            triangular::matmul(values.rb_mut(), lower, accumulate, a, full, b, full, number(self.alpha), Par::Seq);
-        } else {
-            matmul(values.rb_mut(), accumulate, a, b, number::<T>(self.alpha), Par::Seq);
-        }
-        if self.shift != 0.0 {
-            for i in first.max(column)..(first + rows).min(column + columns) {
-                values[(i - first, i - column)] += number::<T>(self.shift);
-            }
-        }
-        if is_on_diagonal {
-            mirror(values);
-        } else if let Some(above) = above {
-            transpose(values.rb(), above);
-        }
-    }
 }
-
-/// A tile on the diagonal with more rows than this is computed by halves; below it that takes as long as the whole.
-const HALVED: usize = 64;

@@ -1,12 +1,10 @@
-//! A stack of matrices on the CPU, cut into tiles, each for one thread. Where the cuts are depends on the matrices' shape alone.
+//! A matrix on the CPU, cut into tiles, each for one thread. Where the cuts are depends on the matrix's shape alone.
 
 use faer::reborrow::*;
 use faer::{MatMut, MatRef};
 
-/// A part of one of the matrices.
+/// A part of a matrix.
 pub(crate) struct Tile<'a, T> {
-    /// Which matrix.
-    pub(crate) matrix: usize,
     /// Its first row.
     pub(crate) row: usize,
     /// Its first column.
@@ -23,42 +21,32 @@ const EDGE: usize = 256;
 const SYMMETRIC_EDGE: usize = 128;
 const SMALL_SYMMETRIC_EDGE: usize = 64;
 
-/// All tiles of the matrices in `values`.
+/// All tiles of a matrix.
 pub(crate) fn tiles<T>(values: &mut [T], rows: usize, columns: usize) -> Vec<Tile<'_, T>> {
     let mut tiles = Vec::new();
-    for (matrix, values) in values.chunks_exact_mut(rows * columns).enumerate() {
-        for (i, strip) in grid(values, rows, columns, EDGE).into_iter().enumerate() {
-            for (j, values) in strip.into_iter().enumerate() {
-                tiles.push(Tile { matrix, row: i * EDGE, column: j * EDGE, values, above: None });
-            }
+    for (i, strip) in grid(values, rows, columns, EDGE).into_iter().enumerate() {
+        for (j, values) in strip.into_iter().enumerate() {
+            tiles.push(Tile { row: i * EDGE, column: j * EDGE, values, above: None });
         }
     }
     tiles
 }
 
-/// Of the symmetric matrices in `values`: the tiles on the diagonal, and those below with their mirror images.
+/// Of a symmetric matrix: the tiles on the diagonal, and those below with their mirror images.
 pub(crate) fn symmetric_tiles<T>(values: &mut [T], rows: usize) -> Vec<Tile<'_, T>> {
     let edge = if rows <= 2 * SYMMETRIC_EDGE { SMALL_SYMMETRIC_EDGE } else { SYMMETRIC_EDGE };
     let mut tiles = Vec::new();
-    for (matrix, values) in values.chunks_exact_mut(rows * rows).enumerate() {
-        // Strip j's tiles from column j on, while those before it have gone to the strips above.
-        let mut below: Vec<std::vec::IntoIter<MatMut<'_, T>>> = Vec::new();
-        for (i, strip) in grid(values, rows, rows, edge).into_iter().enumerate() {
-            let mut strip = strip.into_iter();
-            for (j, above) in below.iter_mut().enumerate() {
-                let (Some(values), above) = (strip.next(), above.next()) else { continue };
-                tiles.push(Tile { matrix, row: i * edge, column: j * edge, values, above });
-            }
-            let on_diagonal = strip.next();
-            tiles.extend(on_diagonal.map(|values| Tile {
-                matrix,
-                row: i * edge,
-                column: i * edge,
-                values,
-                above: None,
-            }));
-            below.push(strip);
+    // What is left of each strip so far: its tiles right of the diagonal that have no mirror image yet.
+    let mut right: Vec<std::vec::IntoIter<MatMut<'_, T>>> = Vec::new();
+    for (i, strip) in grid(values, rows, rows, edge).into_iter().enumerate() {
+        let mut strip = strip.into_iter();
+        for (j, above) in right.iter_mut().enumerate() {
+            let (Some(values), above) = (strip.next(), above.next()) else { continue };
+            tiles.push(Tile { row: i * edge, column: j * edge, values, above });
         }
+        let on_diagonal = strip.next();
+        tiles.extend(on_diagonal.map(|values| Tile { row: i * edge, column: i * edge, values, above: None }));
+        right.push(strip);
     }
     tiles
 }
