@@ -156,6 +156,18 @@ pub type Adan = FusedOptimizer<rules::Adan>;
 pub type AdEmaMix = FusedOptimizer<rules::AdEmaMix>;
 /// [`rules::Mars`] applied to parameters.
 pub type Mars = FusedOptimizer<rules::Mars>;
+/// [`rules::Adafactor`] applied to parameters.
+pub type Adafactor = FusedOptimizer<rules::Adafactor>;
+/// [`rules::Muon`] applied to parameters.
+pub type Muon = FusedOptimizer<rules::Muon>;
+/// [`rules::NorMuon`] applied to parameters.
+pub type NorMuon = FusedOptimizer<rules::NorMuon>;
+/// [`rules::AdaMuon`] applied to parameters.
+pub type AdaMuon = FusedOptimizer<rules::AdaMuon>;
+/// [`rules::Soap`] applied to parameters.
+pub type Soap = FusedOptimizer<rules::Soap>;
+/// [`rules::Shampoo`] applied to parameters.
+pub type Shampoo = FusedOptimizer<rules::Shampoo>;
 /// [`rules::Sam`] around the rule `B`, applied to parameters.
 pub type Sam<B> = FusedOptimizer<rules::Sam<B>>;
 /// A rule chosen at run time, applied to parameters.

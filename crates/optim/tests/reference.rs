@@ -4,9 +4,11 @@
 mod problem;
 
 use candle_core::{DType, Device, Tensor};
+use optim::rule::Family;
 use optim::{AnyOptimizer, Group, Optimizer, Rule, by_name, rules};
-use problem::{grads, start, values};
+use problem::{TENSORS, grads, start_of, values};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 fn fixture(rule: &str) -> Value {
@@ -39,9 +41,13 @@ fn difference(ours: &[f64], reference: &Value) -> f64 {
 /// The worst difference over all records of a case.
 fn run(rule: &str, case: &Value, dtype: DType) -> f64 {
     let text = text_of(rule, case);
-    let params = start(dtype).expect("parameters");
+    let shapes: BTreeMap<String, Vec<usize>> = serde_json::from_value(case["tensors"].clone())
+        .unwrap_or_else(|_| TENSORS.iter().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect());
+    let shapes: Vec<(&str, &[usize])> = shapes.iter().map(|(name, shape)| (name.as_str(), &shape[..])).collect();
+    let params = start_of(&shapes, dtype).expect("parameters");
     let group = Group::new(params.clone(), by_name(&text).expect(&text));
     let mut optimizer = AnyOptimizer::from_groups(vec![group]).expect(&text);
+    let is_matrix = optimizer.params().matrix().is_some();
     let scale = case["grad_scale"].as_f64().expect("a number");
     let mut worst = 0.0f64;
     let records = case["records"].as_array().expect("records");
@@ -81,7 +87,10 @@ fn run(rule: &str, case: &Value, dtype: DType) -> f64 {
             }
             let ours = state.tensors.keys().filter(|k| k.starts_with(&format!("{name}."))).count();
             let slots = record[name].as_object().expect("slots").keys().filter(|slot| *slot != "evaluated");
-            assert_eq!(ours, slots.count(), "{text}: slots of {name} at {t}");
+            let theirs = slots.count();
+            // Of a matrix not all can be compared: signs of eigenvectors are arbitrary.
+            let is_enough = if is_matrix { ours >= theirs } else { ours == theirs };
+            assert!(is_enough, "{text}: slots of {name} at {t}: {ours}, not {theirs}");
         }
     }
     worst
@@ -97,7 +106,8 @@ fn every_rule_and_setting_agrees_with_its_reference() {
         assert!(cases.len() >= 4, "{}: at least 4 settings", spec.name);
         assert!(cases.iter().any(|c| c["late"] != serde_json::json!({})), "{}: a late parameter", spec.name);
         for case in cases {
-            for (dtype, bar) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+            let bars = if spec.family == Family::Matrix { [1e-9, 2e-2] } else { [1e-12, 1e-5] };
+            for (dtype, bar) in [DType::F64, DType::F32].into_iter().zip(bars) {
                 if dtype == DType::F32 && case["only_f64"] == true {
                     continue;
                 }

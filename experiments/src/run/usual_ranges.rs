@@ -82,6 +82,13 @@ pub const USUAL_RANGES: &[UsualRanges] = &[
     of("schedule_free_adamw", [1e-3, 1e-2], [0.0, 1e-1]),
     of("prodigy", [5e-1, 1.0], [0.0, 1e-2]),
     without_decay("lbfgs", [1e-1, 1.0]),
+    of("adafactor", [1e-3, 1e-2], [0.0, 0.0]),
+    // Its steps are as long as AdamW's.
+    of("muon", [3e-4, 3e-3], [1e-2, 1e-1]),
+    of("normuon", [3e-3, 3e-2], [1e-2, 1e-1]),
+    of("adamuon", [3e-3, 3e-2], [1e-2, 1e-1]),
+    of("soap", [3e-4, 3e-3], [1e-2, 1e-1]),
+    of("shampoo", [1e-4, 1e-3], [1e-2, 1e-1]),
 ];
 
 /// What is usual for `rule`, or for the base of a SAM. Of a rule that a program registered the default is known: the learning

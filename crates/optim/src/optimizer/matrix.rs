@@ -11,8 +11,12 @@ use crate::backend::tensors::{allocate, to_dtype};
 use crate::backend::update::{Norm, Update};
 use crate::error::Result;
 use crate::rule::contract::Rule;
+use crate::rule::matrix::MatrixRule;
 use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
+
+/// Updates of a parameter between two at which tiny numbers of its state are dropped, for which the CPU takes a pass of its own.
+pub(super) const TINY_EVERY: u64 = 32;
 
 /// What is the same for all groups.
 pub(super) struct Common {
@@ -26,6 +30,20 @@ pub(super) struct Transformed {
     /// None where the update only fills the state.
     pub direction: Option<Tensor>,
     pub state: MatrixState,
+}
+
+/// A matrix whose update has begun.
+struct Begun<'a> {
+    /// What the first part gives.
+    scratch: Var,
+    grad: Tensor,
+    /// A copy.
+    state: MatrixState,
+    matrix: &'a dyn MatrixRule,
+    theta: Option<Tensor>,
+    starts: bool,
+    maximize: bool,
+    drops_tiny: bool,
 }
 
 /// Matrices that are transformed together: those of a group, of a shape, a type and a count of updates.
@@ -62,45 +80,58 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 _ => shapes.iter().map(|(_, dims)| zeros(dims)).collect::<Result<_, _>>()?,
             };
             stacks.entry((group, rows, columns, dtype == DType::F64, parameter.updates + 1)).or_default().push(index);
-            let starts = old.is_none();
-            begun.insert(
-                index,
-                (scratch, grad, MatrixState { kernel, slots, further }, matrix, starts, rule.options().maximize),
-            );
+            let theta = || to_dtype(&parameter.var.as_tensor().detach(), dtype)?.reshape((rows, columns));
+            let begin = Begun {
+                scratch,
+                grad,
+                state: MatrixState { kernel, slots, further },
+                matrix,
+                theta: matrix.needs_parameters().then(theta).transpose()?,
+                starts: old.is_none(),
+                maximize: rule.options().maximize,
+                drops_tiny: (parameter.updates + 1).is_multiple_of(TINY_EVERY) && dtype != DType::F64,
+            };
+            begun.insert(index, begin);
         }
         if begun.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let first = begun.values_mut().map(|(scratch, grad, state, matrix, starts, maximize)| {
+        let first = begun.values_mut().map(|begun| {
             let numbers = StepNumbers {
                 lr: 0.0,
                 weight_decay: 0.0,
-                grad_scale: if *maximize { -common.grad_scale } else { common.grad_scale },
+                grad_scale: if begun.maximize { -common.grad_scale } else { common.grad_scale },
                 clip_value: common.clip_value,
-                smallest_state: 0.0,
+                smallest_state: if begun.drops_tiny { begun.matrix.smallest_state() } else { 0.0 },
                 cautious: false,
                 mask_scale: 1.0,
                 cautious_decay: false,
             };
-            let (kernel, scalars) = (state.kernel, matrix.scalars(*starts));
-            let (grad, state) = (grad.clone(), &mut state.slots);
-            Update { param: scratch, grad, state, kernel, scalars, numbers, by_norm: true, noise: None }
+            let (kernel, scalars) = (begun.state.kernel, begun.matrix.scalars(begun.starts));
+            let (param, grad, state) = (&begun.scratch, begun.grad.clone(), &mut begun.state.slots);
+            Update { param, grad, state, kernel, scalars, numbers, by_norm: true, noise: None }
         });
         step::step(&mut self.first_tables, &mut self.kept, first.collect(), norm, || Ok(()))?;
 
         let mut transformed = BTreeMap::new();
         for ((_, rows, columns, _, t), indices) in stacks {
             let stack: Vec<_> = indices.iter().filter_map(|index| begun.remove(index)).collect();
-            let Some((_, _, _, matrix, ..)) = stack.first() else { continue };
-            let reshaped = stack.iter().map(|(scratch, ..)| scratch.as_tensor().reshape((rows, columns)));
+            let Some(Begun { matrix, .. }) = stack.first() else { continue };
+            let reshaped = stack.iter().map(|begun| begun.scratch.as_tensor().reshape((rows, columns)));
             let matrices = stacked(&reshaped.collect::<Result<Vec<_>, _>>()?)?;
-            let count = stack.iter().map(|(_, _, state, ..)| state.further.len()).max().unwrap_or(0);
-            let kept = (0..count).map(|k| stacked(&stack.iter().map(|s| s.2.further[k].clone()).collect::<Vec<_>>()));
-            let (directions, kept) = matrix.transform(t, matrices, kept.collect::<Result<_>>()?)?;
-            for (at, (index, (scratch, _, mut state, ..))) in indices.into_iter().zip(stack).enumerate() {
+            let theta: Vec<Tensor> = stack.iter().filter_map(|begun| begun.theta.clone()).collect();
+            let theta = matrix.needs_parameters().then(|| stacked(&theta)).transpose()?;
+            let count = stack.iter().map(|begun| begun.state.further.len()).max().unwrap_or(0);
+            let kept =
+                |k: usize| stacked(&stack.iter().map(|begun| begun.state.further[k].clone()).collect::<Vec<_>>());
+            let kept = (0..count).map(kept).collect::<Result<_>>()?;
+            let (directions, kept) = matrix.transform(t, matrices, theta, kept)?;
+            for (at, (index, begun)) in indices.into_iter().zip(stack).enumerate() {
                 let own = |stack: &Tensor| stack.get(at)?.contiguous();
-                let direction = directions.as_ref().map(|all| own(all)?.reshape(scratch.shape())).transpose()?;
-                state.further = kept.iter().map(own).collect::<Result<_, _>>()?;
+                let shape = begun.scratch.shape();
+                let direction = directions.as_ref().map(|all| own(all)?.reshape(shape)).transpose()?;
+                let further = kept.iter().map(own).collect::<Result<_, _>>()?;
+                let state = MatrixState { further, ..begun.state };
                 transformed.insert(index, Transformed { direction, state });
             }
         }

@@ -6,7 +6,7 @@
 use super::clip::Clip;
 use super::displacement::Displacement;
 use super::fused::{Active, FusedOptimizer};
-use super::matrix::{Common, Transformed};
+use super::matrix::{Common, TINY_EVERY, Transformed};
 use super::parameter::Parameter;
 use super::phase::{Call, Gradients, Phase, check};
 use crate::backend::cpu::numbers::StepNumbers;
@@ -239,9 +239,6 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         Ok(())
     }
 }
-
-/// Updates of a parameter between two at which tiny numbers of its state are dropped, for which the CPU takes a pass of its own.
-const TINY_EVERY: u64 = 32;
 
 /// What a rule computes on the host for parameters that stand at the same place.
 #[derive(Clone)]

@@ -24,15 +24,30 @@ pub trait MatrixRule {
     fn kernel(&self) -> &'static Kernel;
     /// Its scalars. `starts`: in a matrix's first update.
     fn scalars(&self, starts: bool) -> Vec<f64>;
+    /// As [`Rule::smallest_state`](crate::Rule::smallest_state), of the formula's slots.
+    fn smallest_state(&self) -> f64 {
+        0.0
+    }
     /// What is kept of a matrix beside the formula's slots: names, each with its dimensions.
     fn state(&self, rows: usize, columns: usize) -> Vec<(&'static str, Vec<usize>)>;
-    /// The directions of a stack of matrices, n x rows x columns, in f32 or f64. `t` counts their updates from 1. `state` has the
+    /// Whether [`transform`](Self::transform) sees the parameters.
+    fn needs_parameters(&self) -> bool {
+        false
+    }
+    /// The directions of a stack of matrices, n x rows x columns, in f32 or f64. `t` counts their updates from 1. `parameters` is the
+    /// stack of what is updated, where the rule [needs](Self::needs_parameters) it. `state` has the
     /// tensors that [`state`](Self::state) names, each with n in front; zeros at first. Returns the directions, or none where this
     /// update only fills the state, and the new state.
     ///
     /// # Errors
     /// The device fails.
-    fn transform(&self, t: u64, matrices: Tensor, state: Vec<Tensor>) -> Result<(Option<Tensor>, Vec<Tensor>)>;
+    fn transform(
+        &self,
+        t: u64,
+        matrices: Tensor,
+        parameters: Option<Tensor>,
+        state: Vec<Tensor>,
+    ) -> Result<(Option<Tensor>, Vec<Tensor>)>;
     /// What direction and decay are multiplied by.
     fn step_size(&self) -> f64;
     /// The decoupled weight decay of matrices.

@@ -12,6 +12,7 @@ use crate::text::{PairError, SpecText, same_name, suggestion};
 pub use crate::wrappers::sam::Sam;
 pub use crate::wrappers::with_options::WithOptions;
 
+mod gradient;
 mod registered;
 
 macro_rules! rules {
@@ -52,6 +53,12 @@ rules!(
     schedule_free_adamw::ScheduleFreeAdamW,
     prodigy::Prodigy,
     lbfgs::Lbfgs,
+    adafactor::Adafactor,
+    muon::Muon,
+    normuon::NorMuon,
+    adamuon::AdaMuon,
+    soap::Soap,
+    shampoo::Shampoo,
 );
 
 /// The table of rules, simplest first, then those that are registered, the wrapper `sam` last.

@@ -103,7 +103,7 @@ pub const CHECKS: [(&str, Check); 14] = [
 ];
 
 /// Each rule with its defaults, and the flags that change what state it keeps or how it steps.
-pub const RULES: [&str; 47] = [
+pub const RULES: [&str; 55] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.1,weight_decay=0.01",
     "sgd:momentum=0.9,nesterov=true",
@@ -149,6 +149,14 @@ pub const RULES: [&str; 47] = [
     "lion:cautious=true,weight_decay=0.1",
     "sgd:momentum=0.9,maximize=true",
     "tiger:cautious_decay=true,corrected_decay=true",
+    "adafactor",
+    "muon",
+    "muon:nesterov=false,scale=original,coefficients=polar_express",
+    "normuon:adamw_lr_factor=1",
+    "adamuon:adamw_lr_factor=1",
+    "soap:precondition_frequency=1,max_precondition_dim=200",
+    "shampoo:precondition_frequency=1,block_size=64",
+    "shampoo:grafting=none,block_size=64",
     "sam:momentum=0.9",
     "sam:base=adamw,adaptive=true,rho=0.5",
     "sam:base=lamb",
