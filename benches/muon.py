@@ -1,11 +1,12 @@
-"""Runs our Muon, PyTorch's, pytorch-optimizer's and timm's in turn on the same matrices, and prints a table in Markdown.
+"""Runs our rules on whole matrices and those of Python's packages in turn on the same matrices, and prints tables in Markdown.
 
-    pip install torch==2.15.0 pytorch-optimizer==4.1.0 timm==1.0.31
-    python benches/muon.py [--starts 3] [--turns 5] [--threads 2] [--seconds 0.5]
+    pip install torch==2.15.0 pytorch-optimizer==4.1.0 timm==1.0.31 heavyball==3.2.1
+    python benches/muon.py [--rules muon,soap,shampoo] [--starts 3] [--turns 5] [--threads 2] [--seconds 0.5]
 
 Sides take turns as in `optimizers.py`. A figure is the median over all turns of the median step; a ratio is the median over all
-turns of the ratio within a turn. Products: what the standard iteration multiplies, over the time of ours and the peak of
-multiplications with an addition of as many threads; ours needs fewer, so that the share can be above 1.
+turns of the ratio within a turn. SOAP and Shampoo do more in each tenth step: theirs are means of ten. Products: what the standard
+iteration of Muon multiplies, over the time of ours and the peak of multiplications with an addition of as many threads; ours needs
+fewer, so that the share can be above 1.
 """
 
 import argparse
@@ -19,12 +20,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 WORKLOADS = {"resnet18": "ResNet-18", "gpt": "GPT-2 small, a quarter of its width"}
-PEERS = {"torch": "torch.optim.Muon", "kozistr": "pytorch-optimizer", "kozistr_gram": "pytorch-optimizer, Gram", "timm": "timm"}
-OURS = ["optim", "iteration", "peak"]
+PEERS = {
+    "muon": {"torch": "torch.optim.Muon", "kozistr": "pytorch-optimizer", "kozistr_gram": "pytorch-optimizer, Gram", "timm": "timm"},
+    "soap": {"kozistr": "pytorch-optimizer", "heavyball": "heavyball"},
+    "shampoo": {"kozistr": "pytorch-optimizer, Schur-Newton", "kozistr_svd": "pytorch-optimizer, singular values"},
+}
 
 
 def binary():
-    command = ["cargo", "bench", "--bench", "muon", "--no-run", "--message-format=json"]
+    command = ["cargo", "bench", "--workspace", "--bench", "muon", "--no-run", "--message-format=json"]
     lines = subprocess.run(command, cwd=HERE.parent, check=True, capture_output=True, text=True).stdout.splitlines()
     artifacts = (json.loads(line) for line in lines)
     return next(a["executable"] for a in artifacts if a.get("target", {}).get("name") == "muon" and a["executable"])
@@ -33,10 +37,11 @@ def binary():
 class Side:
     """A program that waits for its turns."""
 
-    def __init__(self, command, impl, workload, options):
+    def __init__(self, command, impl, rule, workload, options):
+        period = "1" if rule == "muon" else "10"
         self.process = subprocess.Popen(
-            command + ["--workload", workload, "--impl", impl, "--threads", str(options.threads),
-                       "--seconds", str(options.seconds), "--paced"],
+            command + ["--workload", workload, "--rule", rule, "--impl", impl, "--period", period, "--paced",
+                       "--threads", str(options.threads), "--seconds", str(options.seconds)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def turn(self):
@@ -56,22 +61,17 @@ def processor():
     return platform.processor()
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--starts", type=int, default=3)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=0.5)
-    options = parser.parse_args()
-    commands = {**{impl: [binary()] for impl in OURS}, **{impl: [sys.executable, str(HERE / "muon_torch.py")] for impl in PEERS}}
-    print(f"{datetime.date.today()}, {processor()}, {options.threads} threads, {options.starts} starts with {options.turns} "
-          f"turns of {options.seconds} s; milliseconds a step, and how many times as fast we are (least and largest of the starts)\n")
-    print("| workload | ours | its iteration alone | products, of the peak | " + " | ".join(PEERS.values()) + " |")
-    print("| --- " * (4 + len(PEERS)) + "|")
+def compare(rule, options, ours_binary):
+    peers = PEERS[rule]
+    ours = ["optim", "iteration", "peak"] if rule == "muon" else ["optim"]
+    commands = {impl: [ours_binary] for impl in ours} | {
+        impl: [sys.executable, str(HERE / "muon_torch.py")] for impl in peers}
+    columns = [rule, *(["its iteration alone", "products, of the peak"] if rule == "muon" else []), *peers.values()]
+    print("\n| workload | " + " | ".join(columns) + " |\n" + "| --- " * (1 + len(columns)) + "|")
     for workload, title in WORKLOADS.items():
         starts = []
         for _ in range(options.starts):
-            sides = {impl: Side(commands[impl], impl, workload, options) for impl in [*OURS, *PEERS]}
+            sides = {impl: Side(commands[impl], impl, rule, workload, options) for impl in commands}
             for side in sides.values():  # to warm up
                 side.turn()
             starts.append([{impl: side.turn() for impl, side in sides.items()} for _ in range(options.turns)])
@@ -85,15 +85,31 @@ def main():
         def speed(line):
             return line["multiplications"] / line["median_ns"]
 
-        cells = []
-        for impl in PEERS:
+        cells = [f"{median(lambda turn: turn['optim']['median_ns'] / 1e6):.1f}"]
+        if rule == "muon":
+            cells.append(f"{median(lambda turn: turn['iteration']['median_ns'] / 1e6):.1f}")
+            cells.append(f"{median(lambda turn: speed(turn['iteration']) / speed(turn['peak'])):.2f}")
+        for impl in peers:
             ratio, *ratios = (median(lambda turn: turn[impl]["median_ns"] / turn["optim"]["median_ns"], part)
                               for part in [turns, *starts])
             cells.append(f"{median(lambda turn: turn[impl]['median_ns'] / 1e6):.1f} ({ratio:.2f}x; "
                          f"{min(ratios):.2f} to {max(ratios):.2f})")
-        ours, iteration = (median(lambda turn: turn[impl]["median_ns"] / 1e6) for impl in ["optim", "iteration"])
-        share = median(lambda turn: speed(turn["iteration"]) / speed(turn["peak"]))
-        print(f"| {title} | {ours:.1f} | {iteration:.1f} | {share:.2f} | " + " | ".join(cells) + " |", flush=True)
+        print(f"| {title} | " + " | ".join(cells) + " |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rules", default="muon,soap,shampoo")
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=0.5)
+    options = parser.parse_args()
+    print(f"{datetime.date.today()}, {processor()}, {options.threads} threads, {options.starts} starts with {options.turns} "
+          f"turns of {options.seconds} s; milliseconds a step, and how many times as fast we are (least and largest of the starts)")
+    ours = binary()
+    for rule in options.rules.split(","):
+        compare(rule, options, ours)
 
 
 if __name__ == "__main__":

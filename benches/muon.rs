@@ -1,6 +1,6 @@
-//! Times Muon on the matrices of a model, f32, on the CPU:
+//! Times a rule on whole matrices on those of a model, f32, on the CPU:
 //!
-//! `cargo bench --bench muon -- --workload resnet18 --impl iteration --threads 2 --seconds 2`
+//! `cargo bench --bench muon -- --workload resnet18 --rule muon --impl optim --threads 2 --seconds 2`
 //!
 //! and prints one JSON line. With `--paced` it measures, and prints a line, for each line that it reads.
 //! `muon_torch.py` takes the same options for PyTorch's optimizers, and `muon.py` lets all take turns and prints a table.
@@ -25,9 +25,9 @@ enum Workload {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Impl {
-    /// A step of our rule `muon`.
+    /// A step of our rule.
     Optim,
-    /// The orthogonalisation alone, equal shapes as one stack.
+    /// Muon's orthogonalisation alone, equal shapes as one stack.
     Iteration,
     /// Multiplications and additions in registers: the peak.
     Peak,
@@ -37,11 +37,17 @@ enum Impl {
 struct Options {
     #[arg(long)]
     workload: Workload,
+    /// A rule as `by_name` reads it.
+    #[arg(long, default_value = "muon")]
+    rule: String,
     #[arg(long, value_name = "IMPL")]
     r#impl: Impl,
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// For how long steps are timed; one step before is not.
+    /// The mean time of so many steps is one time: SOAP and Shampoo do more in each tenth step.
+    #[arg(long, default_value_t = 1)]
+    period: u32,
+    /// For how long steps are timed; one time before is not.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// Measures once for each line of the standard input.
@@ -101,15 +107,16 @@ impl WithSimd for Chains {
     }
 }
 
-/// Nanoseconds of each call within the time given, the first left out.
-fn time(seconds: f64, call: &mut dyn FnMut() -> Result<()>) -> Result<Vec<u128>> {
-    call()?;
+/// Nanoseconds of each call within the time given, the mean of each `period`, the first left out.
+fn time(seconds: f64, period: u32, call: &mut dyn FnMut() -> Result<()>) -> Result<Vec<u128>> {
+    let mut all = || (0..period).try_for_each(|_| call());
+    all()?;
     let start = Instant::now();
     let mut times = Vec::new();
     while times.is_empty() || start.elapsed().as_secs_f64() < seconds {
         let before = Instant::now();
-        call()?;
-        times.push(before.elapsed().as_nanos());
+        all()?;
+        times.push(before.elapsed().as_nanos() / u128::from(period));
     }
     times.sort_unstable();
     Ok(times)
@@ -118,10 +125,11 @@ fn time(seconds: f64, call: &mut dyn FnMut() -> Result<()>) -> Result<Vec<u128>>
 /// Measures once, or as often as it is asked to.
 fn measure(options: &Options, multiplications: f64, mut call: impl FnMut() -> Result<()>) -> Result<()> {
     let mut report = || {
-        let times = time(options.seconds, &mut call)?;
+        let times = time(options.seconds, options.period, &mut call)?;
         let name = |value: Option<clap::builder::PossibleValue>| value.map(|v| v.get_name().to_string());
         let line = serde_json::json!({
             "impl": name(options.r#impl.to_possible_value()),
+            "rule": options.rule,
             "workload": name(options.workload.to_possible_value()),
             "median_ns": times[times.len() / 2],
             "min_ns": times[0],
@@ -163,7 +171,7 @@ fn run(options: &Options) -> Result<()> {
         for (_, parameter) in &parameters {
             grads.insert(parameter, random(parameter.dims2()?)?);
         }
-        let mut optimizer = AnyOptimizer::from_groups(vec![Group::new(parameters, by_name("muon")?)])?;
+        let mut optimizer = AnyOptimizer::from_groups(vec![Group::new(parameters, by_name(&options.rule)?)])?;
         return measure(options, multiplications(options.workload), || optimizer.step(&grads));
     }
     let stacks: Vec<Tensor> = stacks(options.workload)

@@ -1,12 +1,15 @@
-"""Muon of PyTorch, pytorch-optimizer and timm on the matrices of the bench, as peers measured in the same run.
+"""Muon of PyTorch, pytorch-optimizer and timm, and SOAP and Shampoo of pytorch-optimizer and heavyball, on the matrices of the bench,
+as peers measured in the same run.
 
-    pip install torch==2.15.0 pytorch-optimizer==4.1.0 timm==1.0.31
-    python muon_torch.py --workload resnet18|gpt --impl torch|kozistr|kozistr_gram|timm --threads 2 --seconds 2
+    pip install torch==2.15.0 pytorch-optimizer==4.1.0 timm==1.0.31 heavyball==3.2.1
+    python muon_torch.py --workload resnet18|gpt --rule muon --impl torch|kozistr|kozistr_gram|timm --threads 2 --seconds 2
+    python muon_torch.py --workload resnet18|gpt --rule soap --impl kozistr|heavyball --period 10
+    python muon_torch.py --workload resnet18|gpt --rule shampoo --impl kozistr|kozistr_svd --period 10
 
-All three iterate in bfloat16; here in float32, in which a CPU is faster and ours runs too. Times `optimizer.step()` with fixed
-gradients and prints one JSON line: {"impl", "workload", "median_ns", "min_ns", "steps"}; times are nanoseconds per step.
-With `--paced` it measures, and prints a line, for each line that it reads. `kozistr_gram` is pytorch-optimizer's iteration on the
-Gram matrix, which is an option there.
+All Muons iterate in bfloat16; here in float32, in which a CPU is faster and ours runs too. Times `optimizer.step()` with fixed
+gradients and prints one JSON line: {"impl", "rule", "workload", "median_ns", "min_ns", "steps"}; times are nanoseconds per step, each
+the mean of `--period` steps. With `--paced` it measures, and prints a line, for each line that it reads. `kozistr_gram` is
+pytorch-optimizer's iteration on the Gram matrix, an option there, and `kozistr_svd` its roots by singular values.
 """
 
 import argparse
@@ -21,7 +24,7 @@ WORKLOADS = {
                 + [(256, 2304)] * 3 + [(256, 128), (512, 2304)] + [(512, 4608)] * 3 + [(512, 256)],
     "gpt": [(192, 576), (192, 192), (192, 768), (768, 192)] * 12,
 }
-IMPLS = ["torch", "kozistr", "kozistr_gram", "timm"]
+IMPLS = {"muon": ["torch", "kozistr", "kozistr_gram", "timm"], "soap": ["kozistr", "heavyball"], "shampoo": ["kozistr", "kozistr_svd"]}
 
 
 class InFloat32:
@@ -32,7 +35,7 @@ class InFloat32:
         return getattr(torch, "float32" if name == "bfloat16" else name)
 
 
-def stepper(workload, impl, threads):
+def stepper(workload, rule, impl, threads):
     """The optimizer's step."""
     import torch  # here, so that --help needs no PyTorch
 
@@ -44,6 +47,17 @@ def stepper(workload, impl, threads):
         parameter.grad = torch.randn(shape, generator=generator) * 1e-2
         parameters.append(parameter)
 
+    if rule == "soap" and impl == "heavyball":
+        import heavyball
+        heavyball.utils.compile_mode = None
+        return heavyball.SOAP(parameters, lr=3e-3).step
+    if rule == "soap":
+        import pytorch_optimizer
+        return pytorch_optimizer.SOAP(parameters, lr=3e-3).step
+    if rule == "shampoo":
+        from pytorch_optimizer import ScalableShampoo
+        return ScalableShampoo(parameters, lr=1e-3, start_preconditioning_step=1, preconditioning_compute_steps=10,
+                               graft_type=3, use_svd=impl == "kozistr_svd").step
     if impl == "torch":
         import torch.optim._muon as muon
         muon.torch = InFloat32()
@@ -60,30 +74,36 @@ def stepper(workload, impl, threads):
     return Muon([{"params": parameters, "use_muon": True}], lr=1e-3, ns_method=method).step
 
 
-def measure(step, seconds):
-    """Nanoseconds of each step within the time given, the first left out."""
-    step()
+def measure(step, seconds, period):
+    """Nanoseconds of each step within the time given, the mean of each period, the first left out."""
+    def steps():
+        for _ in range(period):
+            step()
+
+    steps()
     times = []
     end = time.perf_counter_ns() + int(seconds * 1e9)
     while not times or time.perf_counter_ns() < end:
         start = time.perf_counter_ns()
-        step()
-        times.append(time.perf_counter_ns() - start)
+        steps()
+        times.append((time.perf_counter_ns() - start) // period)
     return {"median_ns": round(statistics.median(times)), "min_ns": min(times), "steps": len(times)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workload", choices=sorted(WORKLOADS), required=True)
-    parser.add_argument("--impl", choices=IMPLS, required=True)
+    parser.add_argument("--rule", choices=sorted(IMPLS), default="muon")
+    parser.add_argument("--impl", choices=sorted({impl for impls in IMPLS.values() for impl in impls}), required=True)
+    parser.add_argument("--period", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--paced", action="store_true")
     arguments = parser.parse_args()
-    what = {"impl": arguments.impl, "workload": arguments.workload}
+    what = {"impl": arguments.impl, "rule": arguments.rule, "workload": arguments.workload}
     step = stepper(**what, threads=arguments.threads)
     for _ in sys.stdin if arguments.paced else [""]:
-        print(json.dumps({**what, **measure(step, arguments.seconds)}), flush=True)
+        print(json.dumps({**what, **measure(step, arguments.seconds, arguments.period)}), flush=True)
 
 
 if __name__ == "__main__":

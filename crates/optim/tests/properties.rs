@@ -5,6 +5,7 @@ mod problem;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::VarMap;
+use optim::rule::Range;
 use optim::{
     AnyOptimizer, AnyRule, Clip, Group, Optimizer, Rule, Schedule, by_name, exclude_from_decay, named_params, rules,
 };
@@ -376,10 +377,12 @@ fn a_master_copy_adds_up_what_half_precision_loses() -> Result<()> {
 #[test]
 fn micro_batches_equal_the_large_batch() -> Result<()> {
     for text in RULES {
+        // The basis of a null space is arbitrary, and follows from rounding: SOAP is compared on a square.
+        let columns = if text.starts_with("soap") { 6 } else { 3 };
         for dtype in [DType::F64, DType::F32] {
             let data = Tensor::from_vec(noise(5, 0, 8 * 6), (8, 6), &Device::Cpu)?.to_dtype(dtype)?;
             let run = |micro: usize| -> Result<Vec<f64>> {
-                let params = start_of(&[("w", &[6, 3])], dtype)?;
+                let params = start_of(&[("w", &[6, columns])], dtype)?;
                 let w = &params[0].1;
                 let mut optimizer = optimizer(text, &params);
                 for _ in 0..3 {
@@ -901,7 +904,9 @@ fn a_varmap_is_sorted_and_integers_are_left_out() -> Result<()> {
 /// Schedules that take each number of a rule through what it may be: on and off again, where 0 is off and may be.
 fn schedules_of(text: &str) -> Vec<(String, Schedule)> {
     let rule = by_name(text).expect(text);
-    let numbers = rule.hyperparameters().into_iter().filter(|h| h.allowed.range().is_some());
+    // A schedule is of numbers that are not negative.
+    let has_schedules = |range: Range| range.contains(0.5) || range.contains(1.5);
+    let numbers = rule.hyperparameters().into_iter().filter(|h| h.allowed.range().is_some_and(has_schedules));
     let texts = [
         "linear:lr=0,end_lr=0.8,steps=4",
         "linear:lr=0.8,end_lr=0,steps=4",
@@ -1248,9 +1253,6 @@ fn state_that_decays_becomes_zero_and_what_grows_is_left() -> Result<()> {
             if is_matrix(&key) && (!key.ends_with("momentum_buffer") || text.starts_with("adamuon")) {
                 continue;
             }
-            // A count, a maximum, a sum, and a number on the host.
-            let others = ["step", "max_exp_avg_sq", "exp_inf", "sum", "mu_product"];
-            let is_mean = !others.iter().any(|other| key.ends_with(other));
             assert!(!is_mean || values(&tensor)?.iter().all(|x| *x == 0.0), "{text} {key}");
         }
     }

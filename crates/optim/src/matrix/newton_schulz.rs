@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::matrix::elementwise::{norm, number, over_norm, with_values};
 use crate::matrix::multiply::{Multiply, Number};
 use crate::matrix::product::{Factor, Product};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, WithDType};
 use faer::MatRef;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -295,7 +295,7 @@ impl<'a, T: Number> OnCpu<'a, T> {
     fn times(&self, x: &Matrix<'_, T>, factor: f64) -> Matrix<'a, T> {
         let (from, view) = (x.values(), x.view());
         self.filled(view.nrows(), view.ncols(), |out| {
-            out.iter_mut().zip(from).for_each(|(out, x)| *out = number(x.to_f64() * factor));
+            out.iter_mut().zip(from).for_each(|(out, x)| *out = number(WithDType::to_f64(*x) * factor));
         })
     }
 

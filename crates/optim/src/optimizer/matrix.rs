@@ -3,7 +3,7 @@
 //! Both work on copies, and the new state is taken over when the step has succeeded.
 
 use super::fused::FusedOptimizer;
-use super::parameter::MatrixState;
+use super::parameter::{MatrixState, Member};
 use crate::backend::cpu::numbers::StepNumbers;
 use crate::backend::state::State;
 use crate::backend::step;
@@ -77,10 +77,10 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             let shapes = matrix.state(rows, columns);
             let further = match old {
                 Some(old) if old.further.len() == shapes.len() => old.further.clone(),
-                _ => shapes.iter().map(|(_, dims)| zeros(dims)).collect::<Result<_, _>>()?,
+                _ => shapes.iter().map(|(_, dims)| Member::alone(&zeros(dims)?)).collect::<Result<_, _>>()?,
             };
             stacks.entry((group, rows, columns, dtype == DType::F64, parameter.updates + 1)).or_default().push(index);
-            let theta = || to_dtype(&parameter.var.as_tensor().detach(), dtype)?.reshape((rows, columns));
+            let theta = || parameter.exact_values()?.to_dtype(dtype)?.reshape((rows, columns));
             let begin = Begun {
                 scratch,
                 grad,
@@ -123,14 +123,13 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             let theta = matrix.needs_parameters().then(|| stacked(&theta)).transpose()?;
             let count = stack.iter().map(|begun| begun.state.further.len()).max().unwrap_or(0);
             let kept =
-                |k: usize| stacked(&stack.iter().map(|begun| begun.state.further[k].clone()).collect::<Vec<_>>());
+                |k: usize| together(&stack.iter().map(|begun| begun.state.further[k].clone()).collect::<Vec<_>>());
             let kept = (0..count).map(kept).collect::<Result<_>>()?;
             let (directions, kept) = matrix.transform(t, matrices, theta, kept)?;
             for (at, (index, begun)) in indices.into_iter().zip(stack).enumerate() {
-                let own = |stack: &Tensor| stack.get(at)?.contiguous();
                 let shape = begun.scratch.shape();
-                let direction = directions.as_ref().map(|all| own(all)?.reshape(shape)).transpose()?;
-                let further = kept.iter().map(own).collect::<Result<_, _>>()?;
+                let direction = directions.as_ref().map(|all| all.get(at)?.contiguous()?.reshape(shape)).transpose()?;
+                let further = kept.iter().map(|stack| Member { stack: stack.clone(), at }).collect();
                 let state = MatrixState { further, ..begun.state };
                 transformed.insert(index, Transformed { direction, state });
             }
@@ -145,4 +144,15 @@ fn stacked(tensors: &[Tensor]) -> Result<Tensor> {
         [one] => one.unsqueeze(0)?,
         all => allocate(|| Tensor::stack(all, 0))?,
     })
+}
+
+/// The same of tensors that may be in one stack already.
+fn together(members: &[Member]) -> Result<Tensor> {
+    if let [Member { stack, .. }, ..] = members {
+        let is_in_place = |(at, member): (usize, &Member)| member.at == at && member.stack.id() == stack.id();
+        if stack.dim(0)? == members.len() && members.iter().enumerate().all(is_in_place) {
+            return Ok(stack.clone());
+        }
+    }
+    stacked(&members.iter().map(Member::tensor).collect::<Result<Vec<_>, _>>()?)
 }

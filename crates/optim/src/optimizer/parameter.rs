@@ -38,7 +38,28 @@ pub(crate) struct MatrixState {
     /// Its slots.
     pub slots: State,
     /// What the transformation keeps.
-    pub further: Vec<Tensor>,
+    pub further: Vec<Member>,
+}
+
+/// A tensor of a stack. What matrices keep that are transformed together stays together, and is not copied from update to update.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    /// All of them, the first dimension counting them.
+    pub stack: Tensor,
+    /// Which it is.
+    pub at: usize,
+}
+
+impl Member {
+    /// A stack of one.
+    pub fn alone(tensor: &Tensor) -> candle_core::Result<Self> {
+        Ok(Self { stack: tensor.unsqueeze(0)?, at: 0 })
+    }
+
+    /// A view of it.
+    pub fn tensor(&self) -> candle_core::Result<Tensor> {
+        self.stack.get(self.at)
+    }
 }
 
 impl Parameter {
@@ -131,6 +152,12 @@ impl Parameter {
     /// What the rule does with it as a matrix, where it is one.
     pub fn as_matrix<'r, R: Rule>(&self, rule: &'r R) -> Option<&'r dyn MatrixRule> {
         rule.matrix().filter(|matrix| self.var.elem_count() > 0 && matrix.is_matrix(&self.name, self.var.dims()))
+    }
+
+    /// Its values: those of the master copy, where that has some.
+    pub fn exact_values(&self) -> candle_core::Result<Tensor> {
+        let master = if self.updates > 0 { self.state.master(&self.var)? } else { None };
+        Ok(master.unwrap_or_else(|| self.var.as_tensor().detach()))
     }
 
     /// The type that it is computed in.

@@ -3,7 +3,7 @@
 use super::average::KINDS;
 use super::fused::FusedOptimizer;
 use super::lbfgs::Memory;
-use super::parameter::{MatrixState, Parameter};
+use super::parameter::{MatrixState, Member, Parameter};
 use super::phase::Call;
 use super::state_dict::{StateDict, mismatch};
 use crate::backend::kept::Kept;
@@ -75,7 +75,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 let (slots, _) = own.slots.tensors(&parameter.var)?;
                 let (rows, columns) = parameter.rows_and_columns();
                 let names = matrix.state(rows, columns).into_iter().map(|(name, _)| name);
-                let further = own.further.iter().map(|tensor| tensor.to_device(&Device::Cpu));
+                let further = own.further.iter().map(|member| member.tensor()?.copy()?.to_device(&Device::Cpu));
                 let further = names.zip(further.collect::<candle_core::Result<Vec<_>>>()?);
                 for (name, values) in own.kernel.slots.iter().copied().zip(slots).chain(further) {
                     tensors.insert(format!("{}.{name}", parameter.name), values);
@@ -150,9 +150,11 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 let mut own = State::new(&parameter.var);
                 let (mut numbers, mut matrix) = (Vec::new(), None);
                 if let Some(of_rule) = parameter.as_matrix(&group.rule).filter(|_| updates > 0) {
-                    let (own, count) = state.matrix(parameter, of_rule)?;
-                    used += count;
-                    matrix = Some(own);
+                    let (kept, count) = state.matrix(parameter, of_rule)?;
+                    own = state.state(parameter, kernel)?;
+                    used += count + usize::from(own.has_master());
+                    without_master += usize::from(self.wants_master(parameter) && !own.has_master());
+                    matrix = Some(kept);
                 } else if updates > 0 {
                     for (number, _) in group.rule.numbers() {
                         let key = format!("{}.{number}", parameter.name);
@@ -280,7 +282,7 @@ impl StateDict {
         let further = rule
             .state(rows, columns)
             .into_iter()
-            .map(|(name, dims)| Ok(tensor(name, &Shape::from(dims))?.to_device(var.device())?));
+            .map(|(name, dims)| Ok(Member::alone(&tensor(name, &Shape::from(dims))?.to_device(var.device())?)?));
         let further = further.collect::<Result<Vec<_>>>()?;
         let count = slots.len() + further.len();
         Ok((MatrixState { kernel, slots: State::with(var, slots, None)?, further }, count))

@@ -13,8 +13,6 @@ use std::ops::Bound;
 
 /// Finite and `<= 0`.
 const NON_POSITIVE: Range = Range::new(Bound::Excluded(f64::NEG_INFINITY), Bound::Included(0.0), "a number <= 0");
-/// Finite and `> 0`.
-const POSITIVE: Range = Range::new(Bound::Excluded(0.0), Bound::Excluded(f64::INFINITY), "a number > 0");
 
 hyperparameters! {
     /// Adafactor: of a matrix only the means of rows and columns of the squared gradient are kept, and a step is as long as the
