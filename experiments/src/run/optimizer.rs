@@ -8,9 +8,11 @@ use optim::{AnyOptimizer, AnyRule, Clip, Group, Rule, Schedule, schedule};
 /// Reads an optimizer, as in `--opt NAME[:KEY=VALUE,..]`.
 ///
 /// # Errors
-/// An unknown name or key (with the nearest known one), or a value that is not allowed.
+/// An unknown name or key (with the nearest known one), a value that is not allowed, or an option that has no meaning for the rule.
 pub fn parse(text: &str) -> Result<AnyRule> {
-    Ok(optim::by_name(text)?)
+    let rule = optim::by_name(text)?;
+    rule.validate()?;
+    Ok(rule)
 }
 
 /// Reads a schedule of the learning rate, as in `--schedule NAME[:KEY=VALUE,..]`. What the text leaves open is the learning

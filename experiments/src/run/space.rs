@@ -1,16 +1,14 @@
 //! The space of hyperparameters that a group is searched in, and the points of it that are tried.
 
-use super::usual_ranges::{Interval, rounded, text, usual_of};
+use super::usual_ranges::{Interval, text, usual_of};
 use crate::config::names::number;
 use anyhow::{Result, anyhow, bail};
 use optim::{
     AnyRule, Rule,
-    text::{PairError, SpecText},
+    rule::Options,
+    text::{PairError, SpecText, same_name},
 };
 use std::fmt;
-
-/// How far beyond the usual learning rates the search goes, to either side.
-const SPACE_MARGIN: f64 = 10.0;
 
 /// What is searched for a group: intervals of hyperparameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,20 +17,19 @@ pub struct Space {
 }
 
 impl Space {
-    /// The default space of `rule`: its usual learning rates, a factor of ten wider to either side, and its usual weight decays;
-    /// what of them it has.
+    /// The default space of `rule`: its usual learning rates, a factor of ten wider to either side (none for a rule that finds its
+    /// step size by itself), and its usual weight decays; what of them it has.
     pub fn of(rule: &AnyRule) -> Self {
         let usual = usual_of(rule);
-        let lr = Interval { low: rounded(usual.lr.low / SPACE_MARGIN), high: rounded(usual.lr.high * SPACE_MARGIN) };
-        Self { intervals: usual.intervals(lr) }
+        Self { intervals: usual.intervals(usual.searched_lr()) }
     }
 
     /// The space of `rule`, which is `text` as a user writes it: the last of `given` that names it (`NAME:KEY=LOW..HIGH,..`), else
     /// the default, without the keys that `text` gives a value.
     ///
     /// # Errors
-    /// A text in `given` that is not of that form, names a key twice, or whose rule is unknown; a key that the rule lacks; bounds
-    /// that are no positive numbers in order, or that the hyperparameter does not allow.
+    /// A text in `given` that is not of that form, names a key twice, or whose rule is unknown; a key that the rule lacks, or whose
+    /// value is no number; bounds that are no positive numbers in order, or that the hyperparameter does not allow.
     pub fn choose(text: &str, rule: &AnyRule, given: &[String]) -> Result<Self> {
         let mut chosen = Self::of(rule);
         for text in given {
@@ -42,7 +39,18 @@ impl Space {
                 PairError::NotAPair { part } => no_interval(text, &part),
                 twice => anyhow!("space `{text}`: {twice}"),
             })?;
+            let known = if named == rule.spec().name { rule.clone() } else { optim::by_name(&given.name)? };
             let intervals = pairs.into_iter().map(|(key, bounds)| {
+                let mut all = known.hyperparameters().into_iter().chain(Options::ALL);
+                let own = all.find(|own| same_name(own.name, key));
+                let key = own.map_or(key, |own| own.name);
+                if let Some(own) = own.filter(|own| own.allowed.range().is_none()) {
+                    bail!(
+                        "space `{text}`: `{}` is {}, which is no number to search: give --opt a value of it",
+                        own.name,
+                        own.allowed
+                    );
+                }
                 let interval = parse_interval(key, bounds);
                 Ok((key.to_owned(), interval.ok_or_else(|| no_interval(text, &format!("{key}={bounds}")))?))
             });
@@ -175,13 +183,15 @@ mod tests {
         let lr = |name: &str| Space::of(&rule(name)).intervals[0].1;
         for spec in optim::rules::specs() {
             let Interval { low, high } = lr(spec.name);
-            assert!(((high / low).log10() - 3.0).abs() < 1e-9, "{}: {low} to {high} is not 3 decades", spec.name);
+            // What finds its step size by itself is searched around 1.
+            let decades = if spec.name == "prodigy" { 1.0 } else { 3.0 };
+            assert!(((high / low).log10() - decades).abs() < 1e-9, "{}: {low} to {high} is not 3 decades", spec.name);
             for (key, Interval { low, high }) in &Space::of(&rule(spec.name)).intervals[1..] {
                 assert!(low == high || ((high / low).log10() - 1.0).abs() < 1e-9, "{}: {key}", spec.name);
             }
         }
         // An update of each of these is about lr per element.
-        for name in ["adam", "amsgrad", "adamw", "adamax", "nadam", "radam"] {
+        for name in ["adam", "amsgrad", "adamw", "adamax", "nadam", "radam", "adabelief", "laprop", "stable_adamw"] {
             assert_eq!(lr(name), lr("rmsprop"), "{name}");
         }
     }
@@ -267,6 +277,9 @@ mod tests {
             ("adam:lr=1e-3..1e-2,lr=1e-5..1e-4", &["`lr` is given twice"]),
             ("adam:beta3=0.1..0.2", &["beta3", "did you mean `beta2`?"]),
             ("adam:beta1=0.5..1.5", &["beta1", "1.5"]),
+            ("sgd:nesterov=0.5..1", &["`sgd:nesterov=0.5..1`", "`nesterov` is true or false", "--opt"]),
+            ("adam:cautious=0.5..1", &["`cautious` is true or false", "--opt"]),
+            ("sgd:Nesterov=true", &["`nesterov` is true or false", "--opt"]),
         ] {
             let message = format!("{:#}", Space::choose("adam", &rule("adam"), &[text.to_owned()]).unwrap_err());
             assert!(parts.iter().all(|part| message.contains(part)), "{text}: {message}");

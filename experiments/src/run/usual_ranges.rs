@@ -1,7 +1,7 @@
 //! The learning rates and weight decays that are usual for each rule. What `--tune` searches follows from them.
 
 use crate::config::names::number;
-use optim::{AnyRule, Rule};
+use optim::{AnyRule, Rule, Value};
 use std::fmt;
 
 /// The values of a hyperparameter that are searched, at equal density per decade.
@@ -34,8 +34,12 @@ pub fn text(intervals: &[(String, Interval)]) -> String {
 pub struct UsualRanges {
     /// The rule.
     pub rule: &'static str,
+    /// The choice of the rule that these values are for, if they are for one of its names only: key and name.
+    pub choice: Option<(&'static str, &'static str)>,
     /// Its usual learning rates.
     pub lr: Interval,
+    /// How far beyond them a search goes, to either side: 1 for a rule that finds its step size by itself.
+    pub margin: f64,
     /// Its usual weight decays; none where the rule has no decay.
     pub weight_decay: Option<Interval>,
 }
@@ -46,49 +50,66 @@ const fn of(rule: &'static str, lr: [f64; 2], weight_decay: [f64; 2]) -> UsualRa
 }
 
 const fn without_decay(rule: &'static str, lr: [f64; 2]) -> UsualRanges {
-    UsualRanges { rule, lr: Interval { low: lr[0], high: lr[1] }, weight_decay: None }
+    let lr = Interval { low: lr[0], high: lr[1] };
+    UsualRanges { rule, choice: None, lr, margin: MARGIN, weight_decay: None }
 }
+
+const fn with_choice(choice: (&'static str, &'static str), usual: UsualRanges) -> UsualRanges {
+    UsualRanges { choice: Some(choice), ..usual }
+}
+
+const fn without_margin(usual: UsualRanges) -> UsualRanges {
+    UsualRanges { margin: 1.0, ..usual }
+}
+
+/// How far beyond the usual learning rates a search goes.
+const MARGIN: f64 = 10.0;
 
 /// What is usual for each rule. SAM is searched as its base is. Learning rates span a decade for every rule, and those of rules
 /// whose updates scale alike are the same: else a comparison after tuning would be one of spaces.
 pub const USUAL_RANGES: &[UsualRanges] = &[
     of("sgd", [1e-2, 1e-1], [1e-4, 1e-4]),
-    of("rmsprop", [1e-4, 1e-3], [0.0, 0.0]),
-    of("adam", [1e-4, 1e-3], [0.0, 0.0]),
-    of("amsgrad", [1e-4, 1e-3], [0.0, 0.0]),
-    of("adamw", [1e-4, 1e-3], [1e-2, 1e-1]),
-    of("lion", [1e-5, 1e-4], [1e-1, 1.0]),
-    of("lamb", [1e-3, 1e-2], [1e-2, 1e-2]),
     of("asgd", [1e-2, 1e-1], [1e-4, 1e-4]),
     without_decay("rprop", [1e-3, 1e-2]),
-    of("adagrad", [1e-2, 1e-1], [0.0, 0.0]),
-    of("adadelta", [1e-1, 1.0], [0.0, 0.0]),
-    of("adamax", [1e-4, 1e-3], [0.0, 0.0]),
-    of("nadam", [1e-4, 1e-3], [0.0, 0.0]),
-    of("radam", [1e-4, 1e-3], [0.0, 0.0]),
+    without_decay("lbfgs", [1e-1, 1.0]),
     of("lars", [1.0, 10.0], [1e-4, 1e-4]),
     of("signum", [1e-5, 1e-4], [1e-1, 1.0]),
     of("tiger", [1e-5, 1e-4], [1e-1, 1.0]),
+    of("lion", [1e-5, 1e-4], [1e-1, 1.0]),
+    of("adagrad", [1e-2, 1e-1], [0.0, 0.0]),
+    of("adadelta", [1e-1, 1.0], [0.0, 0.0]),
+    of("rmsprop", [1e-4, 1e-3], [0.0, 0.0]),
+    of("adam", [1e-4, 1e-3], [0.0, 0.0]),
+    of("adamax", [1e-4, 1e-3], [0.0, 0.0]),
+    of("amsgrad", [1e-4, 1e-3], [0.0, 0.0]),
+    of("nadam", [1e-4, 1e-3], [0.0, 0.0]),
+    of("radam", [1e-4, 1e-3], [0.0, 0.0]),
     of("adabelief", [1e-4, 1e-3], [0.0, 0.0]),
     of("yogi", [1e-3, 1e-2], [0.0, 0.0]),
+    of("adamw", [1e-4, 1e-3], [1e-2, 1e-1]),
     of("laprop", [1e-4, 1e-3], [1e-2, 1e-1]),
     of("adopt", [1e-4, 1e-3], [1e-2, 1e-1]),
     of("stable_adamw", [1e-4, 1e-3], [1e-2, 1e-1]),
     of("adan", [1e-3, 1e-2], [1e-2, 1e-1]),
     of("ademamix", [1e-4, 1e-3], [1e-2, 1e-1]),
     of("mars", [1e-3, 1e-2], [1e-2, 1e-1]),
-    of("sophia", [1e-4, 1e-3], [1e-1, 1e-1]),
-    of("schedule_free_sgd", [5e-1, 5.0], [1e-4, 1e-4]),
-    of("schedule_free_adamw", [1e-3, 1e-2], [0.0, 1e-1]),
-    of("prodigy", [5e-1, 1.0], [0.0, 1e-2]),
-    without_decay("lbfgs", [1e-1, 1.0]),
+    of("sophia", [1e-4, 1e-3], [1e-2, 1e-1]),
+    of("lamb", [1e-3, 1e-2], [1e-2, 1e-2]),
+    // A step is a share of the parameter's size.
     of("adafactor", [1e-3, 1e-2], [0.0, 0.0]),
-    // Its steps are as long as AdamW's.
+    // Scaled to the length of AdamW's step a matrix bears a little more than AdamW does; unscaled, Jordan's 0.02 is usual.
     of("muon", [3e-4, 3e-3], [1e-2, 1e-1]),
-    of("normuon", [3e-3, 3e-2], [1e-2, 1e-1]),
-    of("adamuon", [3e-3, 3e-2], [1e-2, 1e-1]),
+    with_choice(("scale", "original"), of("muon", [5e-3, 5e-2], [1e-2, 1e-1])),
+    of("normuon", [3e-4, 3e-3], [1e-2, 1e-1]),
+    with_choice(("scale", "original"), of("normuon", [5e-3, 5e-2], [1e-2, 1e-1])),
+    of("adamuon", [3e-4, 3e-3], [1e-2, 1e-1]),
     of("soap", [3e-4, 3e-3], [1e-2, 1e-1]),
-    of("shampoo", [1e-4, 1e-3], [1e-2, 1e-1]),
+    of("shampoo", [1e-4, 1e-3], [0.0, 0.0]),
+    with_choice(("grafting", "sgd"), of("shampoo", [1e-2, 1e-1], [0.0, 0.0])),
+    of("schedule_free_sgd", [1.0, 10.0], [1e-4, 1e-4]),
+    of("schedule_free_adamw", [1e-3, 1e-2], [1e-2, 1e-1]),
+    without_margin(of("prodigy", [0.3, 3.0], [1e-2, 1e-1])),
+    without_decay("lbfgs", [1e-1, 1.0]),
 ];
 
 /// What is usual for `rule`, or for the base of a SAM. Of a rule that a program registered the default is known: the learning
@@ -96,7 +117,12 @@ pub const USUAL_RANGES: &[UsualRanges] = &[
 pub fn usual_of(rule: &AnyRule) -> UsualRanges {
     let head = rule.qualified_name();
     let name = head.rsplit('=').next().unwrap_or_default();
-    let known = USUAL_RANGES.iter().find(|usual| usual.rule == name);
+    let is_chosen = |usual: &UsualRanges| match usual.choice {
+        None => true,
+        Some((key, choice)) => rule.field(key) == Some(Value::Choice(choice)),
+    };
+    // Those for a choice stand after those for all.
+    let known = USUAL_RANGES.iter().rfind(|usual| usual.rule == name && is_chosen(usual));
     known.copied().unwrap_or_else(|| {
         let all = rule.hyperparameters();
         let default = |key| all.iter().find(|own| own.name == key).map_or(0.0, |own| own.default.into());
@@ -111,6 +137,12 @@ pub fn rounded(value: f64) -> f64 {
 }
 
 impl UsualRanges {
+    /// The learning rates that are searched: the usual ones, and beyond them by the margin.
+    pub fn searched_lr(&self) -> Interval {
+        let Interval { low, high } = self.lr;
+        Interval { low: rounded(low / self.margin), high: rounded(high * self.margin) }
+    }
+
     /// By key, with learning rates of the caller's choice.
     pub fn intervals(&self, lr: Interval) -> Vec<(String, Interval)> {
         let decay = self.weight_decay.map(|decay| ("weight_decay".to_owned(), decay));
@@ -158,7 +190,11 @@ mod tests {
     #[test]
     fn every_rule_of_the_library_has_its_own_and_a_registered_one_has_those_of_its_defaults() {
         for spec in optim::rules::specs().filter(|spec| spec.family != optim::rule::Family::Wrapper) {
-            assert!(USUAL_RANGES.iter().any(|usual| usual.rule == spec.name), "{} has no usual range", spec.name);
+            let own = USUAL_RANGES.iter().find(|usual| usual.rule == spec.name);
+            let own = own.unwrap_or_else(|| panic!("{} has no usual range", spec.name));
+            assert_eq!(own.choice, None, "{}: the first is for all choices", spec.name);
+            let own = own.weight_decay.is_some();
+            assert_eq!(own, spec.hyperparameters.iter().any(|own| own.name == "weight_decay"), "{}", spec.name);
         }
         for (rule, usual, space) in [
             (Full::default().boxed(), "lr=1e-6..1e-5,weight_decay=0.1", "lr=1e-7..1e-4,weight_decay=0.1"),
