@@ -12,7 +12,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 /// Each rule, and the flags that change what state it keeps.
-const RULES: [&str; 29] = [
+const RULES: [&str; 36] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.4",
     "sgd:momentum=0.9,nesterov=true",
@@ -23,6 +23,13 @@ const RULES: [&str; 29] = [
     "adam",
     "amsgrad",
     "adamw",
+    "asgd",
+    "rprop",
+    "adagrad",
+    "adadelta",
+    "adamax",
+    "nadam",
+    "radam",
     "lion",
     "sophia",
     "schedule_free_sgd:lr=0.1",

@@ -389,6 +389,13 @@ fn bound(target: &Target, text: &str, has_norm: bool) -> Bound {
     }
 }
 
+/// Three. On Metal, where sums differ, a parameter of 16 bits may round to the neighbour in the first: a state that sees the
+/// parameter cannot be compared after it.
+fn steps(target: &Target, text: &str, (param, _, has_master): (DType, DType, bool)) -> u64 {
+    let rounds = target.is_metal && param != DType::F32 && !has_master;
+    if rounds && text.starts_with("lars") { 1 } else { 3 }
+}
+
 fn has_sums(text: &str) -> bool {
     by_name(text).is_ok_and(|rule| !rule.kernel().sums.of.is_empty())
 }
@@ -404,7 +411,7 @@ fn updates(target: &Target) -> Outcome {
     for text in RULES {
         kernels.insert(by_name(text)?.kernel().name);
         for types in types(target) {
-            let run = Run::new(text, types, target.sizes(), 3);
+            let run = Run::new(text, types, target.sizes(), steps(target, text, types));
             let (ours, theirs) = (run.result(target)?, run.result(&CPU)?);
             worst = worst.max(compare(&format!("{text} {types:?}"), &ours, &theirs, bound(target, text, false))?);
             if types.0 == DType::F32 {
