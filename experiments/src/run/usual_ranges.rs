@@ -109,7 +109,6 @@ pub const USUAL_RANGES: &[UsualRanges] = &[
     of("schedule_free_sgd", [1.0, 10.0], [1e-4, 1e-4]),
     of("schedule_free_adamw", [1e-3, 1e-2], [1e-2, 1e-1]),
     without_margin(of("prodigy", [0.3, 3.0], [1e-2, 1e-1])),
-    without_decay("lbfgs", [1e-1, 1.0]),
 ];
 
 /// What is usual for `rule`, or for the base of a SAM. Of a rule that a program registered the default is known: the learning
