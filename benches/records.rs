@@ -63,6 +63,8 @@ fn main() -> Result<()> {
             model: model.to_string(),
             optimizer: rule.to_string(),
             schedule: schedule.to_string(),
+            ema: None,
+            lookahead: None,
             clip: None,
             decay_matrices_only: false,
             batch_size,

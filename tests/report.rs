@@ -85,6 +85,8 @@ impl Group {
                 self.name.bytes().map(u32::from).sum::<u32>()
             ),
             schedule: self.schedule.to_owned(),
+            ema: None,
+            lookahead: None,
             clip: None,
             decay_matrices_only: false,
             batch_size: 32,
@@ -172,6 +174,8 @@ fn measurements(group: &Group, seed: u64, lr: f64, end: End) -> (Vec<Metric>, Ou
         best_loss: best.map(|(loss, _)| loss),
         final_accuracy: (!diverged).then_some(1.0 - level / 3.0),
         best_accuracy: best.map(|(_, accuracy)| accuracy),
+        ema_loss: None,
+        ema_accuracy: None,
         steps: last,
         seconds: last as f64 * 0.01 * (1.0 + seed as f64 * 0.1),
         diverged,
@@ -228,6 +232,8 @@ fn run(experiment: &str, out: &str, config: Value, groups: Vec<Group>) -> Run {
             median_loss: None,
             loss: none,
             accuracy: none,
+            ema_loss: None,
+            ema_accuracy: None,
             seconds: none,
             diverged: 0,
         }

@@ -228,6 +228,53 @@ fn the_same_seed_gives_the_same_bits_whatever_the_threads_and_jobs() {
 }
 
 #[test]
+fn an_average_of_the_weights_is_in_every_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--steps", "60", "--seeds", "2", "--opt", "adamw", "--opt", "lion", "--ema", "0.9", "--lookahead", "6"];
+    let (out, output) = run(folder.path(), "out", &args);
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("EMA loss") && stdout.contains("EMA accuracy"), "{stdout}");
+    assert!(text(&output.stderr).contains("(EMA: loss "), "{}", text(&output.stderr));
+    let summary = json(&out.join("summary.json"));
+    for group in summary["groups"].as_array().unwrap() {
+        assert!(group["ema_loss"]["mean"].is_number() && group["ema_accuracy"]["mean"].is_number(), "{group}");
+    }
+    for trial in summary["trials"].as_array().unwrap() {
+        let folder = out.join("trials").join(trial["id"].as_str().unwrap());
+        let lines = metrics(&folder.join("metrics.jsonl"));
+        let steps = |kind: &str| -> Vec<u64> {
+            lines.iter().filter(|line| line["kind"] == kind).map(|line| line["step"].as_u64().unwrap()).collect()
+        };
+        assert!(!steps("ema").is_empty() && steps("ema") == steps("eval"));
+        assert_eq!(lines.iter().rfind(|line| line["kind"] == "ema").unwrap()["loss"], trial["ema_loss"]);
+        let config = &json(&folder.join("trial.json"))["config"];
+        assert_eq!((&config["ema"], &config["lookahead"]), (&0.9.into(), &6.into()));
+    }
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("EMA loss") && report.contains("EMA accuracy (%)"));
+    let events = files(&out.join("tensorboard"));
+    let events = fs::read(out.join("tensorboard").join(&events[0])).unwrap();
+    for tag in ["eval/ema_loss", "eval/ema_accuracy", "lookahead"] {
+        assert!(events.windows(tag.len()).any(|part| part == tag.as_bytes()), "{tag}");
+    }
+}
+
+/// Each evaluates the loss elsewhere, more than once, or of other labels.
+#[test]
+fn rules_of_every_kind_train() {
+    let folder = tempfile::tempdir().unwrap();
+    let kinds = ["lbfgs", "sophia:lr=1e-3", "schedule_free_sgd", "schedule_free_adamw", "prodigy", "sam:base=adamw"];
+    let opts = kinds.into_iter().flat_map(|rule| ["--opt", rule]);
+    let args: Vec<&str> = ["--steps", "300", "--seeds", "1"].into_iter().chain(opts).collect();
+    let (out, _) = run(folder.path(), "out", &args);
+    for group in json(&out.join("summary.json"))["groups"].as_array().unwrap() {
+        let loss = group["loss"]["mean"].as_f64();
+        println!("{}: {loss:?}", group["name"]);
+        assert!(loss.is_some_and(|loss| loss < 1.0), "{group}");
+    }
+}
+
+#[test]
 fn candles_own_operations_are_an_option_that_is_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["--model", "cnn", "--steps", "20", "--seeds", "1", "--opt", "sgd:lr=0.05"];

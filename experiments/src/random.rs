@@ -25,6 +25,8 @@ pub enum Purpose<'a> {
     Tuning,
     /// A resample of a bootstrap.
     Bootstrap,
+    /// Labels that are drawn from a model's own predictions in a step.
+    Labels,
 }
 
 /// The stream of `seed` for `purpose` number `index`. Streams that differ in any of the three are independent.
@@ -37,6 +39,7 @@ pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
         Purpose::Language => (4, ""),
         Purpose::Tuning => (5, ""),
         Purpose::Bootstrap => (6, ""),
+        Purpose::Labels => (7, ""),
     };
     let key = Sha256::new()
         .chain_update(seed.to_le_bytes())

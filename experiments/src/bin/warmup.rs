@@ -1,7 +1,10 @@
 //! Does warmup matter, and why? Trains a transformer with and without it at several peak learning rates, and watches every step.
 
 use anyhow::{Context, Result, bail};
-use experiments::{GroupConfig, Norm, Settings, Study, run::space::gives};
+use experiments::{
+    GroupConfig, Norm, Settings, Study,
+    run::{optimizer::parse, space::gives},
+};
 use optim::{Rule, text::SpecText};
 use std::process::ExitCode;
 
@@ -61,7 +64,7 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
         for optimizer in &settings.opt {
             for peak in &settings.lr {
                 for warmup in [true, false] {
-                    let mut rule = optim::by_name(optimizer)?;
+                    let mut rule = parse(optimizer)?;
                     if rule.sharpness().is_some() {
                         bail!("`{optimizer}`: sam takes two gradients a step, and warmup watches one");
                     }

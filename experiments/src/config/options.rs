@@ -40,6 +40,8 @@ pub struct Options {
     #[arg(long, requires = "out", conflicts_with = "config", help_heading = OUTPUT)]
     pub resume: bool,
     /// List what options can name: data sets, models, optimizers, schedules, recipes. With NAME, all about one of them
+    ///
+    /// With --model, `--list` of an optimizer on matrices says which parameters of the model it takes as such
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", help_heading = OUTPUT)]
     pub list: Option<String>,
     /// Print what makes SHELL complete this command: bash, elvish, fish, powershell or zsh
@@ -135,6 +137,16 @@ pub struct Settings {
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<f64>,
+    /// Evaluate the exponential moving average of the weights beside them, with this decay, as 0.999
+    ///
+    /// After n updates the decay is at most (1 + n) / (10 + n). Training does not see the average
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = OPTIMIZERS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Lookahead around every optimizer: after each N updates, go half way back to where the last N began
+    #[arg(long, value_name = "N", help_heading = OPTIMIZERS)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookahead: Option<NonZeroU64>,
     /// End a trial as diverged where its training loss is above this [default: 1000]
     #[arg(long, value_name = "LOSS", allow_negative_numbers = true, help_heading = LENGTH)]
     #[serde(skip_serializing_if = "Option::is_none")]

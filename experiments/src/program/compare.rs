@@ -55,7 +55,7 @@ pub fn main(study: Study) -> ExitCode {
         None => {}
         Some("") => return print(&list(&study)),
         Some(name) => {
-            return describe(name).map_or_else(|error| fail(&error, 2), |text| print(&text));
+            return describe(name, &options.settings.model).map_or_else(|error| fail(&error, 2), |text| print(&text));
         }
     }
     set_for_speed();

@@ -32,18 +32,19 @@ pub fn check_trial(folder: &Path, record: &TrialRecord, metrics: &[Metric], sha2
     let Some(ended) = ended(metrics) else {
         bail!("`{measured}`: it is empty, and `trial.json` knows of {} updates", outcome.steps);
     };
-    let mut before = [0; 3];
+    let mut before = [0; 4];
     for metric in metrics {
         let (kind, step) = match metric {
             Metric::Train { step, .. } => (0, *step),
             Metric::Eval { step, .. } => (1, *step),
             Metric::Probe { step, .. } => (2, *step),
+            Metric::Ema { step, .. } => (3, *step),
         };
         ensure!(step > before[kind], "`{measured}`: step {step} comes after step {}", before[kind]);
         before[kind] = step;
     }
     let ended = Outcome { diverged: outcome.diverged, cause: outcome.cause.clone(), ..ended };
-    let ended = if ended.diverged { Outcome { final_loss: None, final_accuracy: None, ..ended } } else { ended };
+    let ended = if ended.diverged { ended.without_end() } else { ended };
     if let Some(differs) = difference(&ended, outcome)? {
         bail!("`{measured}` and `{trial}` disagree: {differs}");
     }
@@ -66,6 +67,10 @@ fn ended(metrics: &[Metric]) -> Option<Outcome> {
                 if loss.is_finite() {
                     outcome.measure(*loss, *accuracy);
                 }
+            }
+            Metric::Ema { step, loss, accuracy, seconds } => {
+                (outcome.steps, outcome.seconds) = (*step, *seconds);
+                outcome.measure_ema(*loss, *accuracy);
             }
             Metric::Probe { step, .. } => outcome.steps = *step,
         }

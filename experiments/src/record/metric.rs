@@ -36,6 +36,18 @@ pub enum Metric {
         /// Training time since the trial's start, without evaluation and saving.
         seconds: f64,
     },
+    /// A pass over the test images with averaged weights, beside that with the weights as they are trained.
+    Ema {
+        /// The updates made before it.
+        step: u64,
+        /// The mean loss of a test image.
+        #[serde(with = "number")]
+        loss: f64,
+        /// The share of test images whose class is right.
+        accuracy: f64,
+        /// As [`Metric::Eval`]'s.
+        seconds: f64,
+    },
     /// What happens inside the model in a training step, where that is watched.
     Probe {
         /// The updates made, this one included.

@@ -13,6 +13,12 @@ pub struct Outcome {
     pub final_accuracy: Option<f64>,
     /// The greatest of all evaluations.
     pub best_accuracy: Option<f64>,
+    /// The mean loss of a test example at the end with averaged weights; none where none were kept, or the run diverged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_loss: Option<f64>,
+    /// The same of the accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_accuracy: Option<f64>,
     /// Updates made.
     pub steps: u64,
     /// Training time, without evaluation and saving.
@@ -32,8 +38,18 @@ impl Outcome {
         self.best_accuracy = Some(self.best_accuracy.map_or(accuracy, |best| best.max(accuracy)));
     }
 
+    /// Takes an evaluation with averaged weights.
+    pub fn measure_ema(&mut self, loss: f64, accuracy: f64) {
+        (self.ema_loss, self.ema_accuracy) = (Some(loss).filter(|loss| loss.is_finite()), Some(accuracy));
+    }
+
     /// As it is where the run ends as diverged, for this `cause`.
     pub fn diverge(self, cause: String) -> Self {
-        Self { final_loss: None, final_accuracy: None, diverged: true, cause: Some(cause), ..self }
+        Self { diverged: true, cause: Some(cause), ..self.without_end() }
+    }
+
+    /// Without what is measured at the end.
+    pub fn without_end(self) -> Self {
+        Self { final_loss: None, final_accuracy: None, ema_loss: None, ema_accuracy: None, ..self }
     }
 }

@@ -55,6 +55,12 @@ pub struct GroupSummary {
     pub loss: Estimate,
     /// Their final test accuracy.
     pub accuracy: Estimate,
+    /// Their final test loss with averaged weights; none where none were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_loss: Option<Estimate>,
+    /// The same of the accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_accuracy: Option<Estimate>,
     /// Their training time.
     pub seconds: Estimate,
     /// Trials that diverged.
@@ -87,6 +93,12 @@ pub struct TrialSummary {
     pub final_accuracy: Option<f64>,
     /// The greatest test accuracy.
     pub best_accuracy: Option<f64>,
+    /// The test loss at the end with averaged weights; none when it diverged, or where none were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_loss: Option<f64>,
+    /// The same of the accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema_accuracy: Option<f64>,
     /// Updates made.
     pub steps: u64,
     /// Training time.
@@ -106,6 +118,8 @@ impl TrialSummary {
             best_loss: outcome.best_loss,
             final_accuracy: outcome.final_accuracy,
             best_accuracy: outcome.best_accuracy,
+            ema_loss: outcome.ema_loss,
+            ema_accuracy: outcome.ema_accuracy,
             steps: outcome.steps,
             seconds: outcome.seconds,
             diverged: outcome.diverged,
@@ -124,6 +138,9 @@ impl GroupSummary {
         self.median_loss = median(&losses.collect::<Vec<_>>()).filter(|loss| loss.is_finite());
         self.loss = Estimate::positive(&ended(|trial| trial.final_loss));
         self.accuracy = Estimate::share(&ended(|trial| trial.final_accuracy));
+        let kept = |values: Vec<f64>, estimate: fn(&[f64]) -> Estimate| (!values.is_empty()).then(|| estimate(&values));
+        self.ema_loss = kept(ended(|trial| trial.ema_loss), Estimate::positive);
+        self.ema_accuracy = kept(ended(|trial| trial.ema_accuracy), Estimate::share);
         self.seconds = Estimate::positive(&ended(|trial| Some(trial.seconds)));
         self.diverged = own().filter(|trial| trial.diverged).count();
         self.n = own().count();
@@ -153,20 +170,14 @@ impl Summary {
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-        table.set_header([
-            "",
-            "ended",
-            "median loss",
-            "mean loss",
-            "95 % CI",
-            "mean accuracy",
-            "95 % CI",
-            "mean seconds",
-        ]);
+        let has_ema = self.groups.iter().any(|group| group.ema_loss.is_some());
+        let header = ["", "ended", "median loss", "mean loss", "95 % CI", "mean accuracy", "95 % CI"];
+        let of_ema: &[&str] = if has_ema { &["EMA loss", "EMA accuracy"] } else { &[] };
+        table.set_header(header.iter().chain(of_ema).chain(&["mean seconds"]));
         for group in &self.groups {
             let median = group.median_loss.map(|loss| format!("{loss:.4}"));
             let on_diverged = if group.diverged > 0 { "diverged" } else { "-" };
-            table.add_row([
+            let mut row = vec![
                 group.name.clone(),
                 format!("{} of {}", group.ended(), group.n),
                 median.unwrap_or(on_diverged.to_owned()),
@@ -174,8 +185,15 @@ impl Summary {
                 interval(&group.loss, 1.0, 4),
                 mean(&group.accuracy, 100.0, 2, " %"),
                 interval(&group.accuracy, 100.0, 2),
-                mean(&group.seconds, 1.0, 1, ""),
-            ]);
+            ];
+            if has_ema {
+                let of = |estimate: &Option<Estimate>, scale, digits, unit| {
+                    estimate.as_ref().map_or("-".to_owned(), |estimate| mean(estimate, scale, digits, unit))
+                };
+                row.extend([of(&group.ema_loss, 1.0, 4, ""), of(&group.ema_accuracy, 100.0, 2, " %")]);
+            }
+            row.push(mean(&group.seconds, 1.0, 1, ""));
+            table.add_row(row);
         }
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -228,6 +246,8 @@ mod tests {
             median_loss: None,
             loss: Estimate::of(&[]),
             accuracy: Estimate::of(&[]),
+            ema_loss: None,
+            ema_accuracy: None,
             seconds: Estimate::of(&[]),
             diverged: 0,
         };

@@ -49,6 +49,13 @@ pub struct TrialConfig {
     pub schedule: String,
     /// The largest global gradient norm; none for no clipping.
     pub clip: Option<f64>,
+    /// The decay of the average of the weights that is evaluated beside them; none for no average. What is none is not written, so that
+    /// ids stay what they were before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<f64>,
+    /// Updates between two moves of Lookahead; none without it. Written as [`Self::ema`] is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookahead: Option<u64>,
     /// Whether weight decay leaves out tensors of fewer than two dimensions.
     pub decay_matrices_only: bool,
     /// Examples per update.

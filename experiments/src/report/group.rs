@@ -248,6 +248,8 @@ mod tests {
                 median_loss: None,
                 loss: none,
                 accuracy: none,
+                ema_loss: None,
+                ema_accuracy: None,
                 seconds: none,
                 diverged: 0,
             };

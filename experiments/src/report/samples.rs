@@ -91,7 +91,7 @@ pub fn evaluations(metrics: &[Metric], value: impl Fn(f64, f64) -> f64) -> Vec<S
         Metric::Eval { step, loss, accuracy, seconds } => {
             Some(Sample { key: step, step: step as f64, seconds, value: value(loss, accuracy) })
         }
-        Metric::Train { .. } | Metric::Probe { .. } => None,
+        Metric::Train { .. } | Metric::Ema { .. } | Metric::Probe { .. } => None,
     };
     metrics.iter().filter_map(sample).collect()
 }
@@ -102,7 +102,7 @@ pub fn training(metrics: &[Metric], value: impl Fn(&Metric) -> Option<f64>) -> V
         Metric::Train { step, seconds, .. } => {
             Some(Sample { key: step, step: step as f64, seconds, value: value(metric)? })
         }
-        Metric::Eval { .. } | Metric::Probe { .. } => None,
+        Metric::Eval { .. } | Metric::Ema { .. } | Metric::Probe { .. } => None,
     };
     metrics.iter().filter_map(sample).collect()
 }

@@ -209,9 +209,10 @@ impl TrialBar {
         }
     }
 
-    /// Shows an evaluation.
-    pub fn evaluated(&self, loss: f64, accuracy: f64) {
-        let text = format!("  test loss {loss:.4}  accuracy {:.2} %", accuracy * 100.0);
+    /// Shows an evaluation: loss and accuracy, and those with averaged weights where there are any.
+    pub fn evaluated(&self, (loss, accuracy): (f64, f64), ema: Option<(f64, f64)>) {
+        let ema = ema.map_or(String::new(), |(loss, accuracy)| format!("  EMA {loss:.4}  {:.2} %", accuracy * 100.0));
+        let text = format!("  test loss {loss:.4}  accuracy {:.2} %{ema}", accuracy * 100.0);
         *self.evaluation.lock().expect("no holder of the lock panics") = text;
     }
 }

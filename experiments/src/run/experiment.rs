@@ -4,10 +4,13 @@ use super::{
     console::Console,
     environment,
     jobs::Jobs,
-    optimizer,
+    memory, optimizer,
     plan::{self, Group, Plan},
-    resolve::{MAX_LOSS, MOST_TRIALS, check_options, check_schedule, check_spaces, datasets, reopen, resolve},
+    resolve::{
+        MAX_LOSS, MOST_TRIALS, check_around, check_options, check_schedule, check_spaces, datasets, reopen, resolve,
+    },
     space::Space,
+    split::Split,
     summarise::summarise,
     trial::Trial,
     tune,
@@ -39,7 +42,7 @@ use optim::{AnyRule, Rule, recipes};
 use std::{
     collections::BTreeMap,
     fs,
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -102,6 +105,7 @@ impl Experiment {
         let rules: Vec<AnyRule> = texts.iter().map(|text| optimizer::parse(text)).collect::<Result<_>>()?;
         for (text, rule) in texts.iter().zip(&rules) {
             Space::choose(text, rule, &settings.space)?;
+            check_around(&settings, text, rule)?;
             for schedule in &settings.schedule {
                 check_schedule(schedule, rule, settings.steps)?;
             }
@@ -150,8 +154,11 @@ impl Experiment {
                 None => 1,
             };
             let jobs = jobs.min(n * seeds.max(tune));
-            for LoadedWorkload { record, model, shape, .. } in &plan.workloads {
-                check_memory(model, shape, &settings, record.batch_size, jobs)?;
+            let averages = u64::from(settings.ema.is_some()) + u64::from(settings.lookahead.is_some());
+            for (at, LoadedWorkload { record, model, shape, tensors, .. }) in plan.workloads.iter().enumerate() {
+                let own = plan.groups.iter().filter(|group| group.workload == at);
+                let state = own.map(|group| memory::of_optimizer(&group.rule, tensors, averages)).max().unwrap_or(0);
+                check_memory(model, shape, &settings, record.batch_size, (jobs, state))?;
             }
             anyhow::Ok((data, plan, (0..seeds as u64).collect::<Vec<_>>(), jobs))
         };
@@ -212,6 +219,11 @@ impl Experiment {
             resumed = self.before.is_some(),
             "begins"
         );
+        for Group { config, rule, workload, .. } in &self.plan.groups {
+            if let Some(split) = Split::of(rule, &self.plan.workloads[*workload].tensors) {
+                tracing::info!("{}: {split}", config.name);
+            }
+        }
 
         let jobs = Jobs {
             out: &self.out,
@@ -284,6 +296,8 @@ impl Experiment {
             optimizer: rule.to_string(),
             schedule: schedule.to_string(),
             clip: self.settings.clip.filter(|clip| *clip > 0.0),
+            ema: self.settings.ema,
+            lookahead: self.settings.lookahead.map(NonZeroU64::get),
             decay_matrices_only: defaults.decay_matrices_only,
             batch_size: workload.batch_size,
             steps: workload.steps,

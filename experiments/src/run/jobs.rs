@@ -203,7 +203,11 @@ impl Drop for StopsOnPanic<'_> {
 fn describe(outcome: &Outcome) -> String {
     match (&outcome.cause, outcome.final_loss, outcome.final_accuracy) {
         (None, Some(loss), Some(accuracy)) => {
-            format!("loss {loss:.4}, accuracy {:.2} %, {:.1} s", accuracy * 100.0, outcome.seconds)
+            let ema = outcome.ema_loss.zip(outcome.ema_accuracy);
+            let ema = ema.map_or(String::new(), |(loss, accuracy)| {
+                format!(" (EMA: loss {loss:.4}, accuracy {:.2} %)", accuracy * 100.0)
+            });
+            format!("loss {loss:.4}, accuracy {:.2} %{ema}, {:.1} s", accuracy * 100.0, outcome.seconds)
         }
         (cause, ..) => format!("diverged: {}", cause.as_deref().unwrap_or("no evaluation")),
     }

@@ -1,18 +1,32 @@
 //! What `--list` prints.
 
-use super::{space::Space, usual_ranges::usual_of};
+use super::{optimizer, space::Space, split::Split, usual_ranges::usual_of};
 use crate::{
     config::{
         names::{number, unknown},
         study::Study,
     },
     problem::{
-        data::{dataset::Dataset, spec::Length},
-        models::{registry, spec::ModelSpec},
+        data::{
+            dataset::Dataset,
+            spec::{Kind, Length},
+        },
+        models::{
+            parameters::Parameters,
+            registry,
+            shape::{ImageShape, Shape},
+            spec::ModelSpec,
+        },
     },
 };
 use anyhow::Result;
-use optim::{recipes, rule::Spec as RuleSpec, rules, schedule, text::same_name};
+use candle_core::Device;
+use optim::{
+    AnyRule, Rule, Value, recipes,
+    rule::{Family, Hyperparameter, OUTER_LAYERS, Options, Spec as RuleSpec},
+    rules, schedule,
+    text::same_name,
+};
 
 /// What options can name, a line each, and what the program compares without options.
 pub fn list(study: &Study) -> String {
@@ -48,17 +62,34 @@ pub fn list(study: &Study) -> String {
     text
 }
 
-/// Everything about what has this name: keys with their defaults, formula, use.
+/// Everything about what has this name: keys with their defaults, formula, use; of an optimizer on matrices also which parameters
+/// of `models`, as in `--model`, it takes as such.
 ///
 /// # Errors
-/// A name that nothing has, with the nearest one.
-pub fn describe(name: &str) -> Result<String> {
+/// A name that nothing has, with the nearest one; a model that there is not.
+pub fn describe(name: &str, models: &[String]) -> Result<String> {
     let all: Vec<Thing> = all().into_iter().flat_map(|(_, things)| things).collect();
     let named: Vec<&Thing> = all.iter().filter(|thing| same_name(&thing.name, name)).collect();
     if named.is_empty() {
         return Err(unknown("name", name, all.iter().map(|thing| thing.name.as_str())));
     }
-    Ok(named.into_iter().map(|thing| thing.full.as_str()).collect::<Vec<_>>().join("\n"))
+    let mut text = named.iter().map(|thing| thing.full.as_str()).collect::<Vec<_>>().join("\n");
+    for model in models {
+        let model = registry::parse(model)?;
+        let shape = match model.kind() {
+            Kind::Images => Shape::Images(ImageShape { channels: 3, height: 32, width: 32, classes: 10 }),
+            Kind::Text => Shape::Text { vocabulary: 65, context: model.context().unwrap_or(1) },
+        };
+        let Some(rule) = rules::specs().find(|spec| same_name(spec.name, name)) else { continue };
+        let parameters = Parameters::new(0);
+        model.build(&shape, parameters.builder(&Device::Cpu))?;
+        let tensors: Vec<_> =
+            parameters.trainable().into_iter().map(|(name, var)| (name, var.dims().to_vec())).collect();
+        if let Some(split) = Split::of(&optimizer::parse(rule.name)?, &tensors) {
+            text += &format!("      of {}: {split}\n", model.name());
+        }
+    }
+    Ok(text)
 }
 
 /// What an option can name.
@@ -71,14 +102,23 @@ struct Thing {
 }
 
 /// By option, in the order of `--help`.
-fn all() -> [(&'static str, Vec<Thing>); 5] {
-    [
-        ("Data sets (--dataset)", Dataset::ALL.into_iter().map(dataset).collect()),
-        ("Models (--model)", registry::all().iter().map(model).collect()),
-        ("Optimizers (--opt)", rules::specs().map(rule).collect()),
-        ("Schedules of the learning rate (--schedule)", schedule::all().iter().map(piece).collect()),
-        ("Recipes (--recipe)", recipes::all(1).iter().map(recipe).collect()),
-    ]
+fn all() -> Vec<(String, Vec<Thing>)> {
+    let mut all = vec![
+        ("Data sets (--dataset)".to_owned(), Dataset::ALL.into_iter().map(dataset).collect()),
+        ("Models (--model)".to_owned(), registry::all().iter().map(model).collect()),
+    ];
+    for family in Family::ALL {
+        let own: Vec<Thing> = rules::specs().filter(|spec| spec.family == family).map(rule).collect();
+        if !own.is_empty() {
+            all.push((format!("Optimizers (--opt), {family}"), own));
+        }
+    }
+    all.extend([
+        ("Options around any optimizer (--opt NAME:KEY=true)".to_owned(), Options::ALL.iter().map(option).collect()),
+        ("Schedules of the learning rate (--schedule)".to_owned(), schedule::all().iter().map(piece).collect()),
+        ("Recipes (--recipe)".to_owned(), recipes::all(1).iter().map(recipe).collect()),
+    ]);
+    all
 }
 
 fn dataset(dataset: Dataset) -> Thing {
@@ -102,15 +142,62 @@ fn model(model: &ModelSpec) -> Thing {
 
 fn rule(spec: &RuleSpec) -> Thing {
     let mut full = entry(spec.name, &summary(spec.doc)) + &entry("", spec.formula);
-    for hyperparameter in spec.hyperparameters {
-        let default = format!("{}={}", hyperparameter.name, hyperparameter.default);
-        full += &key(&default, &format!("{}. {}", hyperparameter.allowed, summary(hyperparameter.doc)));
-    }
+    full += &spec.hyperparameters.iter().map(hyperparameter).collect::<String>();
     full += &format!("      best for {}\n", spec.best_for);
-    if let Ok(rule) = optim::by_name(spec.name) {
+    let here: Vec<String> = optimizer::defaults(spec.name).map(|(key, value)| format!("{key}={value}")).collect();
+    if !here.is_empty() {
+        full += &format!("      in this program by default {}\n", here.join(", "));
+    }
+    if let Ok(rule) = optimizer::parse(spec.name) {
         full += &format!("      usually {}; --tune searches {}\n", usual_of(&rule), Space::of(&rule));
+        full += &matrices(&rule);
+        let around: Vec<&str> = Options::ALL.iter().map(|own| own.name).filter(|own| goes_around(spec, own)).collect();
+        full += &format!("      around it, each =true: {}\n", around.join(", "));
     }
     Thing { name: spec.name.to_owned(), brief: brief(spec.doc), full }
+}
+
+/// Whether an option has a meaning for a rule.
+fn goes_around(spec: &RuleSpec, option: &str) -> bool {
+    optimizer::parse(&format!("{}:{option}=true", spec.name)).is_ok()
+}
+
+fn option(option: &Hyperparameter) -> Thing {
+    let full = entry(option.name, option.doc) + &entry("", &format!("default: {}", option.default));
+    Thing { name: option.name.to_owned(), brief: brief(option.doc), full }
+}
+
+fn hyperparameter(own: &Hyperparameter) -> String {
+    let default = match own.default {
+        Value::Number(value) => rounded(value),
+        other => other.to_string(),
+    };
+    key(&format!("{}={default}", own.name), &format!("{}. {}", own.allowed, summary(own.doc)))
+}
+
+/// A number as people write it, without digits that nobody would.
+fn rounded(value: f64) -> String {
+    const WIDTH: usize = 8;
+    let text = number(value);
+    if text.len() > WIDTH { format!("{value:.2e}") } else { text }
+}
+
+/// Which parameters a rule takes as matrices, if any.
+fn matrices(rule: &AnyRule) -> String {
+    let Some(matrix) = rule.matrix() else { return String::new() };
+    let but = if matrix.is_matrix("embedding.weight", &[2, 2]) {
+        String::new()
+    } else {
+        let others: Vec<&str> = OUTER_LAYERS.iter().copied().filter(|name| !name.starts_with("embed")).collect();
+        format!(
+            ", without a side of 1 and without a part of its name that begins with `embed` or is {}",
+            others.join(", ")
+        )
+    };
+    format!(
+        "      matrices are parameters of two or more dimensions{but}; all others move by `{}`\n      --model NAME shows which these are\n",
+        rule.kernel().name
+    )
 }
 
 fn piece(piece: &schedule::Entry) -> Thing {
@@ -189,7 +276,7 @@ mod tests {
 
     /// The list, and all that it names in full.
     fn text() -> String {
-        let named = all().into_iter().flat_map(|(_, things)| things).map(|thing| describe(&thing.name).unwrap());
+        let named = all().into_iter().flat_map(|(_, things)| things).map(|thing| describe(&thing.name, &[]).unwrap());
         named.fold(short(), |text, full| text + &full)
     }
 
@@ -197,23 +284,38 @@ mod tests {
     fn the_list_is_short_and_a_name_shows_all() {
         let short = short();
         assert!(short.lines().all(|line| line.len() <= 120), "{short}");
-        assert!(short.lines().count() <= 60, "{short}");
+        // A line a rule.
+        let rules = rules::specs().count();
+        assert!(short.lines().count() <= 65 + rules, "{short}");
+        for family in Family::ALL.iter().filter(|family| rules::specs().any(|spec| spec.family == **family)) {
+            let (title, line) = (format!("Optimizers (--opt), {family}"), |name: &str| format!("\n  {name} "));
+            let own = short.split(&title).nth(1).and_then(|rest| rest.split("\n\n").next());
+            let own = own.unwrap_or_else(|| panic!("{family}: {short}"));
+            for spec in rules::specs() {
+                assert_eq!(own.contains(&line(spec.name)), spec.family == *family, "{}: {own}", spec.name);
+            }
+        }
         assert!(!short.contains("beta2"), "{short}");
-        let adamw = describe("AdamW").unwrap();
+        let adamw = describe("AdamW", &[]).unwrap();
         for part in [
             "arXiv:1711.05101",
             "theta -= lr",
             "beta2=0.999",
             "usually lr=1e-4..0.001",
             "--tune searches lr=1e-5..0.01,",
+            "around it, each =true: maximize, cautious, cautious_decay, corrected_decay",
         ] {
             assert!(adamw.contains(part), "{adamw}");
         }
-        assert!(describe("gpt").unwrap().contains("layers=4"));
-        assert!(describe("wsd").unwrap().contains("decay="));
-        assert!(describe("cifar10").unwrap().contains("--batch-size 128"));
-        assert!(describe("llm").unwrap().contains("warmup_cosine"));
-        let error = describe("adamv").unwrap_err().to_string();
+        let sgd = describe("sgd", &[]).unwrap();
+        assert!(sgd.contains("around it, each =true: maximize, cautious\n"), "{sgd}");
+        assert!(describe("cautious", &[]).unwrap().contains("agrees in sign"));
+        assert!(describe("muon", &["gptt".to_owned()]).is_err());
+        assert!(describe("gpt", &[]).unwrap().contains("layers=4"));
+        assert!(describe("wsd", &[]).unwrap().contains("decay="));
+        assert!(describe("cifar10", &[]).unwrap().contains("--batch-size 128"));
+        assert!(describe("llm", &[]).unwrap().contains("warmup_cosine"));
+        let error = describe("adamv", &[]).unwrap_err().to_string();
         assert!(error.contains("`adamv`") && error.contains("did you mean `adam"), "{error}");
     }
 

@@ -1,7 +1,9 @@
 //! How much memory the process takes, may take, and will take at least.
 
+use super::split::rows_and_columns;
 use crate::problem::models::spec::Least;
 use candle_core::DType;
+use optim::{AnyRule, Rule};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 /// The memory, in bytes, that a training step takes in any case: parameters with their gradients, and what the layers keep of
@@ -10,6 +12,23 @@ pub fn least(model: &Least, batch_size: usize, dtype: DType) -> u64 {
     let parameters = model.parameters.saturating_mul(2 * DType::F32.size_in_bytes() as u64);
     let kept = model.kept.saturating_mul(dtype.size_in_bytes() as u64).saturating_mul(batch_size as u64);
     parameters.saturating_add(kept)
+}
+
+/// The memory, in bytes, of what an optimizer by `rule` keeps of a model with these parameters, once it has made a step: the state of
+/// each element, what is kept of matrices, and `averages` copies of all.
+pub fn of_optimizer(rule: &AnyRule, tensors: &[(String, Vec<usize>)], averages: u64) -> u64 {
+    let of = |(name, dims): &(String, Vec<usize>)| {
+        let count = |dims: &[usize]| dims.iter().map(|side| *side as u64).product::<u64>();
+        let (slots, further) = match rows_and_columns(rule, name, dims).zip(rule.matrix()) {
+            Some(((rows, columns), matrix)) => {
+                let state = matrix.state(rows, columns);
+                (matrix.kernel().slots.len(), state.iter().map(|(_, dims)| count(dims)).sum())
+            }
+            None => (rule.kernel().slots.len(), 0),
+        };
+        count(dims) * (slots as u64 + averages) + further
+    };
+    tensors.iter().map(of).sum::<u64>() * DType::F32.size_in_bytes() as u64
 }
 
 /// The memory of the machine, or of the control group that the process is in, in bytes; none where the system does not tell it.

@@ -16,6 +16,7 @@ pub mod plan;
 pub mod probe;
 pub mod resolve;
 pub mod space;
+pub mod split;
 pub mod summarise;
 pub mod train;
 pub mod trial;

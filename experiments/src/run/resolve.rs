@@ -102,6 +102,7 @@ pub fn check_options(study: &Study, settings: &Settings) -> Result<()> {
     for (name, value, allowed, fits) in [
         ("--clip", settings.clip, "a number >= 0", (|x| x >= 0.0) as fn(f64) -> bool),
         ("--max-loss", settings.max_loss, "a number > 0", |x| x > 0.0),
+        ("--ema", settings.ema, "a number in [0, 1)", |x| (0.0..1.0).contains(&x)),
     ] {
         if let Some(value) = value.filter(|value| !fits(*value)) {
             bail!("{name} {value}: it must be {allowed}");
@@ -138,6 +139,24 @@ pub fn check_schedule(text: &str, rule: &AnyRule, steps: Option<NonZeroU64>) -> 
         Some(optim::Error::ScheduleOutOfRange { .. }) if steps.is_none() => Ok(()),
         _ => Err(error),
     }
+}
+
+/// Checks that what goes around every optimizer goes around `rule`, which is `text`.
+pub fn check_around(settings: &Settings, text: &str, rule: &AnyRule) -> Result<()> {
+    let is_averaging = rule.evaluation_point().is_some();
+    if let Some(decay) = settings.ema.filter(|_| is_averaging) {
+        bail!("--ema {decay}: `{text}` averages its weights itself, and is evaluated with that average");
+    }
+    if let Some(every) = settings.lookahead.filter(|_| is_averaging || rule.quasi_newton().is_some()) {
+        bail!("--lookahead {every}: it does not go around `{text}`, whose state knows where its last step ended");
+    }
+    if let Some(clip) = settings.clip.filter(|clip| *clip > 0.0 && rule.quasi_newton().is_some()) {
+        bail!("--clip {clip}: `{text}` searches along a line, which clipping would bend");
+    }
+    if rule.quasi_newton().is_some() && rule.options().cautious {
+        bail!("`{text}`: cautious does not go with a search along a line");
+    }
+    Ok(())
 }
 
 /// Checks that each of `spaces` is searched.

@@ -56,6 +56,8 @@ pub fn summarise(
             median_loss: None,
             loss: none,
             accuracy: none,
+            ema_loss: None,
+            ema_accuracy: None,
             seconds: none,
             diverged: 0,
         };

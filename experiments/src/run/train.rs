@@ -1,6 +1,12 @@
 //! One training run: updates, measurements, checkpoints.
 
-use super::{checkpoint::Checkpoint, console::TrialBar, evaluate::evaluate, optimizer, probe::Prober};
+use super::{
+    checkpoint::Checkpoint,
+    console::TrialBar,
+    evaluate::{evaluate, evaluate_at},
+    optimizer,
+    probe::Prober,
+};
 use crate::{
     problem::{
         batches::{Batches, DeviceBatches, Sampling, steps_per_epoch},
@@ -18,8 +24,7 @@ use crate::{
 };
 use anyhow::Result;
 use candle_core::{Device, Tensor};
-use candle_nn::Optimizer;
-use optim::{AnyOptimizer, AnyRule, Schedule};
+use optim::{AnyOptimizer, AnyRule, Rule, Schedule};
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -93,6 +98,8 @@ impl Training<'_> {
         let mut optimizer = optimizer::build(parameters.trainable(), &self.rule, &self.schedule, config)?;
         tracing::debug!(model = %self.model, parameters = parameters.count(), seed = config.seed, "built the model");
 
+        // The second gradient of Sophia is of labels that the model gives itself.
+        let draws_labels = self.rule.curvature().is_some();
         let mut prober = config.probe.then(|| Prober::new(parameters.trainable()));
         let mut progress = Progress::default();
         if let Some(Saving { path, .. }) = saving.filter(|saving| saving.path.exists()) {
@@ -106,7 +113,7 @@ impl Training<'_> {
         let on_device = DeviceBatches::new(self.data, &self.shape, device);
         let sampling = Sampling { batch_size: config.batch_size, augment: config.augment, seed: config.seed };
         let batches = || Batches::new(self.data, &self.shape, sampling, device);
-        let (tests, mut trained) = (batches(), batches());
+        let (tests, mut trained, mut renewing) = (batches(), batches(), batches());
         let mut prefetcher = Prefetcher::new("the batch after update", move |step| trained.train(step));
         let steps_per_epoch = steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
         let mut clock = Clock::from_seconds(progress.outcome.seconds);
@@ -126,18 +133,34 @@ impl Training<'_> {
             let step = progress.step;
             let is_due = step > 0 && (step == config.steps || step % config.evaluate_every == 0);
             if is_due && !progress.evaluated {
-                let Some((loss, accuracy)) = evaluate(&*model, config, &tests, &on_device, stop)? else {
+                let (is_elsewhere, has_ema) = (self.rule.evaluation_point().is_some(), config.ema.is_some());
+                let mut elsewhere = |optimizer: &mut AnyOptimizer| {
+                    let trained = (step, &mut renewing);
+                    evaluate_at(optimizer, trained, &*model, &parameters, config, &tests, &on_device, stop)
+                };
+                let measured = match is_elsewhere {
+                    true => elsewhere(&mut optimizer)?,
+                    false => evaluate(&*model, config, &tests, &on_device, stop)?,
+                };
+                let ema = if has_ema && measured.is_some() { Some(elsewhere(&mut optimizer)?) } else { None };
+                let (Some((loss, accuracy)), None | Some(Some(_))) = (measured, ema) else {
                     save(&mut progress, metrics, &prober, &optimizer)?;
                     return Ok(None);
                 };
-                metrics.write(&Metric::Eval { step, loss, accuracy, seconds: progress.outcome.seconds })?;
+                let seconds = progress.outcome.seconds;
+                metrics.write(&Metric::Eval { step, loss, accuracy, seconds })?;
+                let ema = ema.flatten();
+                if let Some((loss, accuracy)) = ema {
+                    metrics.write(&Metric::Ema { step, loss, accuracy, seconds })?;
+                    progress.outcome.measure_ema(loss, accuracy);
+                }
                 if !loss.is_finite() {
                     let cause = format!("the test loss is {loss} at step {step}");
                     return Ok(Some(progress.outcome.diverge(cause)));
                 }
                 progress.outcome.measure(loss, accuracy);
                 progress.evaluated = true;
-                bar.evaluated(loss, accuracy);
+                bar.evaluated((loss, accuracy), ema);
             }
             if step == config.steps {
                 return Ok(Some(progress.outcome));
@@ -155,34 +178,34 @@ impl Training<'_> {
             clock.start();
             let (before, step) = (step, step + 1);
             let is_recorded = step == 1 || step == config.steps || step % TRAIN_LINE_EVERY == 0;
-            let noise = Some(Noise { seed: config.seed, step });
+            let noise = Noise { seed: config.seed, step };
             let next = (step < config.steps).then_some(step);
             let (loss, probed) = prefetcher.use_and_make_next(before, next, |batch| {
                 let (x, labels) = on_device.place(batch)?;
-                let loss_of = |evaluation, probe: Option<&Probe>| {
+                let probe = prober.as_ref().map(|_| Probe::default());
+                let mut watch = None;
+                optimizer.set_measure_grad_norm(prober.is_none() && is_recorded);
+                let loss = optimizer.step_with_gradients(|evaluation| {
+                    // What is watched is the gradient at the parameters, of which an optimizer may take further ones.
+                    let probe = probe.as_ref().filter(|_| evaluation == 0);
                     let (ops, dtype) = (config.ops, config.precision.dtype());
-                    let pass = ForwardContext { mode: Mode::Train { evaluation }, probe, noise, ops, dtype };
-                    candle_core::Result::Ok(pass.loss(&*model, &x, &labels)?.0)
+                    let pass =
+                        ForwardContext { mode: Mode::Train { evaluation }, probe, noise: Some(noise), ops, dtype };
+                    let loss = match draws_labels && evaluation > 0 {
+                        true => pass.loss_of_drawn_labels(&*model, &x, noise)?,
+                        false => pass.loss(&*model, &x, &labels)?.0,
+                    };
+                    let grads = ops::backward(&loss)?;
+                    if let (Some(prober), 0) = (&prober, evaluation) {
+                        watch = Some(prober.before(&grads)?);
+                    }
+                    Ok((loss, grads))
+                })?;
+                let probed = match (&mut prober, watch, probe) {
+                    (Some(prober), Some(watch), Some(probe)) => Some(prober.after(step, watch, &probe)?),
+                    _ => None,
                 };
-                Ok(match &mut prober {
-                    None => {
-                        optimizer.set_measure_grad_norm(is_recorded);
-                        let evaluate = |evaluation| {
-                            let loss = loss_of(evaluation, None)?;
-                            let grads = ops::backward(&loss)?;
-                            Ok((loss, grads))
-                        };
-                        (optimizer.step_with_gradients(evaluate)?, None)
-                    }
-                    Some(prober) => {
-                        let probe = Probe::default();
-                        let loss = loss_of(0, Some(&probe))?;
-                        let grads = ops::backward(&loss)?;
-                        let watch = prober.before(&grads)?;
-                        optimizer.step(&grads)?;
-                        (loss, Some(prober.after(step, watch, &probe)?))
-                    }
-                })
+                Ok((loss, probed))
             })?;
             unread.push(loss);
             let is_timed = step == config.steps || step % config.evaluate_every == 0;
@@ -271,6 +294,8 @@ mod tests {
             optimizer: optimizer.to_owned(),
             schedule: "constant".to_owned(),
             clip: Some(1.0),
+            ema: None,
+            lookahead: None,
             decay_matrices_only: true,
             batch_size: 16,
             steps,
@@ -306,7 +331,7 @@ mod tests {
         let outcome = training.run_reading(at_once, &Device::Cpu, &mut metrics, Some(&saving), &bar, stop)?;
         let mut lines = record::read_metrics(&folder.join(METRICS))?;
         for line in &mut lines {
-            if let Metric::Train { seconds, .. } | Metric::Eval { seconds, .. } = line {
+            if let Metric::Train { seconds, .. } | Metric::Eval { seconds, .. } | Metric::Ema { seconds, .. } = line {
                 *seconds = 0.0;
             }
         }
@@ -321,7 +346,8 @@ mod tests {
 
     fn step_of(line: &Metric) -> u64 {
         match line {
-            Metric::Train { step, .. } | Metric::Eval { step, .. } | Metric::Probe { step, .. } => *step,
+            Metric::Train { step, .. } | Metric::Eval { step, .. } => *step,
+            Metric::Ema { step, .. } | Metric::Probe { step, .. } => *step,
         }
     }
 
@@ -329,7 +355,15 @@ mod tests {
     fn losses_that_are_read_late_make_the_same_records() -> Result<()> {
         let go = AtomicBool::new(false);
         let (mut diverged_at, mut ended) = (BTreeSet::new(), 0);
-        let others = [("adamw", 1e9, true), ("sam:base=adamw", 1e9, true), ("sgd:lr=1e30", f64::INFINITY, false)];
+        let others = [
+            ("adamw", 1e9, true),
+            ("sam:base=adamw", 1e9, true),
+            ("sgd:lr=1e30", f64::INFINITY, false),
+            ("sophia", 1e9, true),
+            ("lbfgs:max_iter=3", 1e9, false),
+            ("schedule_free_adamw", 1e9, true),
+            ("prodigy", 1e9, true),
+        ];
         let growing = [0.0, 60.0, 90.0, 110.0, 130.0].map(|bound| ("sgd:lr=10", bound, true));
         let all = (1..=6).flat_map(|seed| growing.map(|run| (run, seed))).chain(others.map(|run| (run, 3)));
         for ((optimizer, max_loss, clips), seed) in all {
@@ -364,6 +398,47 @@ mod tests {
         println!("diverged at {diverged_at:?}, {ended} ended");
         assert!(diverged_at.contains(&1) && diverged_at.iter().filter(|step| **step % 10 > 1).count() >= 3);
         assert!(ended >= 3);
+        Ok(())
+    }
+
+    /// What is evaluated elsewhere changes nothing of training; it has statistics of its own, and goes on to the bit.
+    #[test]
+    fn averages_are_evaluated_beside_the_weights_and_resumed_to_the_bit() -> Result<()> {
+        let go = AtomicBool::new(false);
+        let with = |optimizer: &str, model: &str, ema, lookahead| {
+            let config = config(optimizer, 1e9, 31);
+            TrialConfig { model: model.to_owned(), ema, lookahead, evaluate_every: 8, ..config }
+        };
+        let of = |lines: &[Metric], is_ema: bool| -> Vec<String> {
+            let own = lines.iter().filter(|line| matches!(line, Metric::Ema { .. }) == is_ema);
+            own.map(|line| format!("{line:?}")).collect()
+        };
+        for (optimizer, model, ema, lookahead) in [
+            ("adamw", "mlp", Some(0.9), None),
+            ("sgd:lr=0.05", "cnn4:norm=batch", Some(0.9), Some(5)),
+            ("sam:base=adamw", "mlp", Some(0.5), None),
+            ("schedule_free_sgd", "cnn4:norm=batch", None, None),
+            ("adamw", "mlp", None, Some(5)),
+        ] {
+            let what = format!("{optimizer} {model} {ema:?} {lookahead:?}");
+            let [whole, parts, raw] = [(); 3].map(|()| tempfile::tempdir());
+            let (whole, parts, raw) = (whole?, parts?, raw?);
+            let config = with(optimizer, model, ema, lookahead);
+            let expected = train(&config, true, whole.path(), NEVER, &go)?;
+            let Some(outcome) = &expected.0 else { panic!("{what}: it was stopped") };
+            for every in [7, 7, 3] {
+                assert_eq!(train(&config, true, parts.path(), every, &go)?.2, expected.2, "{what}, saved");
+            }
+            let lines = of(&expected.1, true);
+            assert_eq!(lines.len(), if ema.is_some() { 4 } else { 0 }, "{what}: {lines:?}");
+            assert_eq!(outcome.ema_loss.is_some(), ema.is_some(), "{what}");
+            let plain = train(&with(optimizer, model, None, None), true, raw.path(), NEVER, &go)?;
+            let is_same = of(&plain.1, false) == of(&expected.1, false);
+            assert_eq!(is_same, lookahead.is_none(), "{what}: an average leaves training alone, Lookahead does not");
+            if let (Some(average), Some(last)) = (outcome.ema_loss, outcome.final_loss) {
+                assert!(average != last && average.is_finite(), "{what}: {average}");
+            }
+        }
         Ok(())
     }
 

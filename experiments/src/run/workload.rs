@@ -1,6 +1,6 @@
 //! A workload of the run: its data set and its model, how long it is trained, and whether that fits into the memory.
 
-use super::memory;
+use super::{memory, split::Tensors};
 use crate::{
     config::options::Settings,
     problem::{
@@ -25,6 +25,8 @@ pub struct LoadedWorkload {
     pub shape: Shape,
     /// The data set.
     pub dataset: Dataset,
+    /// The model's parameters.
+    pub tensors: Tensors,
 }
 
 impl LoadedWorkload {
@@ -57,9 +59,10 @@ impl LoadedWorkload {
             Length::Steps(steps) => (steps, evaluation_interval(steps, steps_per_epoch, data, batch_size, &shape)),
         };
         // Before the model takes it.
-        check_memory(&model, &shape, settings, batch_size, 1)?;
+        check_memory(&model, &shape, settings, batch_size, (1, 0))?;
         let parameters = Parameters::new(0);
         model.build(&shape, parameters.builder(&Device::Cpu))?;
+        let tensors = parameters.trainable().iter().map(|(name, var)| (name.clone(), var.dims().to_vec())).collect();
         let record = Workload {
             dataset: dataset.to_string(),
             data_sha256: Some(hash.to_owned()),
@@ -74,7 +77,7 @@ impl LoadedWorkload {
             floor: data.floor(),
             data_differs: dataset.fingerprint(data).differs,
         };
-        Ok(Self { record, model, shape, dataset })
+        Ok(Self { record, model, shape, dataset, tensors })
     }
 }
 
@@ -93,20 +96,21 @@ fn evaluation_interval(steps: u64, steps_per_epoch: u64, data: &Data, batch_size
     .max(1)
 }
 
-/// Checks that `jobs` trials at a time can fit into the memory.
+/// Checks that `jobs` trials at a time, with so many bytes of an optimizer's state each, can fit into the memory.
 pub fn check_memory(
     model: &ModelConfig,
     shape: &Shape,
     settings: &Settings,
     batch_size: usize,
-    jobs: usize,
+    (jobs, state): (usize, u64),
 ) -> Result<()> {
     // What a GPU has is not known here; there, a trial that does not fit is an error.
     if settings.device.as_deref().is_some_and(|device| device != "cpu") {
         return Ok(());
     }
     let precision = settings.precision.unwrap_or_default();
-    let needed = memory::least(&model.least(shape), batch_size, precision.dtype()).saturating_mul(jobs as u64);
+    let step = memory::least(&model.least(shape), batch_size, precision.dtype());
+    let needed = step.saturating_add(state).saturating_mul(jobs as u64);
     let Some(available) = memory::limit().filter(|limit| needed > *limit) else { return Ok(()) };
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     let at_a_time = if jobs > 1 { format!(" with {jobs} trials at a time (--jobs)") } else { String::new() };

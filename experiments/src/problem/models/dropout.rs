@@ -26,7 +26,7 @@ impl Dropout {
 
     /// The masks of this pass; none where nothing is dropped.
     pub(super) fn draw(&self, pass: &ForwardContext) -> Result<Option<DropoutMasks>> {
-        if self.rate == 0.0 || pass.mode == Mode::Evaluate {
+        if self.rate == 0.0 || !matches!(pass.mode, Mode::Train { .. }) {
             return Ok(None);
         }
         match pass.noise {

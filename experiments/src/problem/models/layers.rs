@@ -69,7 +69,7 @@ impl BatchNorm {
                 let y = self.evaluate(&convolve(conv, x, pass)?, residual.is_none(), pass)?;
                 residual.map_or(Ok(y.clone()), |residual| pass.ops.add_relu(&y, residual))
             }
-            Mode::Train { evaluation } => self.convolve_and_train(conv, x, residual, true, evaluation, pass),
+            Mode::Train { .. } | Mode::Renew { .. } => self.convolve_and_train(conv, x, residual, true, pass),
         }
     }
 
@@ -77,7 +77,7 @@ impl BatchNorm {
     pub(super) fn convolve(&self, conv: &Conv2d, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
         match pass.mode {
             Mode::Evaluate => self.evaluate(&convolve(conv, x, pass)?, false, pass),
-            Mode::Train { evaluation } => self.convolve_and_train(conv, x, None, false, evaluation, pass),
+            Mode::Train { .. } | Mode::Renew { .. } => self.convolve_and_train(conv, x, None, false, pass),
         }
     }
 
@@ -87,13 +87,12 @@ impl BatchNorm {
         x: &Tensor,
         residual: Option<&Tensor>,
         relu: bool,
-        evaluation: usize,
         pass: &ForwardContext,
     ) -> Result<Tensor> {
         let options = ops::Conv2dBatchNormOptions { conv: options(conv), eps: Self::EPS, relu };
         let (weight, bias) = (&self.weight, &self.bias);
         let normal = pass.ops.conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
-        self.trained(normal, evaluation)
+        self.trained(normal, pass.mode)
     }
 
     fn evaluate(&self, x: &Tensor, relu: bool, pass: &ForwardContext) -> Result<Tensor> {
@@ -103,14 +102,19 @@ impl BatchNorm {
         pass.ops.scale_shift(x, &scale, &shift, relu)
     }
 
-    /// Moves the running statistics in the first evaluation within a step.
-    fn trained(&self, normal: ops::BatchNormOutput, evaluation: usize) -> Result<Tensor> {
-        if evaluation == 0 {
+    /// Moves the running statistics, in the first evaluation within a step or where they are renewed.
+    fn trained(&self, normal: ops::BatchNormOutput, mode: Mode) -> Result<Tensor> {
+        let momentum = match mode {
+            Mode::Train { evaluation: 0 } => Some(Self::MOMENTUM),
+            Mode::Renew { batch } => Some(1.0 / (batch + 1) as f64),
+            Mode::Train { .. } | Mode::Evaluate => None,
+        };
+        if let Some(momentum) = momentum {
             let n = (normal.output.elem_count() / normal.mean.elem_count()) as f64;
             let unbiased = (&normal.variance * (n / (n - 1.0).max(1.0)))?;
             let [mean, unbiased] = [&normal.mean, &unbiased].map(|statistic| statistic.to_dtype(DType::F32));
-            track(&self.running_mean, &mean?, Self::MOMENTUM)?;
-            track(&self.running_var, &unbiased?, Self::MOMENTUM)?;
+            track(&self.running_mean, &mean?, momentum)?;
+            track(&self.running_var, &unbiased?, momentum)?;
         }
         Ok(normal.output)
     }
@@ -157,5 +161,14 @@ mod tests {
         let y = values(&norm.convolve_relu(&conv, &x, None, &ForwardContext::evaluate()).unwrap());
         let (a, b) = ((0.9f64 + 2.0 / 3.0 + 1e-5).sqrt(), (2.5f64 + 1e-5).sqrt());
         close(y, &[0.6 / a, 2.6 / a, 0.0, 0.0, 4.6 / a, 6.6 / a, 0.0, 7.8 / b]);
+
+        // Renewed, they are the mean over the batches: of these and of three times these, and nothing of before.
+        for (batch, scale) in [(0, 1.0), (1, 3.0)] {
+            let pass = ForwardContext { mode: Mode::Renew { batch }, ..ForwardContext::evaluate() };
+            norm.convolve(&conv, &(&x * scale).unwrap(), &pass).unwrap();
+        }
+        let buffers = parameters.buffers();
+        close(values(&buffers[0].1), &[8.0, 4.0]);
+        close(values(&buffers[1].1), &[5.0 * 20.0 / 3.0, 5.0 * 16.0]);
     }
 }

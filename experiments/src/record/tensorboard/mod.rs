@@ -38,6 +38,7 @@ const SESSION_END: &str = "_hparams_/session_end_info";
 /// | --- | --- |
 /// | `train/loss`, `train/lr`, `train/grad_norm` | [`Metric::Train`] |
 /// | `eval/loss`, `eval/accuracy` | [`Metric::Eval`] |
+/// | `eval/ema_loss`, `eval/ema_accuracy` | [`Metric::Ema`] |
 /// | `probe/update_ratio`, `probe/update_angle` (degrees) | [`Metric::Probe`] |
 /// | `layers/<layer>/grad_norm`, `../update_ratio`, `../activation_max`, `../attention_logit_max` | its layers |
 ///
@@ -149,7 +150,7 @@ impl Events {
 /// The training time of a metric, where it has one.
 fn seconds(metric: &Metric) -> Option<f64> {
     match metric {
-        Metric::Train { seconds, .. } | Metric::Eval { seconds, .. } => Some(*seconds),
+        Metric::Train { seconds, .. } | Metric::Eval { seconds, .. } | Metric::Ema { seconds, .. } => Some(*seconds),
         Metric::Probe { .. } => None,
     }
 }
@@ -263,6 +264,9 @@ fn scalars(metric: &Metric) -> (u64, Vec<(String, Option<f64>)>) {
         Metric::Eval { step, loss, accuracy, .. } => {
             (*step, named("eval", &[("loss", Some(*loss)), ("accuracy", Some(*accuracy))]))
         }
+        Metric::Ema { step, loss, accuracy, .. } => {
+            (*step, named("eval", &[("ema_loss", Some(*loss)), ("ema_accuracy", Some(*accuracy))]))
+        }
         Metric::Probe { step, update_ratio, update_angle, layers } => {
             let own = [("update_ratio", Some(*update_ratio)), ("update_angle", *update_angle)];
             let of_layers = layers.iter().flat_map(|layer| {
@@ -309,7 +313,14 @@ fn hyperparameters(
         ("decay_matrices_only", config.decay_matrices_only.into()),
     ];
     let clip = config.clip.map(|clip| ("clip", clip.into()));
-    let of_trial = of_trial.into_iter().chain(clip).map(|(key, value): (&str, Value)| (key.to_owned(), value));
+    let ema = config.ema.map(|decay| ("ema", decay.into()));
+    let lookahead = config.lookahead.map(|every| ("lookahead", (every as f64).into()));
+    let of_trial = of_trial
+        .into_iter()
+        .chain(clip)
+        .chain(ema)
+        .chain(lookahead)
+        .map(|(key, value): (&str, Value)| (key.to_owned(), value));
     of_optimizer.chain(of_trial).collect()
 }
 

@@ -69,7 +69,7 @@ fn rates(member: &Member) -> Curve {
 fn used_rates(metrics: &[Metric]) -> Vec<(u64, f64)> {
     let used = |metric: &Metric| match *metric {
         Metric::Train { step, lr, .. } => Some((step, lr)),
-        Metric::Eval { .. } | Metric::Probe { .. } => None,
+        Metric::Eval { .. } | Metric::Ema { .. } | Metric::Probe { .. } => None,
     };
     metrics.iter().filter_map(used).collect()
 }
@@ -136,6 +136,8 @@ mod tests {
             model: "mlp".to_owned(),
             optimizer: "sgd:lr=0.1".to_owned(),
             schedule: schedule.to_owned(),
+            ema: None,
+            lookahead: None,
             clip: None,
             decay_matrices_only: false,
             batch_size: 32,

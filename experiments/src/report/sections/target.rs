@@ -63,7 +63,7 @@ impl Target {
                 let x = if by == By::Step { step as f64 } else { seconds };
                 Some((x, if self.is_accuracy { accuracy } else { loss })).filter(|(_, y)| y.is_finite())
             }
-            Metric::Train { .. } | Metric::Probe { .. } => None,
+            Metric::Train { .. } | Metric::Ema { .. } | Metric::Probe { .. } => None,
         };
         let points: Vec<_> = trial.metrics.iter().filter_map(point).collect();
         stats::first_reached(&points, self.value, self.is_accuracy)
