@@ -1,4 +1,4 @@
-//! Writes what derives from the rules: `kernels/rules/*.h` and the table in RULES.md. `cargo run --release --example
+//! Writes what derives from the rules: `kernels/rules/*.h`, the tables in RULES.md, and that in README.md. `cargo run --release --example
 //! generate`, in the project's checkout.
 
 use std::path::Path;
@@ -10,12 +10,13 @@ fn main() -> std::io::Result<()> {
     for kernel in optim::rules::kernels() {
         std::fs::write(headers.join(format!("{}.h", kernel.name)), (kernel.header)())?;
     }
-    let page = root.join("RULES.md");
-    let text = std::fs::read_to_string(&page)?;
-    let parts = text.split_once("<!-- rules -->\n").zip(text.split_once("<!-- end of rules -->"));
-    let Some(((before, _), (_, after))) = parts else {
-        return Err(std::io::Error::other("RULES.md lacks the marks of the table of rules"));
-    };
-    let table = optim::rules::table();
-    std::fs::write(&page, format!("{before}<!-- rules -->\n{table}<!-- end of rules -->{after}"))
+    for (page, table) in [("RULES.md", optim::rules::table()), ("../../README.md", optim::rules::names_by_family())] {
+        let text = std::fs::read_to_string(root.join(page))?;
+        let parts = text.split_once("<!-- rules -->\n").zip(text.split_once("<!-- end of rules -->"));
+        let Some(((before, _), (_, after))) = parts else {
+            return Err(std::io::Error::other(format!("{page} lacks the marks of the table of rules")));
+        };
+        std::fs::write(root.join(page), format!("{before}<!-- rules -->\n{table}<!-- end of rules -->{after}"))?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@
 use crate::backend::kernel::Kernel;
 use crate::error::{Error, Result};
 use crate::rule::contract::{AnyRule, Rule, unknown_key};
-use crate::rule::declare::Spec;
+use crate::rule::declare::{Family, Spec};
 use crate::rule::matrix::STEP;
 use crate::rule::options::Options;
 use crate::text::{PairError, SpecText, same_name, suggestion};
@@ -200,13 +200,36 @@ pub fn kernels() -> Vec<&'static Kernel> {
     kernels
 }
 
-/// The rules as a table in Markdown: name, formula, defaults, use.
+/// The families that have rules, with these.
+fn by_family() -> impl Iterator<Item = (Family, Vec<&'static Spec>)> {
+    let of = |family| (family, specs().filter(|spec| spec.family == family).collect::<Vec<_>>());
+    Family::ALL.into_iter().map(of).filter(|(_, own)| !own.is_empty())
+}
+
+/// The rules as tables in Markdown, one for each family under its heading: name, formula, defaults, use.
 pub fn table() -> String {
-    let mut out = String::from("| rule | update | defaults | best for |\n| --- | --- | --- | --- |\n");
-    for spec in specs() {
-        let defaults: Vec<String> = spec.hyperparameters.iter().map(|h| format!("{} {}", h.name, h.default)).collect();
-        let (name, formula, best_for) = (spec.name, spec.formula, spec.best_for);
-        out += &format!("| `{name}` | `{formula}` | {} | {best_for} |\n", defaults.join(", "));
+    let mut out = String::new();
+    for (family, own) in by_family() {
+        let family = family.to_string();
+        let (first, rest) = family.split_at(1);
+        let heading = format!("## {}{rest}", first.to_uppercase());
+        out += &format!("\n{heading}\n\n| rule | update | defaults | best for |\n| --- | --- | --- | --- |\n");
+        for spec in own {
+            let defaults: Vec<String> =
+                spec.hyperparameters.iter().map(|h| format!("{} {}", h.name, h.default)).collect();
+            let (name, formula, best_for) = (spec.name, spec.formula, spec.best_for);
+            out += &format!("| `{name}` | `{formula}` | {} | {best_for} |\n", defaults.join(", "));
+        }
+    }
+    out + "\n"
+}
+
+/// The names of the rules as a table in Markdown, a row for each family.
+pub fn names_by_family() -> String {
+    let mut out = String::from("| family | rules |\n| --- | --- |\n");
+    for (family, own) in by_family() {
+        let names: Vec<String> = own.iter().map(|spec| format!("`{}`", spec.name)).collect();
+        out += &format!("| {family} | {} |\n", names.join(", "));
     }
     out
 }
