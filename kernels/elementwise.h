@@ -131,8 +131,8 @@ RULE_FUNCTION void factors_of(RULE_LOCAL const Sum *all, u64 len, DEVICE const w
 
 // `update` does all of it. `measure` is the first pass where there are sums, of which `factors` makes factors, a block per
 // tensor, or `factors_of_all`, one block.
-#define UPDATE(real, P, G, suffix)                                                                    \
-  KERNEL(update_##suffix) {                                                                           \
+#define UPDATE(real, P, G, suffix, head)                                                                    \
+  KERNEL_WITH(update_##suffix, head) {                                                                       \
     typedef STRUCT(RULE)<real> Rule;                                                                  \
     const Chunk chunk = chunks[block_index];                                                          \
     const Tensor t = tensors[chunk.tensor];                                                           \
@@ -140,7 +140,7 @@ RULE_FUNCTION void factors_of(RULE_LOCAL const Sum *all, u64 len, DEVICE const w
     update_chunk<Rule, false, real, P, G>(t, chunk, rows + t.row, norm,                               \
                                           out + (Rule::SUMS_OVER_ALL ? 0 : MAX_FACTORS * u64(chunk.tensor)), thread_index, none); \
   }                                                                                                   \
-  KERNEL(measure_##suffix) {                                                                          \
+  KERNEL_WITH(measure_##suffix, head) {                                                                      \
     typedef STRUCT(RULE)<real> Rule;                                                                  \
     const Chunk chunk = chunks[block_index];                                                          \
     const Tensor t = tensors[chunk.tensor];                                                           \
@@ -173,11 +173,11 @@ KERNEL(factors_of_all) {
   if (thread_index == 0) factors_of<Rule>(all, args.len, rows, out);
 }
 
-UPDATE(float, float, float, f32_f32)
+UPDATE(float, float, float, f32_f32, HEAD)
 #if !defined(RULE_METAL)
-UPDATE(double, double, double, f64_f64)
+UPDATE(double, double, double, f64_f64, ROOMY_HEAD)
 #endif
-UPDATE(float, Bf16, Bf16, bf16_bf16)
-UPDATE(float, Bf16, float, bf16_f32)
-UPDATE(float, F16, F16, f16_f16)
-UPDATE(float, F16, float, f16_f32)
+UPDATE(float, Bf16, Bf16, bf16_bf16, ROOMY_HEAD)
+UPDATE(float, Bf16, float, bf16_f32, ROOMY_HEAD)
+UPDATE(float, F16, F16, f16_f16, ROOMY_HEAD)
+UPDATE(float, F16, float, f16_f32, ROOMY_HEAD)

@@ -119,9 +119,10 @@ RULE_FUNCTION Sum share_of_partials(DEVICE const Sum *partials, u64 count, u32 s
 #define BODY(name)                                                                                   \
   RULE_FUNCTION void body_##name(BUFFERS(AT), Args args, SHARED Sum *shared, u32 block_index, u32 thread_index)
 #define AT(n)
-#define KERNEL(name)                                                                                 \
+#define KERNEL(name) KERNEL_WITH(name, HEAD)
+#define KERNEL_WITH(name, head)                                                                      \
   BODY(name);                                                                                        \
-  HEAD(name) {                                                                                       \
+  head(name) {                                                                                       \
     STORAGE Sum shared[THREADS];                                                                     \
     body_##name(tensors, chunks, rows, norm, sums, out, args, shared, BLOCK_INDEX, THREAD_INDEX);    \
   }                                                                                                  \
@@ -136,11 +137,14 @@ RULE_FUNCTION Sum share_of_partials(DEVICE const Sum *partials, u64 count, u32 s
   ENTRY void name(BUFFERS(BUFFER), constant Args &args [[buffer(6)]],                               \
                   u32 block_index [[threadgroup_position_in_grid]],                                 \
                   u32 thread_index [[thread_index_in_threadgroup]])
+#define ROOMY_HEAD(name) HEAD(name)
 #define BLOCK_INDEX block_index
 #define THREAD_INDEX thread_index
 #else
 #define STORAGE __shared__
 #define HEAD(name) extern "C" __global__ void __launch_bounds__(THREADS) name(BUFFERS(AT), Args args)
+// Of doubles and of 16 bits, of which a thread has many at a time: without a number of blocks ptxas spares registers and spills.
+#define ROOMY_HEAD(name) extern "C" __global__ void __launch_bounds__(THREADS, 2) name(BUFFERS(AT), Args args)
 #define BLOCK_INDEX blockIdx.x
 #define THREAD_INDEX threadIdx.x
 #endif

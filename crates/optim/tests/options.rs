@@ -9,7 +9,8 @@ use problem::{empty_grads, grads, start, values};
 
 /// All rules but for wrappers and those that a plain step does not move, with momentum where it is off by default.
 fn all() -> Vec<String> {
-    let others = ["sam", "lbfgs"];
+    // LaProp has the learning rate in its mean, so that its direction is not that of another rate.
+    let others = ["sam", "lbfgs", "laprop"];
     let names = rules::specs().map(|spec| spec.name).filter(|name| !others.contains(name)).map(str::to_string);
     names.chain(["sgd:momentum=0.9".to_string(), "rmsprop:momentum=0.9,centered=true".to_string()]).collect()
 }

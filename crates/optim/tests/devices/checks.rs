@@ -397,7 +397,7 @@ fn steps(target: &Target, text: &str, (param, _, has_master): (DType, DType, boo
 }
 
 fn has_sums(text: &str) -> bool {
-    by_name(text).is_ok_and(|rule| !rule.kernel().sums.of.is_empty())
+    by_name(text).is_ok_and(|rule| !rule.kernel().sums.of.is_empty() || rule.options().cautious)
 }
 
 fn types<'a>(target: &Target) -> impl Iterator<Item = (DType, DType, bool)> + use<'a> {
