@@ -154,8 +154,8 @@ impl Kernel {
             measured_f64: measured::<T, f64>,
             factors_f32: factors::<T, f32>,
             factors_f64: factors::<T, f64>,
-            f32: Loops::of::<T>(),
-            f64: Loops::of::<T>(),
+            f32: Loops::<f32>::of::<T>(),
+            f64: Loops::<f64>::of::<T>(),
         }
     }
 }

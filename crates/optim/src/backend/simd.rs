@@ -12,3 +12,12 @@ macro_rules! simd {
     };
 }
 pub(crate) use simd;
+
+/// As [`simd`], without the vectors of 512 bits.
+macro_rules! simd_up_to_256_bits {
+    ($($function:tt)*) => {
+        #[multiversion::multiversion(targets("x86_64+avx2+fma", "aarch64+neon"))]
+        $($function)*
+    };
+}
+pub(crate) use simd_up_to_256_bits;

@@ -21,41 +21,18 @@ pub const MAX_SLOTS: usize = 4;
 
 /// The state of one element: up to [`MAX_SLOTS`] values.
 pub trait Slots<R>: Array<R> {
-    /// Calls `f(i, state of element i)` for `i` in `0..n` and stores what it returns. Slot `k` of element `i` is
-    /// `slots[k][i]`.
-    fn update_each(slots: &mut [&mut [R]; MAX_SLOTS], n: usize, f: impl FnMut(usize, Self) -> Self);
-
-    /// Calls `f(i, state of element at + i)` for `i` in `0..n`.
-    fn read_each(slots: &[&mut [R]; MAX_SLOTS], at: usize, n: usize, f: impl FnMut(usize, Self));
-
-    /// As [`update_each`](Self::update_each), for the `N` elements from `at` on, `i` in `0..N`.
+    /// Calls `f(i, state of element at + i)` for `i` in `0..N` and stores what it returns. Slot `k` of element `i` is `slots[k][i]`.
     fn update_block<const N: usize>(slots: &mut [&mut [R]; MAX_SLOTS], at: usize, f: impl FnMut(usize, Self) -> Self);
+
+    /// Calls `f(i, state of element at + i)` for `i` in `0..N`.
+    fn read_block<const N: usize>(slots: &[&mut [R]; MAX_SLOTS], at: usize, f: impl FnMut(usize, Self));
 }
 
-// A loop per number of slots over plain local slices of known length: this is what the compiler vectorises; a loop
-// over a slice of slices takes twice as long.
+// A loop per number of slots over plain local arrays of known length: this is what the compiler vectorises; a loop over a slice of
+// slices takes twice as long.
 macro_rules! slots {
     ($n:literal: $($slot:ident $k:literal),*) => {
         impl<R: Copy> Slots<R> for [R; $n] {
-            #[inline(always)]
-            #[allow(unused_variables, reason = "for 0 slots")]
-            fn update_each(slots: &mut [&mut [R]; MAX_SLOTS], n: usize, mut f: impl FnMut(usize, Self) -> Self) {
-                $(let $slot = &mut std::mem::take(&mut slots[$k])[..n];)*
-                for i in 0..n {
-                    let updated = f(i, [$($slot[i]),*]);
-                    $($slot[i] = updated[$k];)*
-                }
-            }
-
-            #[inline(always)]
-            #[allow(unused_variables, reason = "for 0 slots")]
-            fn read_each(slots: &[&mut [R]; MAX_SLOTS], at: usize, n: usize, mut f: impl FnMut(usize, Self)) {
-                $(let $slot = &slots[$k][at..at + n];)*
-                for i in 0..n {
-                    f(i, [$($slot[i]),*]);
-                }
-            }
-
             #[inline(always)]
             #[allow(unused_variables, reason = "for 0 slots")]
             fn update_block<const N: usize>(
@@ -69,6 +46,15 @@ macro_rules! slots {
                     $($slot[i] = updated[$k];)*
                 }
                 $(slots[$k][at..at + N].copy_from_slice(&$slot);)*
+            }
+
+            #[inline(always)]
+            #[allow(unused_variables, reason = "for 0 slots")]
+            fn read_block<const N: usize>(slots: &[&mut [R]; MAX_SLOTS], at: usize, mut f: impl FnMut(usize, Self)) {
+                $(let $slot: [R; N] = std::array::from_fn(|i| slots[$k][at..at + N][i]);)*
+                for i in 0..N {
+                    f(i, [$($slot[i]),*]);
+                }
             }
         }
     };

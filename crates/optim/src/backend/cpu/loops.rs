@@ -1,7 +1,9 @@
 //! The loops over the elements of a chunk. No operation is reordered or contracted, so that the bits do not depend on the SIMD level.
+//!
+//! What is in f64, or seldom used, is not compiled for vectors of 512 bits: memory is slower than either, and there are many formulas.
 
 use super::numbers::{Compute, StepNumbers};
-use crate::backend::simd::simd;
+use crate::backend::simd::{simd, simd_up_to_256_bits};
 use crate::formula::elementwise::{Elementwise, Gives};
 use crate::formula::real::Real;
 use crate::formula::slots::{Array, MAX_SLOTS, Slots};
@@ -14,13 +16,27 @@ type Measure<R> = fn(&[R], &StepNumbers<R>, &[R], &[R], &[&mut [R]; MAX_SLOTS], 
 #[derive(Clone, Copy)]
 pub struct Loops<R> {
     pub update: Update<R>,
+    /// The same, where a step has an option around the rule: a loop of its own, since a branch within would cost each step.
+    pub update_with_options: Update<R>,
     /// Adds up what the formula measures; for a formula without sums, in how many elements direction and gradient agree.
     pub measure: Measure<R>,
 }
 
-impl<R: Compute> Loops<R> {
+impl Loops<f32> {
     pub const fn of<T: Elementwise>() -> Self {
-        Self { update: update::<T, R>, measure: measure::<T, R> }
+        // The counts of a formula without sums are for the cautious option alone.
+        let measure = if T::SUMS.is_none() { measure_narrow::<T, f32> } else { measure_wide::<T, f32> };
+        Self { update: update_wide::<T, f32>, update_with_options: update_narrow::<T, f32, true>, measure }
+    }
+}
+
+impl Loops<f64> {
+    pub const fn of<T: Elementwise>() -> Self {
+        Self {
+            update: update_narrow::<T, f64, false>,
+            update_with_options: update::<T, f64, true>,
+            measure: measure::<T, f64>,
+        }
     }
 }
 
@@ -71,61 +87,117 @@ simd! {
     }
 }
 
+/// One update: `param -= lr * direction`. A rest that fills no block is updated in a block of its own, so that the formula stands
+/// here once: there are many formulas, and compiling them takes long.
+#[inline(always)]
+fn update<T: Elementwise, R: Compute, const OPTIONS: bool>(
+    scalars: &[R],
+    numbers: &StepNumbers<R>,
+    param: &mut [R],
+    grad: &[R],
+    slots: &mut [&mut [R]; MAX_SLOTS],
+) {
+    let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
+    let numbers = *numbers;
+    let n = param.len();
+    let grad = &grad[..n];
+    let whole = n - n % BLOCK;
+    let mut rest = Rest::of(whole, param, grad, slots);
+    let mut own = reborrowed(slots);
+    let [a, b, c, d] = &mut rest.slots;
+    let mut of_rest = [&mut a[..], &mut b[..], &mut c[..], &mut d[..]];
+    for is_rest in [false, true] {
+        let (param, grad, slots, len) = if is_rest {
+            (&mut rest.param[..], &rest.grad[..], &mut of_rest, rest.len)
+        } else {
+            (&mut *param, grad, &mut own, whole)
+        };
+        for at in (0..len).step_by(BLOCK) {
+            prefetch(param, at + ELEMENTS_AHEAD);
+            prefetch(grad, at + ELEMENTS_AHEAD);
+            for slot in &slots[..T::State::<R>::LEN] {
+                prefetch(slot, at + ELEMENTS_AHEAD);
+            }
+            let mut g: [R; BLOCK] = std::array::from_fn(|i| grad[at..at + BLOCK][i]);
+            let mut p: [R; BLOCK] = std::array::from_fn(|i| param[at..at + BLOCK][i]);
+            let mut u = p;
+            T::State::<R>::update_block::<BLOCK>(slots, at, |i, state| {
+                g[i] = prepare::<T, R>(&numbers, g[i], p[i]);
+                let (given, state) = T::direction(scalars, g[i], p[i], state);
+                u[i] = given;
+                state
+            });
+            for i in 0..BLOCK {
+                p[i] = moved::<T, R, OPTIONS>(&numbers, u[i], g[i], p[i]);
+            }
+            param[at..at + BLOCK].copy_from_slice(&p);
+        }
+    }
+    rest.store(whole, param, slots);
+}
+
 simd! {
-    /// One update: `param -= lr * direction`.
-    fn update<T: Elementwise, R: Real + PartialOrd>(
+    fn update_wide<T: Elementwise, R: Compute>(
         scalars: &[R],
         numbers: &StepNumbers<R>,
         param: &mut [R],
         grad: &[R],
         slots: &mut [&mut [R]; MAX_SLOTS],
     ) {
-        let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
-        let numbers = *numbers;
-        let n = param.len();
-        let grad = &grad[..n];
-        let whole = n - n % ELEMENTS_PER_LINE;
-        let has_options = numbers.cautious | numbers.cautious_decay;
-        for at in (0..whole).step_by(ELEMENTS_PER_LINE) {
-            prefetch(param, at + ELEMENTS_AHEAD);
-            prefetch(grad, at + ELEMENTS_AHEAD);
-            for slot in &slots[..T::State::<R>::LEN] {
-                prefetch(slot, at + ELEMENTS_AHEAD);
-            }
-            let mut g: [R; ELEMENTS_PER_LINE] = std::array::from_fn(|i| grad[at..at + ELEMENTS_PER_LINE][i]);
-            let mut p: [R; ELEMENTS_PER_LINE] = std::array::from_fn(|i| param[at..at + ELEMENTS_PER_LINE][i]);
-            let mut u = p;
-            T::State::<R>::update_block::<ELEMENTS_PER_LINE>(slots, at, |i, state| {
-                g[i] = prepare::<T, R>(&numbers, g[i], p[i]);
-                let (given, state) = T::direction(scalars, g[i], p[i], state);
-                u[i] = given;
-                state
-            });
-            // The formula stands here once: options cost nothing where there are none.
-            if has_options {
-                for i in 0..ELEMENTS_PER_LINE {
-                    p[i] = moved::<T, R, true>(&numbers, u[i], g[i], p[i]);
-                }
-            } else {
-                for i in 0..ELEMENTS_PER_LINE {
-                    p[i] = moved::<T, R, false>(&numbers, u[i], g[i], p[i]);
-                }
-            }
-            param[at..at + ELEMENTS_PER_LINE].copy_from_slice(&p);
-        }
-        let (param, grad) = (&mut param[whole..], &grad[whole..]);
-        let mut rest = slots.each_mut().map(|slot| if slot.is_empty() { &mut [][..] } else { &mut slot[whole..] });
-        T::State::<R>::update_each(&mut rest, param.len(), |i, state| {
-            let (p, g) = (param[i], prepare::<T, R>(&numbers, grad[i], param[i]));
-            let (u, state) = T::direction(scalars, g, p, state);
-            param[i] = moved::<T, R, true>(&numbers, u, g, p);
-            state
-        });
+        update::<T, R, false>(scalars, numbers, param, grad, slots);
     }
 }
 
-/// Elements updated between two prefetches: a line of the cache for f32.
-const ELEMENTS_PER_LINE: usize = 16;
+simd_up_to_256_bits! {
+    fn update_narrow<T: Elementwise, R: Compute, const OPTIONS: bool>(
+        scalars: &[R],
+        numbers: &StepNumbers<R>,
+        param: &mut [R],
+        grad: &[R],
+        slots: &mut [&mut [R]; MAX_SLOTS],
+    ) {
+        update::<T, R, OPTIONS>(scalars, numbers, param, grad, slots);
+    }
+}
+
+/// The same slots, for a shorter time.
+#[inline(always)]
+fn reborrowed<'a, R>([a, b, c, d]: &'a mut [&mut [R]; MAX_SLOTS]) -> [&'a mut [R]; MAX_SLOTS] {
+    [a, b, c, d]
+}
+
+/// The elements behind the last whole block, in a block with zeros behind them.
+struct Rest<R> {
+    len: usize,
+    param: [R; BLOCK],
+    grad: [R; BLOCK],
+    slots: [[R; BLOCK]; MAX_SLOTS],
+}
+
+impl<R: Compute> Rest<R> {
+    /// Those from `at` on, fewer than a block.
+    fn of(at: usize, param: &[R], grad: &[R], slots: &[&mut [R]; MAX_SLOTS]) -> Self {
+        let len = param.len() - at;
+        let zeros = [R::default(); BLOCK];
+        let mut rest = Self { len, param: zeros, grad: zeros, slots: [zeros; MAX_SLOTS] };
+        rest.param[..len].copy_from_slice(&param[at..]);
+        rest.grad[..len].copy_from_slice(&grad[at..]);
+        for (to, slot) in rest.slots.iter_mut().zip(slots).filter(|(_, slot)| !slot.is_empty()) {
+            to[..len].copy_from_slice(&slot[at..]);
+        }
+        rest
+    }
+
+    fn store(&self, at: usize, param: &mut [R], slots: &mut [&mut [R]; MAX_SLOTS]) {
+        param[at..].copy_from_slice(&self.param[..self.len]);
+        for (from, slot) in self.slots.iter().zip(slots).filter(|(_, slot)| !slot.is_empty()) {
+            slot[at..].copy_from_slice(&from[..self.len]);
+        }
+    }
+}
+
+/// Elements updated, and summed up, side by side; memory is fetched ahead once for each: a line of the cache for f32.
+const BLOCK: usize = 16;
 /// How many elements ahead of the update memory is fetched.
 const ELEMENTS_AHEAD: usize = 128;
 
@@ -143,12 +215,72 @@ fn prefetch<R>(values: &[R], at: usize) {
     let _ = (values, at);
 }
 
-/// Sums that are formed side by side.
-const LANES: usize = 16;
+/// Adds to each sum what the elements measure, in f64 and in a fixed order: interleaved sums, then those in order.
+#[inline(always)]
+fn measure<T: Elementwise, R: Compute>(
+    scalars: &[R],
+    numbers: &StepNumbers<R>,
+    param: &[R],
+    grad: &[R],
+    slots: &[&mut [R]; MAX_SLOTS],
+    out: &mut [f64; MAX_SUMS],
+) {
+    let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
+    let numbers = *numbers;
+    let n = param.len();
+    let grad = &grad[..n];
+    let whole = n - n % BLOCK;
+    let count = if T::SUMS.is_none() { 1 } else { T::SUMS.of.len() };
+    let mut sums = [[0.0; BLOCK]; MAX_SUMS];
+    let mut rest = Rest::of(whole, param, grad, slots);
+    let [a, b, c, d] = &mut rest.slots;
+    let of_rest = [&mut a[..], &mut b[..], &mut c[..], &mut d[..]];
+    for is_rest in [false, true] {
+        let (param, grad, slots, len) =
+            if is_rest { (&rest.param[..], &rest.grad[..], &of_rest, rest.len) } else { (param, grad, slots, whole) };
+        for at in (0..len).step_by(BLOCK) {
+            prefetch(param, at + ELEMENTS_AHEAD);
+            prefetch(grad, at + ELEMENTS_AHEAD);
+            for slot in &slots[..T::State::<R>::LEN] {
+                prefetch(slot, at + ELEMENTS_AHEAD);
+            }
+            let g: [R; BLOCK] = std::array::from_fn(|i| grad[at..at + BLOCK][i]);
+            let p: [R; BLOCK] = std::array::from_fn(|i| param[at..at + BLOCK][i]);
+            let there = if is_rest { len } else { BLOCK };
+            let mut block = [[R::default(); BLOCK]; MAX_SUMS];
+            T::State::<R>::read_block::<BLOCK>(slots, at, |i, state| {
+                let g = prepare::<T, R>(&numbers, g[i], p[i]);
+                let values = if T::SUMS.is_none() {
+                    let (u, _) = T::direction(scalars, g, p[i], state);
+                    let (zero, one) = (R::constant(0.0), R::constant(1.0));
+                    [(u * g).select_positive(one, zero), zero, zero]
+                } else {
+                    T::measured(scalars, g, p[i], state)
+                };
+                for k in 0..count {
+                    // A sum of zeros, and of anything and 0, stays as it is.
+                    block[k][i] = if i < there { values[k] } else { R::default() };
+                }
+            });
+            for k in 0..count {
+                let is_square = !T::SUMS.is_none() && T::SUMS.is_square(k);
+                for i in 0..BLOCK {
+                    let x = block[k][i].to_f64();
+                    sums[k][i] += if is_square { x * x } else { x };
+                }
+            }
+        }
+    }
+    // Through memory: otherwise the compiler takes the same lane of two sums as a vector, here and for the whole loop, which is then
+    // three times as slow.
+    let sums = std::hint::black_box(sums);
+    for k in 0..count {
+        out[k] += sums[k].iter().sum::<f64>();
+    }
+}
 
 simd! {
-    /// Adds to each sum what the elements measure, in f64 and in a fixed order: interleaved sums, then those in order.
-    fn measure<T: Elementwise, R: Compute>(
+    fn measure_wide<T: Elementwise, R: Compute>(
         scalars: &[R],
         numbers: &StepNumbers<R>,
         param: &[R],
@@ -156,50 +288,20 @@ simd! {
         slots: &[&mut [R]; MAX_SLOTS],
         out: &mut [f64; MAX_SUMS],
     ) {
-        let scalars = T::Scalars::<R>::from_fn(|k| scalars[k]);
-        let numbers = *numbers;
-        let n = param.len();
-        let grad = &grad[..n];
-        let count = if T::SUMS.is_none() { 1 } else { T::SUMS.of.len() };
-        let mut sums = [[0.0; LANES]; MAX_SUMS];
-        let values = |grad: R, p: R, state: T::State<R>| {
-            let g = prepare::<T, R>(&numbers, grad, p);
-            if T::SUMS.is_none() {
-                let (u, _) = T::direction(scalars, g, p, state);
-                let (zero, one) = (R::constant(0.0), R::constant(1.0));
-                [(u * g).select_positive(one, zero), zero, zero]
-            } else {
-                T::measured(scalars, g, p, state)
-            }
-        };
-        let summand = |k: usize, x: R| {
-            let x = x.to_f64();
-            if !T::SUMS.is_none() && T::SUMS.is_square(k) { x * x } else { x }
-        };
-        let whole = n - n % LANES;
-        for at in (0..whole).step_by(LANES) {
-            let mut block = [[R::default(); LANES]; MAX_SUMS];
-            T::State::<R>::read_each(slots, at, LANES, |i, state| {
-                let values = values(grad[at..at + LANES][i], param[at..at + LANES][i], state);
-                for k in 0..count {
-                    block[k][i] = values[k];
-                }
-            });
-            for k in 0..count {
-                for i in 0..LANES {
-                    sums[k][i] += summand(k, block[k][i]);
-                }
-            }
-        }
-        T::State::<R>::read_each(slots, whole, n - whole, |i, state| {
-            let values = values(grad[whole + i], param[whole + i], state);
-            for k in 0..count {
-                sums[k][i] += summand(k, values[k]);
-            }
-        });
-        for k in 0..count {
-            out[k] += sums[k].iter().sum::<f64>();
-        }
+        measure::<T, R>(scalars, numbers, param, grad, slots, out);
+    }
+}
+
+simd_up_to_256_bits! {
+    fn measure_narrow<T: Elementwise, R: Compute>(
+        scalars: &[R],
+        numbers: &StepNumbers<R>,
+        param: &[R],
+        grad: &[R],
+        slots: &[&mut [R]; MAX_SLOTS],
+        out: &mut [f64; MAX_SUMS],
+    ) {
+        measure::<T, R>(scalars, numbers, param, grad, slots, out);
     }
 }
 

@@ -62,6 +62,13 @@ pub struct StepNumbers<R> {
     pub cautious_decay: bool,
 }
 
+impl<R> StepNumbers<R> {
+    /// Whether an option changes how the parameter moves.
+    pub fn has_options(&self) -> bool {
+        self.cautious || self.cautious_decay
+    }
+}
+
 impl StepNumbers<f64> {
     pub fn to<R: Compute>(self) -> StepNumbers<R> {
         StepNumbers {

@@ -79,7 +79,8 @@ pub fn step<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) {
             if numbers.smallest_state > R::default() {
                 drop_tiny(numbers.smallest_state, grad, slots);
             }
-            (loops.update)(scalars, numbers, param, grad, slots);
+            let update = if numbers.has_options() { loops.update_with_options } else { loops.update };
+            update(scalars, numbers, param, grad, slots);
         });
     });
 }
