@@ -17,6 +17,7 @@ mod metal;
 pub(crate) mod nest;
 #[cfg(any(test, feature = "cuda"))]
 mod nvrtc;
+mod pages;
 pub(crate) mod simd;
 pub(crate) mod state;
 pub(crate) mod step;

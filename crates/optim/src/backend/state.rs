@@ -3,6 +3,7 @@
 use super::cpu::numbers::Compute;
 use super::cpu::operands::{Operands, Source, Target};
 use super::device::state::DeviceState;
+use super::pages::{copy_of, zeros};
 use super::tensors::{is_gpu, read_back};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, WithDType};
 
@@ -106,7 +107,7 @@ impl State {
 
 impl<R: Compute + WithDType> Buffers<R> {
     fn with(slots: &[Tensor], master: Option<&Tensor>) -> Result<Self> {
-        let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1();
+        let values = |tensor: &Tensor| Ok(copy_of(&tensor.flatten_all()?.to_vec1()?));
         let slots = slots.iter().map(values).collect::<Result<_>>()?;
         Ok(Self { slots, master: master.map(values).transpose()? })
     }
@@ -118,10 +119,13 @@ impl<R: Compute + WithDType> Buffers<R> {
 
     fn refit(&self, old: &[&str], new: &[&str], len: usize, add_master: bool) -> Self {
         let slot = |name: &&str| match old.iter().position(|o| o == name) {
-            Some(at) => self.slots[at].clone(),
-            None => vec![R::default(); len],
+            Some(at) => copy_of(&self.slots[at]),
+            None => zeros(len),
         };
-        let master = self.master.clone().or_else(|| add_master.then(|| vec![R::default(); len]));
+        let master = match &self.master {
+            Some(master) => Some(copy_of(master)),
+            None => add_master.then(|| zeros(len)),
+        };
         Self { slots: new.iter().map(slot).collect(), master }
     }
 
