@@ -263,7 +263,7 @@ fn an_average_of_the_weights_is_in_every_record() {
 #[test]
 fn rules_of_every_kind_train() {
     let folder = tempfile::tempdir().unwrap();
-    let kinds = ["lbfgs", "sophia:lr=1e-3", "schedule_free_sgd", "schedule_free_adamw", "prodigy", "sam:base=adamw"];
+    let kinds = ["sophia:lr=1e-3", "schedule_free_sgd", "schedule_free_adamw", "prodigy", "sam:base=adamw"];
     let opts = kinds.into_iter().flat_map(|rule| ["--opt", rule]);
     let args: Vec<&str> = ["--steps", "300", "--seeds", "1"].into_iter().chain(opts).collect();
     let (out, _) = run(folder.path(), "out", &args);
@@ -272,6 +272,11 @@ fn rules_of_every_kind_train() {
         println!("{}: {loss:?}", group["name"]);
         assert!(loss.is_some_and(|loss| loss < 1.0), "{group}");
     }
+    // A line search asks for batches that say much of the whole.
+    let args = ["--steps", "30", "--batch-size", "1000", "--seeds", "1", "--opt", "lbfgs"];
+    let (out, _) = run(folder.path(), "lbfgs", &args);
+    let group = &json(&out.join("summary.json"))["groups"][0];
+    assert!(group["accuracy"]["mean"].as_f64().is_some_and(|accuracy| accuracy > 0.9), "{group}");
 }
 
 #[test]

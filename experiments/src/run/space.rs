@@ -21,7 +21,9 @@ impl Space {
     /// step size by itself), and its usual weight decays; what of them it has.
     pub fn of(rule: &AnyRule) -> Self {
         let usual = usual_of(rule);
-        Self { intervals: usual.intervals(usual.searched_lr()) }
+        let mut intervals = usual.intervals(usual.searched_lr());
+        intervals.retain(|(key, _)| rule.field(key).is_some());
+        Self { intervals }
     }
 
     /// The space of `rule`, which is `text` as a user writes it: the last of `given` that names it (`NAME:KEY=LOW..HIGH,..`), else

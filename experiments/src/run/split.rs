@@ -101,6 +101,7 @@ mod tests {
             &self,
             _: u64,
             _: candle_core::Tensor,
+            _: Option<candle_core::Tensor>,
             state: Vec<candle_core::Tensor>,
         ) -> candle_core::Result<(Option<candle_core::Tensor>, Vec<candle_core::Tensor>)> {
             Ok((None, state))

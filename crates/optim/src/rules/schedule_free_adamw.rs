@@ -3,9 +3,9 @@ use crate::formula::{decay::Decay, elementwise::{Elementwise, Gives}, real::Real
 use crate::rule::{contract::{EvaluationPoint, OneKernelRule}, declare::hyperparameters, progress::Progress};
 
 hyperparameters! {
-    /// Schedule-Free AdamW: [`ScheduleFreeSgd`](crate::rules::ScheduleFreeSgd) with AdamW's division by the root of the mean square
-    /// (Defazio et al. 2024, arXiv:2405.15682; schedulefree 1.4). What is said there of evaluation holds here too, with `beta1`
-    /// in place of `momentum`.
+    /// Schedule-Free AdamW: AdamW at the average of its own steps (Defazio et al. 2024, arXiv:2405.15682; schedulefree 1.4).
+    ///
+    /// What [`ScheduleFreeSgd`](crate::rules::ScheduleFreeSgd) says of evaluation holds here too, with `beta1` in place of `momentum`.
     pub struct ScheduleFreeAdamW = "schedule_free_adamw" {
         /// Learning rate.
         lr: 2.5e-3 in NON_NEGATIVE,

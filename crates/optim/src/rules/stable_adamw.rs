@@ -4,9 +4,9 @@ use crate::formula::{elementwise::Elementwise, real::Real};
 use crate::rule::{contract::OneKernelRule, declare::hyperparameters, progress::Progress};
 
 hyperparameters! {
-    /// StableAdamW: AdamW whose learning rate falls per tensor where the gradient is large beside its mean square (Wortsman et
-    /// al. 2023, arXiv:2304.13013).
+    /// StableAdamW: AdamW with shorter steps of a tensor whose gradient grows suddenly (Wortsman et al. 2023, arXiv:2304.13013).
     ///
+    /// The learning rate falls where the gradient is large beside its mean square.
     /// The decay rates are corrected rather than the means, as in the paper. Weight decay is multiplied by the lowered learning
     /// rate.
     pub struct StableAdamW = "stable_adamw" {

@@ -6,7 +6,7 @@
 #define __forceinline__ inline
 #define __global__
 #define __shared__ static
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 using std::sqrt;
 
 struct Index {
