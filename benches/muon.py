@@ -4,9 +4,8 @@
     python benches/muon.py [--rules muon,soap,shampoo] [--starts 3] [--turns 5] [--threads 2] [--seconds 0.5]
 
 Sides take turns as in `optimizers.py`. A figure is the median over all turns of the median step; a ratio is the median over all
-turns of the ratio within a turn. SOAP and Shampoo do more in each tenth step: theirs are means of ten. Products: what the standard
-iteration of Muon multiplies, over the time of ours and the peak of multiplications with an addition of as many threads; ours needs
-fewer, so that the share can be above 1.
+turns of the ratio within a turn. SOAP and Shampoo do more in each tenth step: theirs are means of ten. Products: the
+multiplications of our iteration of Muon, of symmetric results by halves, over its time and the peak of as many threads.
 """
 
 import argparse
