@@ -119,6 +119,15 @@ fn on_cpu<'h, 'a: 'h>(
     })
 }
 
+/// The sums over all tensors of a formula.
+struct OverAll {
+    kernel: &'static Kernel,
+    /// Those of the first tensor.
+    scalars: Vec<f64>,
+    sums: [f64; MAX_SUMS],
+    len: usize,
+}
+
 /// The first pass on the CPU: takes the sums, and sets what the second pass needs of them.
 fn measure(kept: &mut Kept, tensors: &[(&Tensor, Tensor)], how: &mut [How<'_>]) -> Result<()> {
     for how in how.iter_mut().filter(|how| how.kernel.sums.scope == Scope::All) {
@@ -143,7 +152,7 @@ fn measure(kept: &mut Kept, tensors: &[(&Tensor, Tensor)], how: &mut [How<'_>]) 
     let measured =
         || tensors.iter().zip(0..).filter(|(_, at)| how[*at].measures).map(|((var, _), at)| (at, var.elem_count()));
     let measured: Vec<(usize, usize)> = measured().collect();
-    let mut over_all: BTreeMap<&'static str, (&'static Kernel, Vec<f64>, [f64; MAX_SUMS], usize)> = BTreeMap::new();
+    let mut over_all: BTreeMap<&'static str, OverAll> = BTreeMap::new();
     for ((at, len), sums) in measured.into_iter().zip(sums) {
         let how = &mut how[at];
         let kernel = how.kernel;
@@ -153,13 +162,13 @@ fn measure(kept: &mut Kept, tensors: &[(&Tensor, Tensor)], how: &mut [How<'_>]) 
             let factors = (kernel.factors_f64)(&how.scalars, sums, len as f64);
             how.set_factors(&factors);
         } else {
-            let first = || (kernel, how.scalars.clone(), [0.0; MAX_SUMS], 0);
-            let (_, _, totals, elements) = over_all.entry(kernel.name).or_insert_with(first);
-            totals.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
-            *elements += len;
+            let first = || OverAll { kernel, scalars: how.scalars.clone(), sums: [0.0; MAX_SUMS], len: 0 };
+            let all = over_all.entry(kernel.name).or_insert_with(first);
+            all.sums.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+            all.len += len;
         }
     }
-    for (name, (kernel, scalars, sums, len)) in over_all {
+    for (name, OverAll { kernel, scalars, sums, len }) in over_all {
         let factors = (kernel.factors_f64)(&scalars, sums, len as f64);
         kept.set_on_host(kernel, factors);
         how.iter_mut().filter(|how| how.kernel.name == name).for_each(|how| how.set_factors(&factors));

@@ -62,6 +62,7 @@ macro_rules! others_as_adamw {
         fn step_size(&self, _at: &$crate::rule::progress::Progress<'_>) -> f64 {
             self.lr * self.adamw_lr_factor
         }
+        #[allow(clippy::misnamed_getters, reason = "the decay of matrices has the plain name")]
         fn weight_decay(&self) -> f64 {
             self.adamw_weight_decay
         }

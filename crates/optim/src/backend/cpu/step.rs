@@ -31,8 +31,11 @@ fn for_all<T: Send, O: Send>(items: Vec<T>, elements: usize, f: impl Fn(T) -> O 
     if elements <= MAX_SERIAL_ELEMENTS { items.into_iter().map(f).collect() } else { share::map(items, f) }
 }
 
+/// Chunks, each with the index of its tensor.
+type Chunks<'a, R> = Vec<(usize, Operands<'a, R>)>;
+
 /// All chunks of all tensors, each with the index of its tensor, and the jobs.
-fn chunks_of<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) -> (Vec<(usize, Operands<'_, R>)>, Vec<Job<R>>) {
+fn chunks_of<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) -> (Chunks<'_, R>, Vec<Job<R>>) {
     let (mut chunks, mut jobs) = (Vec::new(), Vec::with_capacity(tensors.len()));
     for (tensor, (operands, job)) in tensors.into_iter().enumerate() {
         chunks.extend(operands.chunks().map(|chunk| (tensor, chunk)));
