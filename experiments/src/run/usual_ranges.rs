@@ -100,9 +100,10 @@ pub const USUAL_RANGES: &[UsualRanges] = &[
     // Scaled to the length of AdamW's step a matrix bears a little more than AdamW does; unscaled, Jordan's 0.02 is usual.
     of("muon", [3e-4, 3e-3], [1e-2, 1e-1]),
     with_choice(("scale", "original"), of("muon", [5e-3, 5e-2], [1e-2, 1e-1])),
-    of("normuon", [3e-4, 3e-3], [1e-2, 1e-1]),
+    // Of these all other parameters have a twentieth of the learning rate, which is to suit AdamW.
+    of("normuon", [2e-3, 2e-2], [1e-2, 1e-1]),
     with_choice(("scale", "original"), of("normuon", [5e-3, 5e-2], [1e-2, 1e-1])),
-    of("adamuon", [3e-4, 3e-3], [1e-2, 1e-1]),
+    of("adamuon", [2e-3, 2e-2], [1e-2, 1e-1]),
     of("soap", [3e-4, 3e-3], [1e-2, 1e-1]),
     of("shampoo", [1e-4, 1e-3], [0.0, 0.0]),
     with_choice(("grafting", "sgd"), of("shampoo", [1e-2, 1e-1], [0.0, 0.0])),
