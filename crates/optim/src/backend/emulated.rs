@@ -276,7 +276,7 @@ macro_rules! tests {
         }
     };
 }
-tests!(updates: 0, mixed: 1, sizes: 2, clipping: 3, not_finite: 4, sums: 5, groups: 6, state: 7, rounding: 8, twice: 9, written: 10, tiny: 11, averages: 12, own: 13);
+tests!(updates: 0, mixed: 1, sizes: 2, clipping: 3, not_finite: 4, sums: 5, groups: 6, state: 7, rounding: 8, twice: 9, written: 10, tiny: 11, averages: 12, own: 13, matrices: 14);
 
 fn check(source: Source, index: usize) {
     let (name, check) = checks::CHECKS[index];

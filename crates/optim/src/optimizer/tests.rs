@@ -12,7 +12,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
 /// Each rule, and the flags that change what state it keeps.
-const RULES: [&str; 36] = [
+const RULES: [&str; 42] = [
     "sgd",
     "sgd:momentum=0.9,dampening=0.4",
     "sgd:momentum=0.9,nesterov=true",
@@ -47,6 +47,12 @@ const RULES: [&str; 36] = [
     "adan",
     "ademamix",
     "mars",
+    "adafactor",
+    "muon",
+    "normuon",
+    "adamuon",
+    "soap",
+    "shampoo",
     "sam",
     "sam:base=lamb,adaptive=true",
 ];
