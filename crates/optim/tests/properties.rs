@@ -479,8 +479,10 @@ fn nan_and_infinity_reach_the_parameter() -> Result<()> {
 
 #[test]
 fn groups_follow_their_own_hyperparameters_and_schedules() -> Result<()> {
-    // Prodigy's estimate is one for all groups.
-    for text in RULES.iter().filter(|text| !text.starts_with("prodigy")) {
+    // Prodigy's estimate is one for all groups. A corrected decay asks for the peak of a schedule, which is not there where the values
+    // are set by hand.
+    let is_apart = |text: &&&str| !text.starts_with("prodigy") && !text.contains("corrected_decay");
+    for text in RULES.iter().filter(is_apart) {
         let schedule: Schedule = "linear:lr=0.1,end_lr=0,steps=5".parse()?;
         let decay: Schedule = "linear:lr=0,end_lr=0.5,steps=4".parse()?;
         let (together, apart) = (start(DType::F64)?, start(DType::F64)?);
