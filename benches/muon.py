@@ -22,7 +22,7 @@ WORKLOADS = {"resnet18": "ResNet-18", "gpt": "GPT-2 small, a quarter of its widt
 PEERS = {
     "muon": {"torch": "torch.optim.Muon", "kozistr": "pytorch-optimizer", "kozistr_gram": "pytorch-optimizer, Gram", "timm": "timm"},
     "soap": {"kozistr": "pytorch-optimizer", "heavyball": "heavyball"},
-    "shampoo": {"kozistr": "pytorch-optimizer, Schur-Newton", "kozistr_svd": "pytorch-optimizer, singular values"},
+    "shampoo": {"kozistr": "pytorch-optimizer"},
 }
 
 
