@@ -96,6 +96,15 @@ fn run(rule: &str, case: &Value, dtype: DType) -> f64 {
     worst
 }
 
+/// Where f32 cannot be within 1e-5: rule, setting, bar, and the reason. In f64 these are as near as all others.
+const ILL_CONDITIONED: &[(&str, &str, f64, &str)] = &[
+    // The polynomials multiply the smallest singular values, and with them what rounding left there: by up to 990.
+    ("normuon", "polar_express", 1e-4, "rounding errors of the smallest singular values grow"),
+    ("adamuon", "polar_express", 1e-3, "the same, over a mean square of what grew"),
+    ("adamuon", "short_memory", 1e-4, "the mean square of few directions is near 0 for some elements"),
+    ("shampoo", "default", 1e-2, "the sum of t products has rank t: a root of eigenvalues that are rounding errors"),
+];
+
 #[test]
 fn every_rule_and_setting_agrees_with_its_reference() {
     let mut failed = Vec::new();
@@ -106,8 +115,10 @@ fn every_rule_and_setting_agrees_with_its_reference() {
         assert!(cases.len() >= 4, "{}: at least 4 settings", spec.name);
         assert!(cases.iter().any(|c| c["late"] != serde_json::json!({})), "{}: a late parameter", spec.name);
         for case in cases {
-            let bars = if spec.family == Family::Matrix { [1e-9, 2e-2] } else { [1e-12, 1e-5] };
-            for (dtype, bar) in [DType::F64, DType::F32].into_iter().zip(bars) {
+            let f64_bar = if spec.family == Family::Matrix { 1e-9 } else { 1e-12 };
+            let is_this = |(rule, setting, ..): &&(&str, &str, f64, &str)| *rule == spec.name && case["name"] == *setting;
+            let f32_bar = ILL_CONDITIONED.iter().find(is_this).map_or(1e-5, |(_, _, bar, _)| *bar);
+            for (dtype, bar) in [(DType::F64, f64_bar), (DType::F32, f32_bar)] {
                 if dtype == DType::F32 && case["only_f64"] == true {
                     continue;
                 }

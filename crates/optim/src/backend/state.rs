@@ -6,6 +6,10 @@ use super::device::state::DeviceState;
 use super::pages::{copy_of, zeros};
 use super::tensors::{is_gpu, read_back};
 use candle_core::{DType, Device, Result, Shape, Tensor, Var, WithDType};
+use rayon::prelude::*;
+
+/// Numbers that a thread copies at a time.
+const PART: usize = 16_384;
 
 /// The state of a parameter in the number type that it is computed in.
 #[derive(Debug)]
@@ -96,6 +100,26 @@ impl State {
         Ok(())
     }
 
+    /// Takes the values of the slots of a state with as many, where both are on the CPU and alike; else nothing changes, and it is
+    /// false.
+    pub fn copy_slots(&mut self, from: &State) -> bool {
+        match (self, from) {
+            (State::F32(to), State::F32(from)) => to.copy_slots(from),
+            (State::F64(to), State::F64(from)) => to.copy_slots(from),
+            _ => false,
+        }
+    }
+
+    /// The buffers of a state on the CPU that is in f32.
+    pub fn f32_buffers(&mut self) -> Option<&mut Buffers<f32>> {
+        if let State::F32(buffers) = self { Some(buffers) } else { None }
+    }
+
+    /// The same in f64.
+    pub fn f64_buffers(&mut self) -> Option<&mut Buffers<f64>> {
+        if let State::F64(buffers) = self { Some(buffers) } else { None }
+    }
+
     pub fn has_master(&self) -> bool {
         match self {
             State::F32(buffers) => buffers.master.is_some(),
@@ -115,6 +139,17 @@ impl<R: Compute + WithDType> Buffers<R> {
     fn tensors(&self, shape: &Shape) -> Result<(Vec<Tensor>, Option<Tensor>)> {
         let tensor = |values: &Vec<R>| Tensor::from_slice(values, shape, &Device::Cpu);
         Ok((self.slots.iter().map(tensor).collect::<Result<_>>()?, self.master.as_ref().map(tensor).transpose()?))
+    }
+
+    fn copy_slots(&mut self, from: &Self) -> bool {
+        let lens = |all: &Self| all.slots.iter().map(Vec::len).collect::<Vec<_>>();
+        let is_alike = lens(self) == lens(from);
+        if is_alike {
+            for (to, from) in self.slots.iter_mut().zip(&from.slots) {
+                to.par_chunks_mut(PART).zip(from.par_chunks(PART)).for_each(|(to, from)| to.copy_from_slice(from));
+            }
+        }
+        is_alike
     }
 
     fn refit(&self, old: &[&str], new: &[&str], len: usize, add_master: bool) -> Self {

@@ -1,8 +1,9 @@
 //! How updates reach all parameters: on the CPU by loops, on a GPU by launches.
 
 use super::cpu;
-use super::cpu::numbers::StepNumbers;
-use super::cpu::operands::{Operands, Source};
+use super::cpu::loops::Loops;
+use super::cpu::numbers::{Compute, StepNumbers};
+use super::cpu::operands::{Operands, Source, Target};
 use super::cpu::step::Job;
 use super::device::dispatch::place_of;
 use super::device::plan::{self, Item, Planned};
@@ -10,11 +11,12 @@ use super::device::tables::Tables;
 use super::kept::Kept;
 use super::kernel::Kernel;
 use super::nest::{Pair, TENSORS_PER_LAUNCH, with_elements};
-use super::state::State;
-use super::tensors::{is_gpu, slice};
+use super::pages::zeros;
+use super::state::{Buffers, State};
+use super::tensors::{allocate, is_gpu, slice};
 use super::update::{Addition, Norm, Update};
 use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Scope};
-use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, WithDType, bail};
 use std::collections::BTreeMap;
 
 /// How a parameter is updated.
@@ -117,6 +119,47 @@ fn on_cpu<'h, 'a: 'h>(
         run(f32s, f64s);
         Ok(())
     })
+}
+
+/// What a formula without sums is to make of a gradient on the CPU.
+pub(crate) struct Made<'a> {
+    pub grad: &'a Tensor,
+    pub state: &'a mut State,
+    pub kernel: &'static Kernel,
+    pub scalars: Vec<f64>,
+    pub numbers: StepNumbers<f64>,
+}
+
+/// What a formula gives for gradients of `rows` times `columns` numbers, on the CPU and in the type of their state, as one stack: it
+/// is written there at once, and memory that nobody had before is slow.
+pub(crate) fn stack_on_cpu(made: Vec<Made<'_>>, rows: usize, columns: usize) -> Result<Tensor> {
+    match made.first().map(|made| &*made.state) {
+        Some(State::F64(_)) => stack_of(made, rows, columns, |kernel| kernel.f64, State::f64_buffers),
+        _ => stack_of(made, rows, columns, |kernel| kernel.f32, State::f32_buffers),
+    }
+}
+
+fn stack_of<R: Compute + WithDType>(
+    made: Vec<Made<'_>>,
+    rows: usize,
+    columns: usize,
+    loops: impl Fn(&Kernel) -> Loops<R>,
+    buffers: impl Fn(&mut State) -> Option<&mut Buffers<R>>,
+) -> Result<Tensor> {
+    let dims = (made.len(), rows, columns);
+    let mut all = zeros::<R>(made.len() * rows * columns);
+    let guards: Vec<_> = made.iter().map(|made| made.grad.storage_and_layout()).collect();
+    let parts = all.chunks_mut(rows * columns).zip(made).zip(&guards);
+    let work = parts.map(|((out, made), (grad, layout))| {
+        let Storage::Cpu(grad) = &**grad else { bail!("a gradient is not on the CPU") };
+        let grad = slice(R::cpu_storage_as_slice(grad)?, layout)?;
+        let Some(buffers) = buffers(made.state) else { bail!("a state of another number type than the gradient") };
+        let job = Job::new(loops(made.kernel), &made.scalars, made.numbers);
+        Ok((buffers.operands(Target::Same(out), Source::Same(grad), None), job))
+    });
+    cpu::step::step(work.collect::<Result<_>>()?);
+    drop(guards);
+    allocate(|| Tensor::from_vec(all, dims, &Device::Cpu))
 }
 
 /// The sums over all tensors of a formula.

@@ -4,7 +4,8 @@ use crate::error::Result;
 use crate::matrix::elementwise::{norm, number, over_norm, with_values};
 use crate::matrix::multiply::{Multiply, Number};
 use crate::matrix::product::{Factor, Product};
-use candle_core::{DType, Tensor, WithDType};
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor, WithDType};
 use faer::MatRef;
 use rayon::prelude::*;
 use std::cell::RefCell;
@@ -86,6 +87,15 @@ pub fn orthogonalise(stack: &Tensor, coefficients: Coefficients, products: DType
             algebra.applied(&z, &x, scale)?.to_dtype(dtype)?
         }
     })
+}
+
+/// [`orthogonalise`] of a stack that nobody else has: on the CPU in its own memory.
+pub(crate) fn orthogonalised(stack: Tensor, coefficients: Coefficients, products: DType, scale: f64) -> Result<Tensor> {
+    if stack.device().is_cpu() && matches!(stack.dtype(), DType::F32 | DType::F64) {
+        stack.inplace_op1(&InPlace { coefficients, scale })?;
+        return Ok(stack);
+    }
+    orthogonalise(&stack, coefficients, products, scale)
 }
 
 /// Whether the iteration on the Gram matrix needs fewer multiplications. A symmetric result costs three fifths of another.
@@ -180,19 +190,75 @@ fn on_cpu<T: Number>(stack: &Tensor, coefficients: Coefficients, scale: f64) -> 
     let (_, rows, columns) = stack.dims3()?;
     let mut out = vec![number::<T>(0.0); stack.elem_count()];
     if !out.is_empty() {
-        let workspaces = Mutex::new(Vec::new());
+        let workspaces = Workspaces::default();
         with_values(stack, |values: &[T]| {
             let matrices = out.par_chunks_mut(rows * columns).zip(values.par_chunks(rows * columns));
-            matrices.try_for_each(|(out, values)| {
-                let workspaces = || workspaces.lock().unwrap_or_else(PoisonError::into_inner);
-                let free = workspaces().pop().unwrap_or_default();
-                of_one(Given { values, rows, columns }, coefficients, scale, &free, out)?;
-                workspaces().push(free);
-                Ok(())
-            })
+            let one = |(out, values): (&mut [T], &[T])| {
+                workspaces.lend(|free| of_one(Given { values, rows, columns }, coefficients, scale, free, out))
+            };
+            Ok(matrices.try_for_each(one)?)
         })?;
     }
     Ok(Tensor::from_vec(out, stack.dims(), stack.device())?)
+}
+
+/// The same, in the memory of the stack.
+struct InPlace {
+    coefficients: Coefficients,
+    scale: f64,
+}
+
+impl InPlace {
+    fn run<T: Number>(&self, stack: &mut [T], layout: &Layout) -> candle_core::Result<()> {
+        let (_, rows, columns) = layout.shape().dims3()?;
+        let Some((start, end)) = layout.contiguous_offsets() else { candle_core::bail!("a stack is not contiguous") };
+        let workspaces = Workspaces::default();
+        let one = |values: &mut [T]| {
+            workspaces.lend(|free| {
+                let mut out = taken(free, values.len());
+                of_one(Given { values, rows, columns }, self.coefficients, self.scale, free, &mut out)?;
+                values.copy_from_slice(&out);
+                free.borrow_mut().push(out);
+                Ok(())
+            })
+        };
+        Ok(stack[start..end].par_chunks_mut((rows * columns).max(1)).try_for_each(one)?)
+    }
+}
+
+impl InplaceOp1 for InPlace {
+    fn name(&self) -> &'static str {
+        "orthogonalise"
+    }
+
+    fn cpu_fwd(&self, stack: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        match stack {
+            CpuStorage::F32(stack) => self.run(stack, layout),
+            CpuStorage::F64(stack) => self.run(stack, layout),
+            other => candle_core::bail!("no products of {:?} on the CPU", other.dtype()),
+        }
+    }
+}
+
+/// Memory of the threads that make matrices orthogonal.
+#[derive(Default)]
+struct Workspaces<T>(Mutex<Vec<RefCell<Vec<Vec<T>>>>>);
+
+impl<T> Workspaces<T> {
+    fn lend(&self, work: impl FnOnce(&RefCell<Vec<Vec<T>>>) -> Result<()>) -> Result<()> {
+        let all = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = all().pop().unwrap_or_default();
+        work(&free)?;
+        all().push(free);
+        Ok(())
+    }
+}
+
+/// So many numbers, of any value, in memory that was written before where there is some.
+fn taken<T: Number>(free: &RefCell<Vec<Vec<T>>>, len: usize) -> Vec<T> {
+    let mut free = free.borrow_mut();
+    let fits = free.iter().position(|values| values.len() == len);
+    fits.map_or_else(|| vec![number(0.0); len], |at| free.swap_remove(at))
 }
 
 fn of_one<T: Number>(
@@ -277,10 +343,7 @@ struct OnCpu<'a, T> {
 impl<'a, T: Number> OnCpu<'a, T> {
     /// A matrix with any numbers.
     fn matrix(&self, rows: usize, columns: usize) -> Matrix<'a, T> {
-        let mut free = self.free.borrow_mut();
-        let fits = free.iter().position(|values| values.len() == rows * columns);
-        let values = fits.map_or_else(|| vec![number(0.0); rows * columns], |at| free.swap_remove(at));
-        Matrix::Own { values, rows, columns, free: self.free }
+        Matrix::Own { values: taken(self.free, rows * columns), rows, columns, free: self.free }
     }
 
     /// A matrix that `write` fills.

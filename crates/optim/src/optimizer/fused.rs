@@ -9,12 +9,14 @@ use super::lbfgs::Memory;
 use super::parameter::Parameter;
 use crate::backend::device::tables::Tables;
 use crate::backend::kept::Kept;
+use crate::backend::state::State;
 use crate::backend::update::Norm;
 use crate::error::{Error, Result};
 use crate::rule::contract::Rule;
 use crate::schedule::Schedule;
 use candle_core::Var;
 use candle_nn::{Optimizer, VarMap};
+use std::collections::HashMap;
 
 /// Applies a rule to parameters. `R` is the rule's struct of hyperparameters; [`AdamW`](crate::AdamW) and the other
 /// names of the crate's root are this type for each rule, [`AnyOptimizer`](crate::AnyOptimizer) for one chosen by name.
@@ -51,6 +53,8 @@ pub struct FusedOptimizer<R> {
     pub(super) tables: Tables,
     /// Of the first part of the matrices' updates.
     pub(super) first_tables: Tables,
+    /// Of matrices, by the index of the parameter: slots of the update before the latest one. The next one is made in their memory.
+    pub(super) spare_slots: HashMap<usize, State>,
     /// Factors of sums over all parameters.
     pub(super) kept: Kept,
     pub(super) accumulated: Accumulator,
@@ -117,6 +121,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             stochastic_rounding: None,
             tables: Tables::default(),
             first_tables: Tables::default(),
+            spare_slots: HashMap::new(),
             kept: Kept::default(),
             accumulated: Accumulator::default(),
             perturbation: None,

@@ -6,8 +6,8 @@ use super::fused::FusedOptimizer;
 use super::parameter::{MatrixState, Member};
 use crate::backend::cpu::numbers::StepNumbers;
 use crate::backend::state::State;
-use crate::backend::step;
-use crate::backend::tensors::{allocate, to_dtype};
+use crate::backend::step::{self, Made};
+use crate::backend::tensors::{allocate, is_gpu, to_dtype};
 use crate::backend::update::{Norm, Update};
 use crate::error::Result;
 use crate::rule::contract::Rule;
@@ -34,8 +34,8 @@ pub(super) struct Transformed {
 
 /// A matrix whose update has begun.
 struct Begun<'a> {
-    /// What the first part gives.
-    scratch: Var,
+    /// What the first part gives, on a GPU.
+    scratch: Option<Var>,
     grad: Tensor,
     /// A copy.
     state: MatrixState,
@@ -44,6 +44,22 @@ struct Begun<'a> {
     starts: bool,
     maximize: bool,
     drops_tiny: bool,
+}
+
+impl Begun<'_> {
+    /// Those of the first part.
+    fn numbers(&self, common: &Common) -> StepNumbers<f64> {
+        StepNumbers {
+            lr: 0.0,
+            weight_decay: 0.0,
+            grad_scale: if self.maximize { -common.grad_scale } else { common.grad_scale },
+            clip_value: common.clip_value,
+            smallest_state: if self.drops_tiny { self.matrix.smallest_state() } else { 0.0 },
+            cautious: false,
+            mask_scale: 1.0,
+            cautious_decay: false,
+        }
+    }
 }
 
 /// Matrices that are transformed together: those of a group, of a shape, a type and a count of updates.
@@ -68,11 +84,16 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             let (dtype, (rows, columns)) = (parameter.compute_dtype(), parameter.rows_and_columns());
             let grad = if grad.dtype() == dtype { grad } else { to_dtype(&grad, dtype)? };
             let zeros = |dims: &[usize]| allocate(|| Tensor::zeros(dims, dtype, grad.device()));
-            let scratch = Var::from_tensor(&zeros(parameter.var.dims())?)?;
+            let scratch = || Var::from_tensor(&zeros(parameter.var.dims())?);
+            let scratch = is_gpu(grad.device()).then(scratch).transpose()?;
             let (kernel, old) = (matrix.kernel(), parameter.matrix.as_ref());
-            let slots = match old {
-                Some(old) => old.slots.refit(&parameter.var, old.kernel.slots, kernel.slots, false)?,
-                None => State::new(&parameter.var).refit(&parameter.var, &[], kernel.slots, false)?,
+            let spare = self.spare_slots.remove(&index).zip(old).and_then(|(mut spare, old)| {
+                (old.kernel.slots == kernel.slots && spare.copy_slots(&old.slots)).then_some(spare)
+            });
+            let slots = match (spare, old) {
+                (Some(copy), _) => copy,
+                (None, Some(old)) => old.slots.refit(&parameter.var, old.kernel.slots, kernel.slots, false)?,
+                (None, None) => State::new(&parameter.var).refit(&parameter.var, &[], kernel.slots, false)?,
             };
             let shapes = matrix.state(rows, columns);
             let further = match old {
@@ -96,29 +117,32 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
         if begun.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let first = begun.values_mut().map(|begun| {
-            let numbers = StepNumbers {
-                lr: 0.0,
-                weight_decay: 0.0,
-                grad_scale: if begun.maximize { -common.grad_scale } else { common.grad_scale },
-                clip_value: common.clip_value,
-                smallest_state: if begun.drops_tiny { begun.matrix.smallest_state() } else { 0.0 },
-                cautious: false,
-                mask_scale: 1.0,
-                cautious_decay: false,
-            };
-            let (kernel, scalars) = (begun.state.kernel, begun.matrix.scalars(begun.starts));
-            let (param, grad, state) = (&begun.scratch, begun.grad.clone(), &mut begun.state.slots);
-            Update { param, grad, state, kernel, scalars, numbers, by_norm: true, noise: None }
+        let on_gpu = begun.values_mut().filter_map(|begun| {
+            let (numbers, kernel) = (begun.numbers(common), begun.state.kernel);
+            let (scalars, grad) = (begun.matrix.scalars(begun.starts), begun.grad.clone());
+            let (param, state) = (begun.scratch.as_ref()?, &mut begun.state.slots);
+            Some(Update { param, grad, state, kernel, scalars, numbers, by_norm: true, noise: None })
         });
-        step::step(&mut self.first_tables, &mut self.kept, first.collect(), norm, || Ok(()))?;
+        step::step(&mut self.first_tables, &mut self.kept, on_gpu.collect(), norm, || Ok(()))?;
 
         let mut transformed = BTreeMap::new();
         for ((_, rows, columns, _, t), indices) in stacks {
-            let stack: Vec<_> = indices.iter().filter_map(|index| begun.remove(index)).collect();
+            let mut stack: Vec<_> = indices.iter().filter_map(|index| begun.remove(index)).collect();
+            let on_gpu: Vec<&Tensor> = stack.iter().filter_map(|begun| begun.scratch.as_deref()).collect();
+            let matrices = if on_gpu.is_empty() {
+                let made = stack.iter_mut().map(|begun| Made {
+                    numbers: begun.numbers(common),
+                    kernel: begun.state.kernel,
+                    scalars: begun.matrix.scalars(begun.starts),
+                    grad: &begun.grad,
+                    state: &mut begun.state.slots,
+                });
+                step::stack_on_cpu(made.collect(), rows, columns)?
+            } else {
+                let reshaped = on_gpu.iter().map(|scratch| scratch.reshape((rows, columns)));
+                stacked(&reshaped.collect::<Result<Vec<_>, _>>()?)?
+            };
             let Some(Begun { matrix, .. }) = stack.first() else { continue };
-            let reshaped = stack.iter().map(|begun| begun.scratch.as_tensor().reshape((rows, columns)));
-            let matrices = stacked(&reshaped.collect::<Result<Vec<_>, _>>()?)?;
             let theta: Vec<Tensor> = stack.iter().filter_map(|begun| begun.theta.clone()).collect();
             let theta = matrix.needs_parameters().then(|| stacked(&theta)).transpose()?;
             let count = stack.iter().map(|begun| begun.state.further.len()).max().unwrap_or(0);
@@ -127,7 +151,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             let kept = (0..count).map(kept).collect::<Result<_>>()?;
             let (directions, kept) = matrix.transform(t, matrices, theta, kept)?;
             for (at, (index, begun)) in indices.into_iter().zip(stack).enumerate() {
-                let shape = begun.scratch.shape();
+                let shape = begun.grad.shape();
                 let direction = directions.as_ref().map(|all| all.get(at)?.contiguous()?.reshape(shape)).transpose()?;
                 let further = kept.iter().map(|stack| Member { stack: stack.clone(), at }).collect();
                 let state = MatrixState { further, ..begun.state };

@@ -7,7 +7,7 @@ use super::clip::Clip;
 use super::displacement::Displacement;
 use super::fused::{Active, FusedOptimizer};
 use super::matrix::{Common, TINY_EVERY, Transformed};
-use super::parameter::Parameter;
+use super::parameter::{MatrixState, Parameter};
 use super::phase::{Call, Gradients, Phase, check};
 use crate::backend::cpu::numbers::StepNumbers;
 use crate::backend::kernel::Kernel;
@@ -185,7 +185,11 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             if has_grad {
                 parameter.updates += 1;
                 parameter.numbers = numbers_after.next().unwrap_or_default();
-                parameter.matrix = matrices.remove(&index).map(|transformed| transformed.state);
+                let matrix = matrices.remove(&index).map(|transformed| transformed.state);
+                match std::mem::replace(&mut parameter.matrix, matrix) {
+                    Some(MatrixState { slots: State::Device(_), .. }) | None => {}
+                    Some(old) => drop(self.spare_slots.insert(index, old.slots)),
+                }
             }
         }
         self.groups.iter_mut().zip(rules).for_each(|(group, rule)| group.rule = rule);

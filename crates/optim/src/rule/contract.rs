@@ -95,10 +95,10 @@ pub trait Rule: Debug + Send + Sync + 'static {
         None
     }
     /// f32 state below this absolute value becomes 0 where the gradient is 0 (at every 32nd update): a mean of zeros decays to a
-    /// denormal number and stays there, and processors are slow with those. 1e-38 by default, which no step shows; 0, for never,
-    /// where such a number shows: in a rule that takes its sign, or divides by it with (almost) no `eps` beside it.
+    /// denormal number and stays there, and processors are slow with those. By default what no step shows: [`smallest_state`] of
+    /// `eps`. 0, for never, where such a number shows: in a rule that takes its sign.
     fn smallest_state(&self) -> f64 {
-        smallest_state(self.field("eps"))
+        smallest_state(self.field("eps").map_or(1.0, f64::from))
     }
     /// Where the gradient is to be taken, for SAM.
     fn sharpness(&self) -> Option<Sharpness> {
@@ -156,9 +156,15 @@ pub trait Rule: Debug + Send + Sync + 'static {
     }
 }
 
-/// What [`Rule::smallest_state`] is by default.
-fn smallest_state(eps: Option<Value>) -> f64 {
-    if eps.is_some_and(|eps| f64::from(eps) < 1e-12) { 0.0 } else { 1e-38 }
+/// The state below which no step shows it where `eps` is added to a root of it: an [`Rule::smallest_state`].
+///
+/// A mean changes by a thousandth of itself, which is a denormal number from 1e-35 on. The root of 1e-35 is 3e-18.
+pub fn smallest_state(eps: f64) -> f64 {
+    match eps {
+        eps if eps < 1e-12 => 0.0,
+        eps if eps < 1e-9 => 1e-38,
+        _ => 1e-35,
+    }
 }
 
 pub(crate) fn unknown_key(rule: &str, key: &str, all: &[&'static Hyperparameter]) -> Error {
@@ -207,7 +213,7 @@ pub trait OneKernelRule: Hyperparameters + Elementwise {
     }
     /// As [`Rule::smallest_state`].
     fn smallest_state(&self) -> f64 {
-        smallest_state(self.field("eps"))
+        smallest_state(self.field("eps").map_or(1.0, f64::from))
     }
     /// As [`Rule::evaluation_point`].
     fn evaluation_point(&self) -> Option<EvaluationPoint> {

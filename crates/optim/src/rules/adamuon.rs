@@ -6,7 +6,7 @@ use crate::formula::{
     real::Real,
 };
 use crate::matrix::elementwise::weighted_sum;
-use crate::matrix::newton_schulz::orthogonalise;
+use crate::matrix::newton_schulz::orthogonalised;
 use crate::rule::contract::{Rule, as_declared};
 use crate::rule::{declare::hyperparameters, matrix::MatrixRule};
 use candle_core::{Result, Tensor};
@@ -72,7 +72,7 @@ impl MatrixRule for AdaMuon {
         state: Vec<Tensor>,
     ) -> Result<(Option<Tensor>, Vec<Tensor>)> {
         let (_, rows, columns) = matrices.dims3()?;
-        let o = orthogonalise(&matrices, coefficients(self.coefficients), products(self.products), 1.0)?;
+        let o = orthogonalised(matrices, coefficients(self.coefficients), products(self.products), 1.0)?;
         let v = match &state[..] {
             [v] => weighted_sum(self.beta2, v, 1.0 - self.beta2, &o.sqr()?)?,
             _ => candle_core::bail!("adamuon: {} tensors of state, not 1", state.len()),

@@ -4,7 +4,7 @@ use crate::formula::{
     elementwise::{Elementwise, Gives},
     real::Real,
 };
-use crate::matrix::newton_schulz::{Coefficients, orthogonalise};
+use crate::matrix::newton_schulz::{Coefficients, orthogonalised};
 use crate::rule::contract::{Rule, as_declared};
 use crate::rule::{declare::hyperparameters, matrix::MatrixRule};
 use candle_core::{DType, Result, Tensor};
@@ -67,7 +67,7 @@ macro_rules! others_as_adamw {
             self.adamw_weight_decay
         }
         fn smallest_state(&self) -> f64 {
-            if self.adamw_eps < 1e-12 { 0.0 } else { 1e-38 }
+            $crate::rule::contract::smallest_state(self.adamw_eps)
         }
         fn matrix(&self) -> Option<&dyn $crate::rule::matrix::MatrixRule> {
             Some(self)
@@ -89,7 +89,7 @@ impl MatrixRule for Muon {
         Momentum::scalars(self.momentum, self.nesterov)
     }
     fn smallest_state(&self) -> f64 {
-        1e-38
+        1e-35
     }
     fn state(&self, _rows: usize, _columns: usize) -> Vec<(&'static str, Vec<usize>)> {
         Vec::new()
@@ -103,7 +103,7 @@ impl MatrixRule for Muon {
     ) -> Result<(Option<Tensor>, Vec<Tensor>)> {
         let (_, rows, columns) = matrices.dims3()?;
         let scale = scale(self.scale, rows, columns);
-        let directions = orthogonalise(&matrices, coefficients(self.coefficients), products(self.products), scale)?;
+        let directions = orthogonalised(matrices, coefficients(self.coefficients), products(self.products), scale)?;
         Ok((Some(directions), state))
     }
     fn step_size(&self) -> f64 {

@@ -1,7 +1,7 @@
 use super::muon::{Momentum, coefficients, others_as_adamw, products, scale};
 use crate::backend::kernel::Kernel;
 use crate::matrix::elementwise::weighted_sum;
-use crate::matrix::newton_schulz::orthogonalise;
+use crate::matrix::newton_schulz::orthogonalised;
 use crate::rule::contract::{Rule, as_declared};
 use crate::rule::{declare::hyperparameters, matrix::MatrixRule};
 use candle_core::{D, Result, Tensor};
@@ -58,7 +58,7 @@ impl MatrixRule for NorMuon {
         Momentum::scalars(self.momentum, self.nesterov)
     }
     fn smallest_state(&self) -> f64 {
-        1e-38
+        1e-35
     }
     fn state(&self, rows: usize, _columns: usize) -> Vec<(&'static str, Vec<usize>)> {
         vec![("second_momentum_buffer", vec![rows, 1])]
@@ -71,7 +71,7 @@ impl MatrixRule for NorMuon {
         state: Vec<Tensor>,
     ) -> Result<(Option<Tensor>, Vec<Tensor>)> {
         let (_, rows, columns) = matrices.dims3()?;
-        let o = orthogonalise(&matrices, coefficients(self.coefficients), products(self.products), 1.0)?;
+        let o = orthogonalised(matrices, coefficients(self.coefficients), products(self.products), 1.0)?;
         // All sums are of rows, and few numbers.
         let squares = o.sqr()?.sum_keepdim(D::Minus1)?;
         let v = match &state[..] {
