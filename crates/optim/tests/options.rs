@@ -23,22 +23,27 @@ fn optimizer(rule: AnyRule, params: &[(String, Var)]) -> AnyOptimizer {
     AnyOptimizer::from_groups(vec![Group::new(params.to_vec(), rule)]).expect("an optimizer")
 }
 
-/// A rule with these hyperparameters, where it has them.
-fn rule(text: &str, numbers: &[(&str, f64)]) -> AnyRule {
+/// A rule with this learning rate and decay, the same for all parameters, where it has them.
+fn rule(text: &str, lr: f64, decay: f64) -> AnyRule {
     let mut rule = by_name(text).expect(text);
-    for (key, value) in numbers.iter().filter(|(key, _)| by_name(text).expect(text).field(key).is_some()) {
-        rule.set(key, (*value).into()).expect("in range");
+    for (key, value) in [("lr", lr), ("weight_decay", decay), ("adamw_weight_decay", decay), ("adamw_lr_factor", 1.0)] {
+        if rule.field(key).is_some() {
+            rule.set(key, value.into()).expect("in range");
+        }
     }
     rule
 }
 
+/// A learning rate up to which no rule limits it.
+const UNIT: f64 = 0.25;
+
 /// Where a rule with options goes, and what the same rule without would move by at a learning rate of 1 and no decay, from the
 /// same state; with the gradients.
-fn one_step(text: &str, numbers: &[(&str, f64)]) -> Result<Vec<[Vec<f64>; 4]>> {
+fn one_step(text: &str, lr: f64, decay: f64) -> Result<Vec<[Vec<f64>; 4]>> {
     let bare = text.split(",cautious").next().unwrap_or(text).replace(":cautious=true", "");
     let bare = bare.split(":cautious").next().unwrap_or(&bare).to_string();
     let params = start(DType::F64)?;
-    let mut first = optimizer(rule(&bare, &[("lr", 0.01), ("weight_decay", 0.0)]), &params);
+    let mut first = optimizer(rule(&bare, 0.01, 0.0), &params);
     for t in 1..4 {
         first.step(&grads(&params, t, 1.0, |_| true)?)?;
     }
@@ -57,13 +62,13 @@ fn one_step(text: &str, numbers: &[(&str, f64)]) -> Result<Vec<[Vec<f64>; 4]>> {
         optimizer.step(&given)?;
         copies.iter().map(|(_, var)| values(var)).collect()
     };
-    let after = run(rule(text, numbers))?;
-    let moved = run(rule(&bare, &[("lr", 1.0), ("weight_decay", 0.0)]))?;
+    let after = run(rule(text, lr, decay))?;
+    let moved = run(rule(&bare, UNIT, 0.0))?;
     let gradients: Vec<_> = params.iter().map(|(_, v)| values(store.get(v).expect("one"))).collect::<Result<_>>()?;
     let all = before.into_iter().zip(after).zip(moved).zip(gradients);
     Ok(all
         .map(|(((before, after), moved), gradient)| {
-            let direction = before.iter().zip(&moved).map(|(before, moved)| before - moved).collect();
+            let direction = before.iter().zip(&moved).map(|(before, moved)| (before - moved) / UNIT).collect();
             [before, after, direction, gradient]
         })
         .collect())
@@ -87,8 +92,7 @@ fn a_cautious_direction_keeps_what_agrees_with_the_gradient() -> Result<()> {
         if is_refused(&text, "cautious") {
             continue;
         }
-        let numbers = [("lr", 0.125), ("weight_decay", 0.0)];
-        for [before, after, direction, gradient] in one_step(&text, &numbers)? {
+        for [before, after, direction, gradient] in one_step(&text, 0.125, 0.0)? {
             let agrees: Vec<bool> = direction.iter().zip(&gradient).map(|(u, g)| u * g > 0.0).collect();
             let share = agrees.iter().filter(|agrees| **agrees).count() as f64 / agrees.len() as f64;
             for i in 0..before.len() {
@@ -112,10 +116,12 @@ fn a_cautious_decay_decays_what_the_direction_moves_to_zero() -> Result<()> {
         }
         // Adan's decay is proximal: it divides the step.
         let rate = if base == "adan" { 0.125 / (1.0 + 0.125 * 0.5) } else { 0.125 };
-        for [before, after, direction, _] in one_step(&text, &[("lr", 0.125), ("weight_decay", 0.5)])? {
+        for [before, after, direction, _] in one_step(&text, 0.125, 0.5)? {
+            // SOAP decays after the step, what it has moved by too.
+            let share = if base == "soap" { 1.0 - 0.125 * 0.5 } else { 1.0 };
             for i in 0..before.len() {
                 let decay = if direction[i] * before[i] >= 0.0 { 0.5 * before[i] } else { 0.0 };
-                let expected = before[i] - rate * (direction[i] + decay);
+                let expected = before[i] - rate * (share * direction[i] + decay);
                 assert!((after[i] - expected).abs() < 1e-11, "{text}: {} {expected}", after[i]);
             }
         }

@@ -116,7 +116,8 @@ fn every_rule_and_setting_agrees_with_its_reference() {
         assert!(cases.iter().any(|c| c["late"] != serde_json::json!({})), "{}: a late parameter", spec.name);
         for case in cases {
             let f64_bar = if spec.family == Family::Matrix { 1e-9 } else { 1e-12 };
-            let is_this = |(rule, setting, ..): &&(&str, &str, f64, &str)| *rule == spec.name && case["name"] == *setting;
+            let is_this =
+                |(rule, setting, ..): &&(&str, &str, f64, &str)| *rule == spec.name && case["name"] == *setting;
             let f32_bar = ILL_CONDITIONED.iter().find(is_this).map_or(1e-5, |(_, _, bar, _)| *bar);
             for (dtype, bar) in [(DType::F64, f64_bar), (DType::F32, f32_bar)] {
                 if dtype == DType::F32 && case["only_f64"] == true {

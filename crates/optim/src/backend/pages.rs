@@ -1,15 +1,20 @@
 //! Memory for state, in large pages where the system has them: every step passes over all of it, and with pages of 4 KiB a processor
 //! looks up each on the way, on a virtual machine in two tables.
 
+use rayon::iter::{IndexedParallelIterator, ParallelExtend, repeat_n};
+
+/// What a thread writes at least.
+const MIN_ELEMENTS: usize = 1 << 18;
+
 /// Below this many bytes there is no large page (of 2 MiB) within.
 #[cfg(target_os = "linux")]
 const MIN_BYTES: usize = 4 << 20;
 
-/// As many zeros.
-pub fn zeros<R: Copy + Default>(len: usize) -> Vec<R> {
+/// As many zeros, written by all threads: the system clears each page when it is first written. Not where a lock is held.
+pub fn zeros<R: Copy + Default + Send + Sync>(len: usize) -> Vec<R> {
     let mut values = Vec::with_capacity(len);
     ask_for_large_pages(&mut values);
-    values.resize(len, R::default());
+    values.par_extend(repeat_n(R::default(), len).with_min_len(MIN_ELEMENTS));
     values
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn step(
     norm: Option<&Norm>,
     before: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let (mut tensors, mut how): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+    let (mut tensors, mut how) = (Vec::with_capacity(updates.len()), Vec::with_capacity(updates.len()));
     for u in updates {
         let measures = u.measures();
         let Update { param, grad, state, kernel, scalars, numbers, by_norm, noise } = u;
@@ -103,7 +103,7 @@ fn on_cpu<'h, 'a: 'h>(
     mut run: impl FnMut(Work<'_, f32>, Work<'_, f64>),
 ) -> Result<()> {
     with_elements(tensors, |pairs| {
-        let (mut f32s, mut f64s) = (Vec::new(), Vec::new());
+        let (mut f32s, mut f64s) = (Vec::with_capacity(pairs.len()), Vec::new());
         for (pair, how) in pairs.into_iter().zip(how.by_ref()) {
             let (kernel, scalars, numbers, noise) = (how.kernel, &how.scalars, how.numbers, how.noise);
             match (pair, &mut *how.state) {

@@ -43,10 +43,20 @@ struct Begun<'a> {
     theta: Option<Tensor>,
     starts: bool,
     maximize: bool,
+    cautious: bool,
     drops_tiny: bool,
 }
 
 impl Begun<'_> {
+    /// The direction where it agrees in sign with the gradient, over the share of its elements that do.
+    fn cautious(&self, direction: &Tensor) -> Result<Tensor> {
+        let sign = if self.maximize { -1.0 } else { 1.0 };
+        let agrees = ((direction * &self.grad)? * sign)?.gt(0.0)?.to_dtype(direction.dtype())?;
+        let share = agrees.mean_all()?.maximum(1e-3)?;
+        // A product, so that NaN stays.
+        Ok((direction * agrees.broadcast_div(&share)?)?)
+    }
+
     /// Those of the first part.
     fn numbers(&self, common: &Common) -> StepNumbers<f64> {
         StepNumbers {
@@ -110,6 +120,7 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
                 theta: matrix.needs_parameters().then(theta).transpose()?,
                 starts: old.is_none(),
                 maximize: rule.options().maximize,
+                cautious: rule.options().cautious,
                 drops_tiny: (parameter.updates + 1).is_multiple_of(TINY_EVERY) && dtype != DType::F64,
             };
             begun.insert(index, begin);
@@ -153,6 +164,10 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
             for (at, (index, begun)) in indices.into_iter().zip(stack).enumerate() {
                 let shape = begun.grad.shape();
                 let direction = directions.as_ref().map(|all| all.get(at)?.contiguous()?.reshape(shape)).transpose()?;
+                let direction = match direction {
+                    Some(direction) if begun.cautious => Some(begun.cautious(&direction)?),
+                    other => other,
+                };
                 let further = kept.iter().map(|stack| Member { stack: stack.clone(), at }).collect();
                 let state = MatrixState { further, ..begun.state };
                 transformed.insert(index, Transformed { direction, state });

@@ -244,6 +244,9 @@ impl<R: Rule + Clone> FusedOptimizer<R> {
     }
 }
 
+/// Where a parameter stands: its update, whether its state starts, and the bits of what its rule keeps on the host.
+type Place = (u64, bool, Vec<u64>);
+
 /// What a rule computes on the host for parameters that stand at the same place.
 #[derive(Clone)]
 struct Computed {
@@ -280,7 +283,8 @@ fn updates<'a, R: Rule>(
             cautious_decay: options.cautious_decay,
         };
         // Almost all parameters stand at the same place.
-        let mut known: HashMap<(u64, bool, Vec<u64>), Computed> = HashMap::new();
+        let mut known: HashMap<Place, Computed> = HashMap::new();
+        let mut latest: Option<(Place, Computed)> = None;
         for (index, parameter) in active.params.iter_mut().enumerate() {
             let Some((place, grad)) = grads.next() else { break };
             let transformed = matrices.get_mut(&place);
@@ -300,6 +304,8 @@ fn updates<'a, R: Rule>(
                     weight_decay: matrix.weight_decay() * corrected,
                     grad_scale: 1.0,
                     clip_value: f64::INFINITY,
+                    // The direction is cautious already.
+                    cautious: false,
                     ..numbers
                 };
                 let (param, state, scalars) = (&parameter.var, &mut parameter.state, Vec::new());
@@ -312,14 +318,23 @@ fn updates<'a, R: Rule>(
             if own.len() != first.len() {
                 own = first.iter().map(|(_, first)| *first).collect();
             }
-            let place = (t, starts, own.iter().map(|x| x.to_bits()).collect());
+            let place: Place = (t, starts, own.iter().map(|x| x.to_bits()).collect());
             let compute = || {
                 let mut at = Progress { t, starts, numbers: &mut own };
                 let scalars = rule.scalars(&mut at);
                 let step_size = rule.step_size(&at);
                 Computed { scalars, step_size, numbers: own }
             };
-            let Computed { scalars, step_size, numbers: after } = known.entry(place).or_insert_with(compute).clone();
+            let is_there = |(known, _): &&(Place, Computed)| *known == place;
+            let computed = match latest.as_ref().filter(is_there) {
+                Some((_, computed)) => computed.clone(),
+                None => {
+                    let computed = known.entry(place.clone()).or_insert_with(compute).clone();
+                    latest = Some((place, computed.clone()));
+                    computed
+                }
+            };
+            let Computed { scalars, step_size, numbers: after } = computed;
             let (param, state) = (&parameter.var, &mut parameter.state);
             let drops_tiny = t.is_multiple_of(TINY_EVERY) && parameter.var.dtype() != DType::F64;
             let smallest_state = if drops_tiny { rule.smallest_state() } else { 0.0 };

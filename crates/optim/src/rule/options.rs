@@ -9,7 +9,8 @@ pub struct Options {
     /// Go up the gradient.
     pub maximize: bool,
     /// Cautious direction: elements of the direction that disagree in sign with the gradient are 0, and the others are divided by
-    /// their share (at least 1e-3), which a first pass takes per tensor (Liang et al. 2024, arXiv:2411.16085).
+    /// their share (at least 1e-3), which a first pass takes per tensor (Liang et al. 2024, arXiv:2411.16085). Of a matrix the
+    /// direction is what its rule makes of the whole.
     pub cautious: bool,
     /// Cautious weight decay: decay only those elements that the direction moves towards 0 too (Chen et al. 2025,
     /// arXiv:2510.12402).
@@ -76,5 +77,5 @@ impl Options {
 }
 
 const fn option(name: &'static str, doc: &'static str) -> Hyperparameter {
-    Hyperparameter { name, doc, default: Value::Flag(false), allowed: Allowed::Flag }
+    Hyperparameter { name, doc, default: Value::Flag(false), allowed: Allowed::Flag, usual: f64::NAN }
 }

@@ -173,6 +173,12 @@ impl<'a, R: Compute> Operands<'a, R> {
     }
 
     pub fn chunks(self) -> impl Iterator<Item = Self> {
+        // Most tensors are one chunk, and need no lists of them.
+        let (one, many) = if self.grad.len() <= CHUNK { (Some(self), None) } else { (None, Some(self.cut())) };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn cut(self) -> impl Iterator<Item = Self> {
         let mut master = self.master.map(|m| m.chunks_mut(CHUNK));
         let mut slots = self.slots.map(|s| s.chunks_mut(CHUNK));
         let noise = self.noise;

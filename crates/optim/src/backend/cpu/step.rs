@@ -36,7 +36,7 @@ type Chunks<'a, R> = Vec<(usize, Operands<'a, R>)>;
 
 /// All chunks of all tensors, each with the index of its tensor, and the jobs.
 fn chunks_of<R: Compute>(tensors: Vec<(Operands<'_, R>, Job<R>)>) -> (Chunks<'_, R>, Vec<Job<R>>) {
-    let (mut chunks, mut jobs) = (Vec::new(), Vec::with_capacity(tensors.len()));
+    let (mut chunks, mut jobs) = (Vec::with_capacity(tensors.len()), Vec::with_capacity(tensors.len()));
     for (tensor, (operands, job)) in tensors.into_iter().enumerate() {
         chunks.extend(operands.chunks().map(|chunk| (tensor, chunk)));
         jobs.push(job);
