@@ -146,7 +146,7 @@ fn tuning_keeps_its_trials_apart_and_takes_the_best() {
             })
             .collect();
         let (low, high, space): (f64, f64, _) = match name.starts_with("adam") {
-            true => (1e-5, 1e-2, "lr=1e-5..0.01"),
+            true => (1e-5, 1e-1, "lr=1e-5..0.1"),
             false => (1e-2, 1e-1, "lr=0.01..0.1"),
         };
         assert!(lrs.iter().all(|lr| (low..=high).contains(lr)), "{lrs:?}");
@@ -296,7 +296,7 @@ fn wrong_input_is_one_line_and_status_2() {
         (SHOOTOUT, &["--tune", "2", "--schedule", "cosine:lr=1"], &["cosine:lr=1", "--tune"]),
         (SHOOTOUT, &["--space", "adam:lr=1..2"], &["--space", "--tune"]),
         (SHOOTOUT, &["--tune", "2", "--opt", "adam", "--opt", "adam:beta1=0.9"], &["the same once tuned"]),
-        (SHOOTOUT, &["--tune", "2", "--opt", "adam", "--opt", "adam:lr=1"], &["`adam:lr=1`", "nothing to search"]),
+        (SHOOTOUT, &["--tune", "2", "--opt", "adam", "--opt", "rprop:lr=1"], &["`rprop:lr=1`", "nothing to search"]),
         (SHOOTOUT, &["--tune", "2", "--opt", "sgd", "--space", "sgd:lr=1"], &["`sgd`", "nothing to search"]),
         (SHOOTOUT, &["--tune", "2", "--space", "adamm:lr=1..2"], &["`adamm`", "did you mean `adam`?"]),
         (SHOOTOUT, &["--tune", "70000"], &["--tune 70000", "65536"]),

@@ -77,6 +77,9 @@ pub struct Experiment {
     finished: Option<Run>,
 }
 
+/// Tuning trials, how each ended, and what was searched for each group.
+type Tuned<'a> = (Vec<Trial<'a>>, Vec<Outcome>, Vec<Space>);
+
 impl Experiment {
     /// Checks all options, takes OUT and reads the data. It ends early, with an error, once `stop` is set.
     ///
@@ -233,14 +236,12 @@ impl Experiment {
             jobs: self.jobs,
             checkpoint_every: self.settings.checkpoint_every,
         };
-        let tuning = self.tuning_trials()?;
-        let Some(tuned) = jobs.run_all(&tuning, &self.data, stop)? else { return Ok(End::Interrupted) };
-        let picked = self.pick(&tuning, &tuned)?;
+        let Some((tuning, tuned, spaces)) = self.tune(&jobs, stop)? else { return Ok(End::Interrupted) };
+        let picked = self.pick(&spaces, &tuning, &tuned)?;
         let finals = self.final_trials(&picked)?;
         let Some(outcomes) = jobs.run_all(&finals, &self.data, stop)? else { return Ok(End::Interrupted) };
 
-        let summary =
-            summarise(&self.study, &self.settings, &self.plan, &picked, (&tuning, &tuned), (&finals, &outcomes))?;
+        let summary = summarise(&self.study, &self.plan, (&picked, &spaces), (&tuning, &tuned), (&finals, &outcomes))?;
         write_json(&file("summary.json"), &summary)?;
         write_report(&Run::read(self.out.path())?)?;
         tracing::info!("ended");
@@ -316,23 +317,43 @@ impl Experiment {
         Ok(Trial { workload: loaded, group, name, tried: String::new(), rule: rule.clone(), schedule, record })
     }
 
-    /// Trial by trial of each group, so that every group is seen early.
-    fn tuning_trials(&self) -> Result<Vec<Trial<'_>>> {
+    /// All tuning trials with their outcomes, and the spaces as they are then; none when it was stopped.
+    fn tune(&self, jobs: &Jobs<'_>, stop: &Arc<AtomicBool>) -> Result<Option<Tuned<'_>>> {
         let count = self.settings.tune.map_or(0, NonZeroUsize::get);
-        let pairs = (0..count).flat_map(|index| (0..self.plan.groups.len()).map(move |group| (index, group)));
-        pairs
-            .map(|(index, group)| {
-                let Group { config, rule, space, .. } = &self.plan.groups[group];
-                let trial = self.trial(group, &space.point(rule, index)?, Phase::Tune, tune::SEED)?;
-                let name = format!("{}, tuning {} of {count}", config.name, index + 1);
-                let tried = format!(" with {}", space.values(&trial.rule));
-                Ok(Trial { name, tried, ..trial })
-            })
-            .collect()
+        let mut spaces: Vec<Space> = self.plan.groups.iter().map(|group| group.space.clone()).collect();
+        let (mut trials, mut outcomes): (Vec<Trial>, Vec<Outcome>) = (Vec::new(), Vec::new());
+        let sizes = if count > 0 { tune::rounds(count) } else { Vec::new() };
+        for (round, size) in sizes.into_iter().enumerate() {
+            let before = trials.len() / self.plan.groups.len();
+            let mut points = Vec::new();
+            for (index, (group, space)) in self.plan.groups.iter().zip(&mut spaces).enumerate() {
+                let own = trials.iter().zip(&outcomes).filter(|(trial, _)| trial.group == index);
+                let tried: Vec<_> = own.map(|(trial, outcome)| (trial.rule.clone(), outcome.final_loss)).collect();
+                points.push(match round.checked_sub(1) {
+                    None => (0..size).map(|at| space.spread(&group.rule, at)).collect::<Result<Vec<_>>>()?,
+                    Some(round) => space.around_best(&tried, round)?,
+                });
+            }
+            // Trial by trial of each group, so that every group is seen early.
+            let pairs = (0..size).flat_map(|at| (0..points.len()).map(move |group| (at, group)));
+            let new =
+                pairs.filter_map(|(at, group)| Some((at, group, points[group].get(at)?))).map(|(at, group, rule)| {
+                    let trial = self.trial(group, rule, Phase::Tune, tune::SEED)?;
+                    let name =
+                        format!("{}, tuning {} of {count}", self.plan.groups[group].config.name, before + at + 1);
+                    let tried = format!(" with {}", spaces[group].values(&trial.rule));
+                    Ok(Trial { name, tried, ..trial })
+                });
+            let new = new.collect::<Result<Vec<_>>>()?;
+            let Some(ended) = jobs.run_all(&new, &self.data, stop)? else { return Ok(None) };
+            trials.extend(new);
+            outcomes.extend(ended);
+        }
+        Ok(Some((trials, outcomes, spaces)))
     }
 
     /// The rule of each group: as given, or as picked by its tuning trials.
-    fn pick(&self, trials: &[Trial], outcomes: &[Outcome]) -> Result<Vec<AnyRule>> {
+    fn pick(&self, spaces: &[Space], trials: &[Trial], outcomes: &[Outcome]) -> Result<Vec<AnyRule>> {
         let pick = |(index, group): (usize, &Group)| {
             let own: Vec<(&Trial, &Outcome)> =
                 trials.iter().zip(outcomes).filter(|(trial, _)| trial.group == index).collect();
@@ -345,7 +366,7 @@ impl Experiment {
             let loss = outcome
                 .final_loss
                 .map_or("no loss: all diverged".to_owned(), |loss| format!("validation loss {loss:.4}"));
-            let warning = group.searched(&trial.rule).warning();
+            let warning = spaces[index].searched(&trial.rule).warning();
             let edge = warning.map_or(String::new(), |warning| format!("; {warning}: --space can widen it"));
             self.console.line(&format!("{name}: picked {} ({loss}){edge}", trial.rule));
             tracing::info!(group = name, picked = %trial.rule, edge, "tuned");

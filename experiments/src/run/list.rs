@@ -1,6 +1,6 @@
 //! What `--list` prints.
 
-use super::{optimizer, space::Space, split::Split, usual_ranges::usual_of};
+use super::{optimizer, space::Space, split::Split};
 use crate::{
     config::{
         names::{number, unknown},
@@ -149,7 +149,7 @@ fn rule(spec: &RuleSpec) -> Thing {
         full += &format!("      in this program by default {}\n", here.join(", "));
     }
     if let Ok(rule) = optimizer::parse(spec.name) {
-        full += &format!("      usually {}; --tune searches {}\n", usual_of(&rule), Space::of(&rule));
+        full += &format!("      --tune searches {}, and further where the best lies at an end\n", Space::of(&rule));
         full += &matrices(&rule);
         let around: Vec<&str> = Options::ALL.iter().map(|own| own.name).filter(|own| goes_around(spec, own)).collect();
         full += &format!("      around it, each =true: {}\n", around.join(", "));
@@ -221,7 +221,7 @@ fn recipe(recipe: &recipes::Recipe) -> Thing {
 
 /// A line on what an option can name; the second line on it has no name.
 fn entry(name: &str, text: &str) -> String {
-    format!("  {name:<15} {text}\n")
+    format!("  {name:<19} {text}\n")
 }
 
 /// A key with its default, and what it can be: in a line of its own where the default leaves no room.
@@ -301,8 +301,7 @@ mod tests {
             "arXiv:1711.05101",
             "theta -= lr",
             "beta2=0.999",
-            "usually lr=1e-4..0.001",
-            "--tune searches lr=1e-5..0.01,",
+            "--tune searches lr=1e-5..0.1,weight_decay=0|0.003..0.3,",
             "around it, each =true: maximize, cautious, cautious_decay, corrected_decay",
         ] {
             assert!(adamw.contains(part), "{adamw}");

@@ -21,6 +21,5 @@ pub mod summarise;
 pub mod train;
 pub mod trial;
 pub mod tune;
-pub mod usual_ranges;
 pub mod workload;
 pub mod write_queue;

@@ -8,7 +8,6 @@ use super::{
 use crate::{
     config::{group::GroupConfig, options::Settings, study::Study},
     problem::data::{dataset::Dataset, loaded::Data},
-    record::summary::Searched,
 };
 use anyhow::{Result, bail};
 use optim::{AnyRule, Rule, Schedule, recipes};
@@ -30,15 +29,8 @@ pub struct Group {
     pub workload: usize,
     /// Its optimizer as it was given.
     pub rule: AnyRule,
-    /// What is searched for it, with `--tune`.
+    /// What is searched for it, with `--tune`: at first, since it may grow.
     pub space: Space,
-}
-
-impl Group {
-    /// What tuning searched for it, of which it picked `rule`.
-    pub fn searched(&self, rule: &AnyRule) -> Searched {
-        Searched { space: self.space.to_string(), at_edge: self.space.at_edge(rule) }
-    }
 }
 
 /// The plan of `study` with these settings, for data sets whose data are loaded, and have these hashes.
@@ -129,7 +121,7 @@ pub fn plan(
     }
     let (mut names, mut texts) = (HashSet::new(), HashMap::new());
     for group in &groups {
-        let rule = if settings.tune.is_some() { group.space.point(&group.rule, 0)? } else { group.rule.clone() };
+        let rule = if settings.tune.is_some() { group.space.spread(&group.rule, 0)? } else { group.rule.clone() };
         let schedule =
             optimizer::parse_schedule(&group.config.schedule, &rule, workloads[group.workload].record.steps)?;
         let name = &group.config.name;

@@ -3,10 +3,11 @@
 use super::{
     memory, optimizer,
     plan::{Group, Plan},
+    space::Space,
     trial::Trial,
 };
 use crate::{
-    config::{options::Settings, study::Study},
+    config::study::Study,
     record::{
         hyperparameters,
         outcome::Outcome,
@@ -19,16 +20,15 @@ use crate::{
 use anyhow::Result;
 use optim::{AnyRule, Rule};
 
-/// The summary of the run of `study` as `plan` has it, whose groups ended up with `rules`; with tuning trials and final ones, and how
+/// The summary of the run of `study` as `plan` has it, whose groups ended up with `rules`, of what `spaces` have; with tuning trials and final ones, and how
 /// each ended.
 ///
 /// # Errors
 /// A schedule that does not fit its rule, which the plan rules out.
 pub fn summarise(
     study: &Study,
-    settings: &Settings,
     plan: &Plan,
-    rules: &[AnyRule],
+    (rules, spaces): (&[AnyRule], &[Space]),
     tuning: (&[Trial], &[Outcome]),
     finals: (&[Trial], &[Outcome]),
 ) -> Result<Summary> {
@@ -41,7 +41,7 @@ pub fn summarise(
     };
     let trials = summaries(finals);
     let none = Estimate::of(&[]);
-    let group = |(group, rule): (&Group, &AnyRule)| {
+    let group = |((group, rule), space): ((&Group, &AnyRule), &Space)| {
         let workload = &plan.workloads[group.workload].record;
         let schedule = optimizer::parse_schedule(&group.config.schedule, rule, workload.steps)?;
         let summary = GroupSummary {
@@ -51,7 +51,7 @@ pub fn summarise(
             optimizer: rule.spec().name.to_owned(),
             schedule: schedule.to_string(),
             hyperparameters: hyperparameters::of(rule),
-            searched: settings.tune.map(|_| group.searched(rule)),
+            searched: (!tuning.0.is_empty()).then(|| space.searched(rule)),
             n: 0,
             median_loss: None,
             loss: none,
@@ -76,7 +76,7 @@ pub fn summarise(
         experiment: study.name.to_owned(),
         dataset: names(|workload| &workload.dataset),
         model: names(|workload| &workload.model),
-        groups: plan.groups.iter().zip(rules).map(group).collect::<Result<_>>()?,
+        groups: plan.groups.iter().zip(rules).zip(spaces).map(group).collect::<Result<_>>()?,
         tuning: summaries(tuning),
         trials,
         peak_memory_bytes: memory::peak(),

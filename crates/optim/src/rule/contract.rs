@@ -128,6 +128,11 @@ pub trait Rule: Debug + Send + Sync + 'static {
         self.field(key).ok_or_else(|| unknown_key(&self.qualified_name(), key, &self.hyperparameters()))
     }
 
+    /// The value of the hyperparameter `key` that a search looks around, with the other hyperparameters as they are.
+    fn usual(&self, key: &str) -> Option<f64> {
+        self.spec().usual(key)
+    }
+
     /// Sets the hyperparameter `key`, or says what is wrong with the key or the value.
     fn set(&mut self, key: &str, value: Value) -> Result<()> {
         let all = self.hyperparameters();
@@ -143,7 +148,7 @@ pub trait Rule: Debug + Send + Sync + 'static {
         self.hyperparameters().iter().try_for_each(|h| h.check(&name, self.get(h.name)?))?;
         let kernel = self.kernel();
         let (gives_direction, is_decoupled) = (kernel.gives == Gives::Direction, kernel.decay == Decay::Decoupled);
-        self.options().check(&name, gives_direction && self.matrix().is_none(), is_decoupled, !kernel.sums.is_none())
+        self.options().check(&name, gives_direction, is_decoupled, !kernel.sums.is_none())
     }
 
     /// The canonical text: `adamw:lr=0.001,beta1=0.9,..`; [`by_name`](crate::by_name) reads it back.
@@ -292,6 +297,9 @@ impl Rule for AnyRule {
     }
     fn set_field(&mut self, key: &str, value: Value) {
         self.0.set_field(key, value);
+    }
+    fn usual(&self, key: &str) -> Option<f64> {
+        self.0.usual(key)
     }
     fn kernel(&self) -> &'static Kernel {
         self.0.kernel()

@@ -52,6 +52,14 @@ pub struct Spec {
     pub hyperparameters: &'static [Hyperparameter],
 }
 
+impl Spec {
+    /// The value of its own hyperparameter `key` that a search looks around, where that is a number.
+    pub fn usual(&self, key: &str) -> Option<f64> {
+        let own = self.hyperparameters.iter().find(|own| own.name == key);
+        own.map(|own| own.usual).filter(|usual| !usual.is_nan())
+    }
+}
+
 /// Declares the struct of a rule's hyperparameters, from which its command line, its range checks, its record and its
 /// row in the table of rules derive.
 ///
@@ -60,6 +68,7 @@ pub struct Spec {
 /// | declaration | type of the field | what it may be |
 /// | --- | --- | --- |
 /// | `lr: 1e-3 in NON_NEGATIVE` | `f64` | a number of that [`Range`](crate::rule::Range): one of [`rule`](crate::rule), or the path of your own |
+/// | `lr: 1e-2 in NON_NEGATIVE around 0.1` | `f64` | the same, and a search looks around 0.1 instead of around the default |
 /// | `nesterov: false` | `bool` | true or false |
 /// | `scale: "original" of ["original", "match_rms_adamw"]` | `&'static str` | one of these names |
 ///
@@ -98,7 +107,7 @@ macro_rules! __hyperparameters {
         $visibility:vis struct $Rule:ident = $name:literal {
             $(
                 $(#[doc = $field_doc:literal])*
-                $field:ident: $default:literal $(in $($range:ident)::+)? $(of [$($choice:literal),+ $(,)?])?,
+                $field:ident: $default:literal $(in $($range:ident)::+)? $(around $usual:literal)? $(of [$($choice:literal),+ $(,)?])?,
             )*
         }
         formula: $formula:literal
@@ -135,6 +144,7 @@ macro_rules! __hyperparameters {
                     doc: ::core::concat!($($field_doc),*).trim_ascii(),
                     default: $crate::rule::declare::hyperparameters!(@value $default, $(in $($range)::+)? $(of $($choice)+)?),
                     allowed: $crate::rule::declare::hyperparameters!(@allowed $(in $($range)::+)? $(of $($choice)+)?),
+                    usual: $crate::rule::declare::hyperparameters!(@usual $default, $(in $($range)::+)? $(around $usual)?),
                 }),*],
             };
 
@@ -166,6 +176,9 @@ macro_rules! __hyperparameters {
     };
     (@allowed of $($choice:literal)+) => { $crate::rule::value::Allowed::Choice(&[$($choice),+]) };
     (@allowed) => { $crate::rule::value::Allowed::Flag };
+    (@usual $default:literal, in $($range:ident)::+) => { $default };
+    (@usual $default:literal, in $($range:ident)::+ around $usual:literal) => { $usual };
+    (@usual $default:literal,) => { ::core::primitive::f64::NAN };
     // The ranges of this crate go by their names everywhere.
     (@range NON_NEGATIVE) => { $crate::rule::value::NON_NEGATIVE };
     (@range FRACTION) => { $crate::rule::value::FRACTION };

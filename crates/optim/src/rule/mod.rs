@@ -86,7 +86,9 @@ pub use crate::formula::real::Real;
 pub use crate::formula::slots::{Array, MAX_SLOTS, Slots};
 pub use crate::formula::sums::{MAX_FACTORS, MAX_SUMS, Scope, Summand, Sums};
 pub use crate::formula::trace::{Expr, header};
-pub use contract::{AnyRule, Curvature, EvaluationPoint, OneKernelRule, QuasiNewton, Rule, Sharpness, as_declared, smallest_state};
+pub use contract::{
+    AnyRule, Curvature, EvaluationPoint, OneKernelRule, QuasiNewton, Rule, Sharpness, as_declared, smallest_state,
+};
 pub use declare::{Family, Hyperparameters, Spec, hyperparameters};
 pub use matrix::{MatrixRule, OUTER_LAYERS, is_hidden_matrix};
 pub use options::Options;

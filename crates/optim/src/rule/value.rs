@@ -192,6 +192,8 @@ pub struct Hyperparameter {
     pub default: Value,
     /// What it may be.
     pub allowed: Allowed,
+    /// The value that a search looks around, on a logarithmic scale: what suits most problems. NaN of what is no number.
+    pub usual: f64,
 }
 
 impl Hyperparameter {

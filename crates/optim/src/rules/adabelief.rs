@@ -18,7 +18,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-16 in NON_NEGATIVE,
         /// Decoupled weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 3e-2,
     }
     formula: "m = beta1 m + (1 - beta1) g; s = beta2 s + (1 - beta2) (g - m)^2 + eps; u = (m / (1 - beta1^t)) / (sqrt(s / (1 - beta2^t)) + eps); theta -= lr (u + wd theta)"
     best_for: "convolutional and adversarial networks, where Adam generalises worse than SGD"

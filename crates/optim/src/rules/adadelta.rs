@@ -11,7 +11,7 @@ hyperparameters! {
         /// Starts the first steps, and keeps the division finite.
         eps: 1e-6 in NON_NEGATIVE,
         /// L2 weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
     }
     formula: "g += wd theta; v = rho v + (1 - rho) g^2; u = g sqrt(a + eps) / sqrt(v + eps); theta -= lr u; then a = rho a + (1 - rho) u^2"
     best_for: "runs without a learning rate to tune, where a slow start does no harm"

@@ -33,7 +33,7 @@ hyperparameters! {
         /// The largest root mean square of a direction.
         d: 1.0 in POSITIVE,
         /// Decoupled weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-2,
     }
     formula: "b = t^beta2_decay; r, c = means of g^2 over columns and over rows, each r = (1 - b) r + b (..); v = r c / mean(r), or the mean of g^2; u = g / max(sqrt(v), eps1); theta -= min(lr, 1 / sqrt(t)) max(eps2, rms(theta)) u / max(1, rms(u) / d) + lr wd theta"
     best_for: "large models in little memory: rows + columns numbers in place of a matrix"

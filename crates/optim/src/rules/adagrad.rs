@@ -7,7 +7,7 @@ hyperparameters! {
     /// The sum starts at `initial_accumulator_value`, 0 as in PyTorch; optax starts at 0.1 with an `eps` of 1e-7.
     pub struct Adagrad = "adagrad" {
         /// Learning rate.
-        lr: 1e-2 in NON_NEGATIVE,
+        lr: 1e-2 in NON_NEGATIVE around 3e-2,
         /// The learning rate of update t is divided by `1 + (t - 1) lr_decay`.
         lr_decay: 0.0 in NON_NEGATIVE,
         /// Keeps the division finite.
@@ -15,7 +15,7 @@ hyperparameters! {
         /// First value of the sum.
         initial_accumulator_value: 0.0 in NON_NEGATIVE,
         /// L2 weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
     }
     formula: "g += wd theta; s += g^2 (s = initial_accumulator_value before); theta -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)"
     best_for: "sparse features, whose rare gradients keep a large step"

@@ -14,7 +14,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// L2 weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
     }
     formula: "g += wd theta; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; theta -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)"
     best_for: "quick progress with little tuning, where no weight decay is wanted"

@@ -8,7 +8,7 @@ hyperparameters! {
     /// `eps` is added to the absolute gradient within the maximum, as in PyTorch.
     pub struct Adamax = "adamax" {
         /// Learning rate.
-        lr: 2e-3 in NON_NEGATIVE,
+        lr: 2e-3 in NON_NEGATIVE around 1e-3,
         /// Decay rate of the mean of the gradient.
         beta1: 0.9 in FRACTION,
         /// Decay rate of the largest absolute gradient.
@@ -16,7 +16,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// L2 weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
     }
     formula: "g += wd theta; m = beta1 m + (1 - beta1) g; u = max(beta2 u, abs(g) + eps); theta -= lr m / ((1 - beta1^t) u)"
     best_for: "gradients with outliers, and embeddings"

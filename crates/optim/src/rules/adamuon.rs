@@ -18,7 +18,7 @@ hyperparameters! {
     /// pytorch-optimizer do not take the sign; pytorch-optimizer corrects the mean for its start, which the length makes up for.
     pub struct AdaMuon = "adamuon" {
         /// Learning rate.
-        lr: 0.02 in NON_NEGATIVE,
+        lr: 0.02 in NON_NEGATIVE around 1e-2,
         /// Decay rate of the mean of the gradient.
         momentum: 0.95 in FRACTION,
         /// Decay rate of the mean of the square.
@@ -28,7 +28,7 @@ hyperparameters! {
         /// Keeps the divisions finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Decoupled weight decay of matrices.
-        weight_decay: 0.01 in NON_NEGATIVE,
+        weight_decay: 0.01 in NON_NEGATIVE around 3e-2,
         /// The polynomials that make a matrix orthogonal.
         coefficients: "jordan" of ["jordan", "quintic", "polar_express"],
         /// The type of the products on a GPU, of parameters that are not f64. On the CPU it is that of the parameter, f32 at least.

@@ -15,7 +15,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Decoupled weight decay.
-        weight_decay: 1e-2 in NON_NEGATIVE,
+        weight_decay: 1e-2 in NON_NEGATIVE around 3e-2,
     }
     formula: "m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; u = (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps); theta -= lr (u + wd theta)"
     best_for: "transformers, and a first try anywhere"

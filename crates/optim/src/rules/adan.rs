@@ -8,7 +8,7 @@ hyperparameters! {
     /// parameter that has moved is divided by `1 + lr weight_decay`.
     pub struct Adan = "adan" {
         /// Learning rate.
-        lr: 1e-3 in NON_NEGATIVE,
+        lr: 1e-3 in NON_NEGATIVE around 3e-3,
         /// Decay rate of the mean of the gradient.
         beta1: 0.98 in FRACTION,
         /// Decay rate of the mean of its differences, and their weight in the step.
@@ -18,7 +18,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Proximal weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 3e-2,
     }
     formula: "d = g - g of the update before (0 at t = 1); m = beta1 m + (1 - beta1) g; z = beta2 z + (1 - beta2) d; n = beta3 n + (1 - beta3) (g + beta2 d)^2; u = (m / (1 - beta1^t) + beta2 z / (1 - beta2^t)) / (sqrt(n / (1 - beta3^t)) + eps); theta = (theta - lr u) / (1 + lr wd)"
     best_for: "vision transformers and few epochs, with learning rates 5 to 10 times AdamW's"

@@ -24,7 +24,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Decoupled weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 3e-2,
     }
     formula: "m and v as AdamW's; n = beta3 n + (1 - beta3) g; u = (m / (1 - beta1^t) + alpha n) / (sqrt(v / (1 - beta2^t)) + eps); theta -= lr (u + wd theta)"
     best_for: "long runs of large models, where old gradients still tell"

@@ -17,7 +17,7 @@ hyperparameters! {
         /// The least that a gradient is divided by.
         eps: 1e-6 in NON_NEGATIVE,
         /// Decoupled weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 3e-2,
     }
     formula: "t = 1: v = g^2; t > 1: n = g / max(sqrt(v), eps) clipped to +-(t - 1)^0.25; m = beta1 m + (1 - beta1) n; theta -= lr (m + wd theta); then v = beta2 v + (1 - beta2) g^2"
     best_for: "AdamW's tasks with a large beta2, and noise that makes Adam diverge"

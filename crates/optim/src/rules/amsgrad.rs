@@ -16,7 +16,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// L2 weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
     }
     formula: "g += wd theta; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; w = max(w, v); theta -= lr (m / (1 - beta1^t)) / (sqrt(w / (1 - beta2^t)) + eps)"
     best_for: "problems with rare large gradients, where Adam's step grows back too fast"

@@ -9,7 +9,7 @@ hyperparameters! {
     /// update has its own learning rate; PyTorch's has the one of the update before.
     pub struct Asgd = "asgd" {
         /// Learning rate of the first update.
-        lr: 1e-2 in NON_NEGATIVE,
+        lr: 1e-2 in NON_NEGATIVE around 1e-1,
         /// How fast the learning rate falls; also a decay of the parameter.
         lambd: 1e-4 in NON_NEGATIVE,
         /// The power of its fall.
@@ -17,7 +17,7 @@ hyperparameters! {
         /// The update after which the mean is taken.
         t0: 1e6 in NON_NEGATIVE,
         /// L2 weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
     }
     formula: "eta = lr / (1 + lambd lr (t - 1))^alpha; theta -= eta (g + (wd + lambd) theta); ax += (theta - ax) / max(1, t - 1 - t0)"
     best_for: "convex problems, whose solution is the mean of the last parameters"

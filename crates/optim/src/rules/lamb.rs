@@ -10,7 +10,7 @@ hyperparameters! {
     /// apex and timm also clip the global gradient norm to 1 first: [`set_clip(Some(Clip::GlobalNorm(1.0)))`](crate::FusedOptimizer::set_clip).
     pub struct Lamb = "lamb" {
         /// Learning rate.
-        lr: 1e-3 in NON_NEGATIVE,
+        lr: 1e-3 in NON_NEGATIVE around 1e-2,
         /// Decay rate of the mean of the gradient.
         beta1: 0.9 in FRACTION,
         /// Decay rate of the mean of its square.
@@ -18,7 +18,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-6 in NON_NEGATIVE,
         /// Decoupled weight decay, part of what is rescaled.
-        weight_decay: 1e-2 in NON_NEGATIVE,
+        weight_decay: 1e-2 in NON_NEGATIVE around 3e-2,
         /// Correct the two means for their start at 0.
         bias_correction: true,
         /// Never scale a step up: r is at most 1.

@@ -9,7 +9,7 @@ hyperparameters! {
     /// the start at 0, as in the authors' code.
     pub struct LaProp = "laprop" {
         /// Learning rate.
-        lr: 4e-4 in NON_NEGATIVE,
+        lr: 4e-4 in NON_NEGATIVE around 1e-3,
         /// Decay rate of the mean of the normalised gradients.
         beta1: 0.9 in FRACTION,
         /// Decay rate of the mean square of the gradient.
@@ -17,7 +17,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-15 in NON_NEGATIVE,
         /// Decoupled weight decay, as AdamW's; the authors' code decays the parameter that has moved.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 3e-2,
     }
     formula: "v = beta2 v + (1 - beta2) g^2; m = beta1 m + (1 - beta1) lr g / (sqrt(v / (1 - beta2^t)) + eps); l = beta1 l + (1 - beta1) lr; theta -= lr (m / l + wd theta)"
     best_for: "noisy gradients and a beta2 far below beta1, where Adam diverges"

@@ -10,7 +10,7 @@ hyperparameters! {
     /// The learning rate multiplies the momentum buffer, as PyTorch's; in optax it is in the buffer.
     pub struct Lars = "lars" {
         /// Learning rate.
-        lr: 1.0 in NON_NEGATIVE,
+        lr: 1.0 in NON_NEGATIVE around 3.0,
         /// Decay rate of the momentum buffer.
         momentum: 0.9 in NON_NEGATIVE,
         /// Look ahead along the buffer.
@@ -20,7 +20,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Weight decay, part of what is rescaled.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
         /// Rescale also where the weight decay is 0; otherwise r is 1 there.
         always_adapt: true,
     }

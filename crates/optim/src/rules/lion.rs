@@ -11,7 +11,7 @@ hyperparameters! {
         /// Decay rate of the momentum.
         beta2: 0.99 in FRACTION,
         /// Decoupled weight decay: 3 to 10 times above AdamW's.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-1,
     }
     formula: "u = sign(beta1 m + (1 - beta1) g); theta -= lr (u + wd theta); then m = beta2 m + (1 - beta2) g"
     best_for: "large batches and memory: half of AdamW's state"

@@ -21,7 +21,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Decoupled weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 3e-2,
     }
     formula: "c = g + gamma beta1 / (1 - beta1) (g - g of the update before); c /= max(1, norm(c)) per tensor; then AdamW's update by c"
     best_for: "language models: fewer tokens than AdamW to the same loss"

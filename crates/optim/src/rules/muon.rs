@@ -19,13 +19,13 @@ hyperparameters! {
     /// `original` Jordan's 0.02 is usual. A kernel of a convolution counts as out x (in kh kw) there too.
     pub struct Muon = "muon" {
         /// Learning rate.
-        lr: 1e-3 in NON_NEGATIVE,
+        lr: 1e-3 in NON_NEGATIVE around 3e-3,
         /// Decay rate of the mean of the gradient.
         momentum: 0.95 in FRACTION,
         /// Look ahead along the momentum.
         nesterov: true,
         /// Decoupled weight decay of matrices.
-        weight_decay: 0.1 in NON_NEGATIVE,
+        weight_decay: 0.1 in NON_NEGATIVE around 3e-2,
         /// The length of a step: 0.2 sqrt(max(rows, columns)), or sqrt(max(1, rows / columns)).
         scale: "match_rms_adamw" of ["match_rms_adamw", "original"],
         /// The polynomials that make a matrix orthogonal.
@@ -78,6 +78,9 @@ pub(crate) use others_as_adamw;
 
 impl Rule for Muon {
     as_declared!();
+    fn usual(&self, key: &str) -> Option<f64> {
+        if key == "lr" && self.scale == "original" { Some(2e-2) } else { self.spec().usual(key) }
+    }
     others_as_adamw!();
 }
 

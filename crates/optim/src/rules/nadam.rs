@@ -7,7 +7,7 @@ hyperparameters! {
     /// The momentum follows the paper's schedule, as in PyTorch; optax's has none. Its product is part of the saved state.
     pub struct NAdam = "nadam" {
         /// Learning rate.
-        lr: 2e-3 in NON_NEGATIVE,
+        lr: 2e-3 in NON_NEGATIVE around 1e-3,
         /// Decay rate of the mean of the gradient, and the limit of the momentum.
         beta1: 0.9 in FRACTION,
         /// Decay rate of the mean of its square.
@@ -15,7 +15,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
         /// How fast the momentum grows.
         momentum_decay: 4e-3 in NON_NEGATIVE,
         /// Decoupled weight decay, as AdamW's, rather than L2.

@@ -12,7 +12,7 @@ hyperparameters! {
     /// Which parameters are matrices, and what is done with all others, is as in `muon`.
     pub struct NorMuon = "normuon" {
         /// Learning rate.
-        lr: 0.02 in NON_NEGATIVE,
+        lr: 0.02 in NON_NEGATIVE around 1e-2,
         /// Decay rate of the mean of the gradient.
         momentum: 0.95 in FRACTION,
         /// Decay rate of the mean of the squares of a row.
@@ -22,7 +22,7 @@ hyperparameters! {
         /// Keeps the divisions finite.
         eps: 1e-10 in NON_NEGATIVE,
         /// Decoupled weight decay of matrices.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 3e-2,
         /// The length of a step: sqrt(max(1, rows / columns)), or 0.2 sqrt(max(rows, columns)).
         scale: "original" of ["original", "match_rms_adamw"],
         /// The polynomials that make a matrix orthogonal.
@@ -47,6 +47,9 @@ hyperparameters! {
 
 impl Rule for NorMuon {
     as_declared!();
+    fn usual(&self, key: &str) -> Option<f64> {
+        if key == "lr" && self.scale == "original" { Some(2e-2) } else { self.spec().usual(key) }
+    }
     others_as_adamw!();
 }
 

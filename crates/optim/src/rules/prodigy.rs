@@ -20,7 +20,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Decoupled weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 3e-2,
         /// The first estimate, above 0.
         d0: 1e-6 in POSITIVE,
         /// Multiplies the estimate.

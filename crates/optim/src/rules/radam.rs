@@ -16,7 +16,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
         /// Decoupled weight decay, as AdamW's, rather than L2.
         decoupled_weight_decay: false,
     }

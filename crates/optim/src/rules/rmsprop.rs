@@ -10,7 +10,7 @@ hyperparameters! {
     /// The centered variance `v - a^2` can round below 0 and is clamped there.
     pub struct RmsProp = "rmsprop" {
         /// Learning rate.
-        lr: 1e-2 in NON_NEGATIVE,
+        lr: 1e-2 in NON_NEGATIVE around 1e-3,
         /// Decay rate of the mean square.
         alpha: 0.99 in FRACTION,
         /// Keeps the division finite.
@@ -22,7 +22,7 @@ hyperparameters! {
         /// Divide by the standard deviation: subtract the square of the running mean.
         centered: false,
         /// L2 weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
     }
     formula: "g += wd theta; v = alpha v + (1 - alpha) g^2; a = alpha a + (1 - alpha) g; u = g / sqrt(v - a^2 if centered else v, + eps); b = momentum b + u; theta -= lr (b if momentum else u)"
     best_for: "recurrent networks and reinforcement learning"

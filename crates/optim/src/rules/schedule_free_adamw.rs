@@ -8,7 +8,7 @@ hyperparameters! {
     /// What [`ScheduleFreeSgd`](crate::rules::ScheduleFreeSgd) says of evaluation holds here too, with `beta1` in place of `momentum`.
     pub struct ScheduleFreeAdamW = "schedule_free_adamw" {
         /// Learning rate.
-        lr: 2.5e-3 in NON_NEGATIVE,
+        lr: 2.5e-3 in NON_NEGATIVE around 3e-3,
         /// How far `y` is from `z` to `x`.
         beta1: 0.9 in OPEN_FRACTION,
         /// Decay rate of the mean of the square of the gradient.
@@ -16,7 +16,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Decoupled weight decay, at `y`.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 3e-2,
         /// Updates in which the learning rate rises from 0.
         warmup: 0.0 in NON_NEGATIVE,
         /// The weight of update t in the average is t^r ..

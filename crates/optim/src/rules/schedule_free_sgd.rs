@@ -14,7 +14,7 @@ hyperparameters! {
         /// How far `y` is from `z` to `x`.
         momentum: 0.9 in OPEN_FRACTION,
         /// L2 weight decay, at `y`.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
         /// Updates in which the learning rate rises from 0.
         warmup: 0.0 in NON_NEGATIVE,
         /// The weight of update t in the average is t^r ..

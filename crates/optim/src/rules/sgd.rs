@@ -6,7 +6,7 @@ hyperparameters! {
     /// Stochastic gradient descent with momentum, dampening, Nesterov's look-ahead and L2 decay (Sutskever et al. 2013).
     pub struct Sgd = "sgd" {
         /// Learning rate.
-        lr: 1e-2 in NON_NEGATIVE,
+        lr: 1e-2 in NON_NEGATIVE around 1e-1,
         /// Decay rate of the momentum buffer; 0 keeps no buffer.
         momentum: 0.0 in NON_NEGATIVE,
         /// Share of the gradient that does not enter the buffer, but for the first that it gets.
@@ -14,7 +14,7 @@ hyperparameters! {
         /// Look ahead along the buffer. Has an effect only with momentum.
         nesterov: false,
         /// L2 weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
     }
     formula: "g += wd theta; b = momentum b + (1 - dampening) g (b = g at its first use); u = g + momentum b if nesterov else b; theta -= lr u"
     best_for: "convolutional networks, with momentum 0.9: the best final accuracy when lr and schedule are tuned"

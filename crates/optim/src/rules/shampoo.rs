@@ -27,7 +27,7 @@ hyperparameters! {
         /// Added to the eigenvalues of a covariance, as a share of the largest.
         matrix_eps: 1e-6 in OPEN_FRACTION,
         /// Decoupled weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
         /// The rule whose length a step has: g / (sqrt(v) + eps), or g; or its own length.
         grafting: "adam" of ["adam", "sgd", "none"],
         /// Updates from one computation of the roots to the next.
@@ -42,6 +42,9 @@ hyperparameters! {
 
 impl Rule for Shampoo {
     as_declared!();
+    fn usual(&self, key: &str) -> Option<f64> {
+        if key == "lr" && self.grafting == "sgd" { Some(1e-1) } else { self.spec().usual(key) }
+    }
 
     fn kernel(&self) -> &'static Kernel {
         const { &Kernel::of::<Grafted>() }

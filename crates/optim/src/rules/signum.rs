@@ -9,7 +9,7 @@ hyperparameters! {
         /// Decay rate of the mean of the gradient; 0 is signSGD.
         momentum: 0.9 in FRACTION,
         /// Decoupled weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-1,
     }
     formula: "b = momentum b + (1 - momentum) g; theta -= lr (sign(b) + wd theta)"
     best_for: "large batches, and workers that send signs alone"

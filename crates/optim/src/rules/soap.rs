@@ -29,7 +29,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-8 in NON_NEGATIVE,
         /// Decoupled weight decay, after the step.
-        weight_decay: 0.01 in NON_NEGATIVE,
+        weight_decay: 0.01 in NON_NEGATIVE around 3e-2,
         /// Updates from one renewal of the eigenvectors to the next.
         precondition_frequency: 10.0 in COUNT,
         /// A longer side of a matrix keeps the identity in place of eigenvectors.

@@ -10,7 +10,7 @@ hyperparameters! {
     /// [`step`](candle_nn::Optimizer::step), the curvature of before is used. `rho` stands for the paper's rho times the batch size.
     pub struct Sophia = "sophia" {
         /// Learning rate: the largest step of an element.
-        lr: 1e-4 in NON_NEGATIVE,
+        lr: 1e-4 in NON_NEGATIVE around 3e-4,
         /// Decay rate of the mean of the gradient.
         beta1: 0.965 in FRACTION,
         /// Decay rate of the mean of the curvature.

@@ -19,7 +19,7 @@ hyperparameters! {
         /// Keeps the division finite.
         eps: 1e-6 in NON_NEGATIVE,
         /// Decoupled weight decay.
-        weight_decay: 1e-2 in NON_NEGATIVE,
+        weight_decay: 1e-2 in NON_NEGATIVE around 3e-2,
     }
     formula: "b = beta (1 - beta^(t-1)) / (1 - beta^t) for both betas; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; r = max(1, sqrt(mean(g^2 / max(v, eps^2)))) per tensor; u = m / (sqrt(v) + eps); theta -= lr / r (u + wd theta)"
     best_for: "large models whose loss spikes; takes the place of gradient clipping"

@@ -8,11 +8,11 @@ hyperparameters! {
     /// The author's learning rates by kind of parameter are a matter of groups.
     pub struct Tiger = "tiger" {
         /// Learning rate: the size of every element's step, so 3 to 10 times below AdamW's.
-        lr: 1e-3 in NON_NEGATIVE,
+        lr: 1e-3 in NON_NEGATIVE around 1e-4,
         /// Decay rate of the mean of the gradient.
         beta: 0.965 in FRACTION,
         /// Decoupled weight decay.
-        weight_decay: 1e-2 in NON_NEGATIVE,
+        weight_decay: 1e-2 in NON_NEGATIVE around 1e-1,
     }
     formula: "m = beta m + (1 - beta) g; theta -= lr (sign(m) + wd theta)"
     best_for: "language models, where memory is short: one mean, which also holds the sum of micro-batches"

@@ -9,7 +9,7 @@ hyperparameters! {
     /// Both means start at `initial_accumulator` and are corrected as Adam's, as in optax.
     pub struct Yogi = "yogi" {
         /// Learning rate.
-        lr: 1e-2 in NON_NEGATIVE,
+        lr: 1e-2 in NON_NEGATIVE around 3e-3,
         /// Decay rate of the mean of the gradient.
         beta1: 0.9 in FRACTION,
         /// 1 minus the share of the square gradient that the mean square moves by.
@@ -19,7 +19,7 @@ hyperparameters! {
         /// The first value of both means.
         initial_accumulator: 1e-6 in NON_NEGATIVE,
         /// Decoupled weight decay.
-        weight_decay: 0.0 in NON_NEGATIVE,
+        weight_decay: 0.0 in NON_NEGATIVE around 1e-4,
     }
     formula: "m = beta1 m + (1 - beta1) g; v -= (1 - beta2) sign(v - g^2) g^2; u = (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps); theta -= lr (u + wd theta)"
     best_for: "rare gradients of very different size, where Adam's mean square forgets too fast"

@@ -45,12 +45,14 @@ impl<B> Sam<B> {
                 doc: "Size of the perturbation.",
                 default: Value::Number(0.05),
                 allowed: Allowed::Number(NON_NEGATIVE),
+                usual: 0.05,
             },
             Hyperparameter {
                 name: "adaptive",
                 doc: "ASAM; wants rho about 0.5.",
                 default: Value::Flag(false),
                 allowed: Allowed::Flag,
+                usual: f64::NAN,
             },
         ],
     };
@@ -87,6 +89,9 @@ impl<B: Rule + Clone> Rule for Sam<B> {
             "adaptive" => self.adaptive = value.into(),
             _ => self.base.set_field(key, value),
         }
+    }
+    fn usual(&self, key: &str) -> Option<f64> {
+        Self::SPEC.usual(key).or_else(|| self.base.usual(key))
     }
     fn kernel(&self) -> &'static Kernel {
         self.base.kernel()

@@ -48,6 +48,9 @@ impl<B: Rule + Clone> Rule for WithOptions<B> {
             self.base.set_field(key, value);
         }
     }
+    fn usual(&self, key: &str) -> Option<f64> {
+        self.base.usual(key)
+    }
     fn kernel(&self) -> &'static Kernel {
         self.base.kernel()
     }
