@@ -120,7 +120,11 @@ fn the_command_line_is_open_to_a_rule_of_ones_own() {
     let short = ["--steps", "3", "--seeds", "1"];
     for (args, status, parts) in [
         (&["--list"][..], 0, &["\n  softsign            Momentum, squashed to steps below the learning rate\n"][..]),
-        (&["--list", "SoftSign"], 0, &["softness=0.001", "a number >= 0", "--tune searches lr=1e-4..1,weight_decay=0|0.001..0.1,"]),
+        (
+            &["--list", "SoftSign"],
+            0,
+            &["softness=0.001", "a number >= 0", "--tune searches lr=1e-4..1,weight_decay=0|0.001..0.1,"],
+        ),
         (&["--opt", "softsing"], 2, &["unknown optimizer `softsing`: did you mean `softsign`?"]),
         (
             &["--opt", "softsign:softness=-1"],

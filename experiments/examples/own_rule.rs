@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         dataset: "digits",
         model: None,
         optimizers: &["softsign:lr=3e-3", "adamw:lr=2e-3"],
+        first: None,
         schedules: &["cosine"],
         norm: None,
         peaks: &[],

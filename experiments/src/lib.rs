@@ -28,7 +28,7 @@ pub mod stats;
 pub use config::{
     group::GroupConfig,
     options::{Norm, Options, Settings},
-    study::Study,
+    study::{First, Study},
     targets::Targets,
 };
 pub use program::{

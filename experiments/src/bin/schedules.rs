@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         dataset: "digits",
         model: None,
         optimizers: &["adamw:lr=2e-3"],
+        first: None,
         schedules: &["constant", "step", "cosine", "warmup_cosine"],
         norm: None,
         peaks: &[],

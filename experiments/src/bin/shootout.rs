@@ -1,7 +1,7 @@
 //! Which optimizer serves this problem? Trains with each of them on equal terms and compares.
 
 use anyhow::{Result, bail};
-use experiments::{GroupConfig, Settings, Study};
+use experiments::{First, GroupConfig, Settings, Study};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
         name: "shootout",
         about: "Compare optimizers on a problem: each trains with the same seeds, and statistics tell them apart",
         examples: &[
-            ("", "compare three optimizers on digits, in seconds"),
+            ("", "tune and compare five optimizers on digits, in a minute"),
             ("--opt adamw:lr=1e-3 --opt lion:lr=1e-4 --seeds 5", "compare these two, with five seeds"),
             ("--tune 8 --opt sgd:momentum=0.9 --opt adamw", "find good learning rates first, then compare"),
             ("--dataset cifar10 --data-dir DIR --epochs 10", "the same on photographs"),
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         dataset: "digits",
         model: None,
         optimizers: &["sgd:lr=0.05,momentum=0.9", "adam:lr=2e-3", "adamw:lr=2e-3"],
+        first: Some(First { optimizers: &["sgd:momentum=0.9", "adamw", "lion", "lamb", "muon"], tune: 16, seeds: 10 }),
         schedules: &["cosine"],
         norm: None,
         peaks: &[],

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         // transformer stalls at learning rates that it can use with it. No clipping, which hides that.
         model: Some("gpt:layers=6,width=64,context=32"),
         optimizers: &["adamw:beta2=0.99"],
+        first: None,
         schedules: &["warmup_cosine:warmup=150"],
         norm: Some(Norm::Both),
         peaks: &[1e-3, 2e-3, 4e-3, 8e-3],

@@ -328,6 +328,12 @@ impl Settings {
         Ok(table.keys().map(|key| format!("--{}", key.replace('_', "-"))).collect())
     }
 
+    /// Whether nothing is told but where it runs and what it writes.
+    pub fn asks_nothing(&self) -> bool {
+        let Self { threads, jobs, device, checkpoint_every, data_dir, .. } = self.clone();
+        *self == Self { threads, jobs, device, checkpoint_every, data_dir, ..Self::default() }
+    }
+
     /// As a TOML file.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub struct Study {
     pub model: Option<&'static str>,
     /// The optimizers where none is given.
     pub optimizers: &'static [&'static str],
+    /// What is compared where nothing at all is told of problem, optimizers and length.
+    pub first: Option<First>,
     /// The schedules where none is given; their numbers are for [`Study::steps`] and hold for no other length.
     pub schedules: &'static [&'static str],
     /// Where its model normalises, where neither a model nor that is given.
@@ -35,6 +37,17 @@ pub struct Study {
     pub probe: bool,
     /// The groups it compares on a data set and a model; the settings have at least one optimizer and one schedule.
     pub groups: fn(&Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>>,
+}
+
+/// A run that answers a question in about a minute.
+#[derive(Debug, Clone, Copy)]
+pub struct First {
+    /// The optimizers.
+    pub optimizers: &'static [&'static str],
+    /// Tuning trials of each.
+    pub tune: usize,
+    /// Seeds of each.
+    pub seeds: usize,
 }
 
 /// The options that not all binaries have.

@@ -145,6 +145,7 @@ mod tests {
             dataset: "digits",
             model: None,
             optimizers: &["adam"],
+            first: None,
             schedules: &["cosine"],
             norm: None,
             peaks: &[],

@@ -16,7 +16,7 @@ mod problem;
 mod ranking;
 mod samples;
 mod sections;
-mod usable_lr;
+mod stable_lr;
 
 use crate::{config::targets::Targets, record::run::Run};
 use anyhow::{Result, bail};
@@ -32,7 +32,7 @@ use sections::{
     comparisons, curves, inside, profiles::Profiles, reproduce, results, schedules, settings, target, trials, tuning,
     warmup, winner,
 };
-use usable_lr::{Sweep, is_at_the_limit};
+use stable_lr::{Sweep, is_at_the_limit};
 
 /// More facets than this are folded away where they repeat what is seen before.
 const MANY_FACETS: usize = 3;
@@ -192,7 +192,10 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
         }
     }
     Ok(html! {
-        @if is_warmup { (warmup::tables(problem)) }
+        @if is_warmup {
+            (page::figure(&warmup::by_peak(problem), warmup::BY_PEAK)?)
+            (warmup::tables(problem))
+        }
         (results::groups(problem))
         (comparisons::table_of(problem, pairs))
         @for target in target::Target::of(problem, options, runs) { (target::time_to(problem, target)) }
@@ -202,7 +205,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
             (page::figure(&warmup::figure(&facets), warmup::CAPTION)?)
             @if probed.is_empty() { p { "No trial was probed, so nothing is known of what happened inside the model." } }
             @else if insides.len() < probed.len() {
-                p { "What happened inside the model is drawn at the largest usable learning rates, with and without warmup: "
+                p { "What happened inside the model is drawn at the largest stable learning rates, with and without warmup: "
                     (insides.len()) " of " (probed.len()) " pairs. " code { "metrics.jsonl" } " has it for all." }
             }
             @for inside in &insides { (inside) }

@@ -3,6 +3,9 @@
 use super::{facet::facets, group::ReportGroup, problem::Problem, ranking::ranking};
 use crate::stats::{self, PairedTest};
 
+/// Up to here a number of seeds is told.
+const MOST_SEEDS: usize = 1_000;
+
 /// A difference with a smaller p value is called significant.
 pub const SIGNIFICANT: f64 = 0.05;
 
@@ -33,12 +36,19 @@ pub struct Tested {
     /// The least difference, either way, that the seeds could have shown, the other pairs being as they are; none where all seeds differ
     /// by the same.
     pub least: Option<f64>,
+    /// By how many tests the level is divided for this one.
+    pub tests: usize,
 }
 
 impl Tested {
     /// The mean difference.
     pub fn mean(&self) -> f64 {
         self.test.difference.mean.unwrap_or(f64::NAN)
+    }
+
+    /// The seeds that show a difference of `size`, if it is there, in four runs of five; none where they are more than 1,000.
+    pub fn seeds_to_show(&self, size: f64) -> Option<usize> {
+        self.test.seeds_to_show(size, SIGNIFICANT, self.tests, MOST_SEEDS)
     }
 
     /// Whether the difference is more than chance.
@@ -111,10 +121,11 @@ fn compare<'s, 'a>(pairs: Vec<(&'s ReportGroup<'a>, &'s ReportGroup<'a>)>) -> Ve
     let adjusted = stats::holm(&p);
     let pair = |(index, ((a, b), test)): (usize, ((&'s ReportGroup<'a>, &'s ReportGroup<'a>), Option<PairedTest>))| {
         let tested = test.map(|test| {
-            let least = test.least_significant(SIGNIFICANT, stats::holm_tests(&p, index, SIGNIFICANT));
+            let tests = stats::holm_tests(&p, index, SIGNIFICANT);
+            let least = test.least_significant(SIGNIFICANT, tests);
             // Without any spread there is no limit to tell: nothing is known of what spread there could be.
             let least = (test.standard_error > 0.0).then_some(least);
-            Tested { test, adjusted: adjusted[index], least }
+            Tested { test, adjusted: adjusted[index], least, tests }
         });
         Pair { a, b, tested }
     };

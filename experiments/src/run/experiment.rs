@@ -285,11 +285,16 @@ impl Experiment {
         let loaded = &self.plan.workloads[*workload];
         let LoadedWorkload { record: workload, model, dataset, .. } = loaded;
         let defaults = dataset.spec().defaults;
-        let schedule = optimizer::parse_schedule(&group_config.schedule, rule, workload.steps)?;
+        let data = &self.data[&workload.dataset];
+        let (steps, evaluate_every) = match phase {
+            Phase::Final => (workload.steps, workload.evaluate_every),
+            Phase::Tune => (data.steps_for_tuning(workload.steps), data.steps_for_tuning(workload.evaluate_every)),
+        };
+        let schedule = optimizer::parse_schedule(&group_config.schedule, rule, steps)?;
         let config = TrialConfig {
             phase,
             dataset: workload.dataset.clone(),
-            text_sha256: match &self.data[&workload.dataset] {
+            text_sha256: match data {
                 Data::Text(text) if *dataset == Dataset::Text => Some(text.sha256.clone()),
                 _ => None,
             },
@@ -301,8 +306,8 @@ impl Experiment {
             lookahead: self.settings.lookahead.map(NonZeroU64::get),
             decay_matrices_only: defaults.decay_matrices_only,
             batch_size: workload.batch_size,
-            steps: workload.steps,
-            evaluate_every: workload.evaluate_every,
+            steps,
+            evaluate_every,
             augment: defaults.augment,
             max_loss: self.settings.max_loss.unwrap_or(MAX_LOSS),
             probe: self.study.probe,

@@ -264,6 +264,7 @@ mod tests {
             dataset: "digits",
             model: None,
             optimizers: &["adam"],
+            first: None,
             schedules: &["cosine"],
             norm: None,
             peaks: &[1e-6, 0.1, 3.0],

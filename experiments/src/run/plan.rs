@@ -9,7 +9,7 @@ use crate::{
     config::{group::GroupConfig, options::Settings, study::Study},
     problem::data::{dataset::Dataset, loaded::Data},
 };
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use optim::{AnyRule, Rule, Schedule, recipes};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -92,6 +92,11 @@ pub fn plan(
             let rule = optimizer::parse(&config.optimizer)?;
             let steps = workloads[at].record.steps;
             optimizer::parse_schedule(&config.schedule, &rule, steps)?;
+            if settings.tune.is_some() {
+                let steps = data.steps_for_tuning(steps);
+                optimizer::parse_schedule(&config.schedule, &rule, steps)
+                    .with_context(|| format!("--tune: a tuning trial makes {steps} updates"))?;
+            }
             let space = Space::choose(&config.optimizer, &rule, &settings.space)?;
             if settings.tune.is_some() && !space.is_searchable() {
                 bail!(

@@ -178,6 +178,11 @@ pub fn check_spaces(spaces: &[String], rules: &[AnyRule]) -> Result<()> {
 /// Fills in what every run has.
 pub fn resolve(study: &Study, mut settings: Settings) -> Result<Settings> {
     let texts = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+    if let Some(first) = study.first.filter(|_| settings.asks_nothing()) {
+        settings.opt = texts(first.optimizers);
+        settings.tune = NonZeroUsize::new(first.tune);
+        settings.seeds = NonZeroUsize::new(first.seeds);
+    }
     if settings.dataset.is_empty() && settings.text.is_none() {
         settings.dataset = vec![study.dataset.to_owned()];
     }

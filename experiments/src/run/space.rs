@@ -62,6 +62,22 @@ fn between(low: f64, high: f64, share: f64) -> f64 {
     format!("{value:.2e}").parse().expect("a number prints as a number")
 }
 
+/// Where the parabola through the logarithms of three points, the middle one the lowest, is lowest; none where a number is no positive one, or
+/// that is within a tenth of the way to a neighbour.
+fn lowest_of_parabola(points: [(f64, f64); 3]) -> Option<f64> {
+    if points.iter().any(|(x, y)| !(*x > 0.0 && *y > 0.0 && x.is_finite() && y.is_finite())) {
+        return None;
+    }
+    let [(a, fa), (b, fb), (c, fc)] = points.map(|(x, y)| (x.ln(), y.ln()));
+    let (left, right) = (b - a, c - b);
+    let (above_left, above_right) = (fa - fb, fc - fb);
+    let from_middle =
+        0.5 * (above_left * right * right - above_right * left * left) / (above_left * right + above_right * left);
+    let way = if from_middle > 0.0 { right } else { left };
+    // Also NaN, of three that are equal.
+    (from_middle.abs() > 0.1 * way).then(|| between(points[1].0, points[2].0, from_middle / right))
+}
+
 /// A tenth of 1e-5 is not 1e-6 by the last bit, which nobody would write.
 fn rounded(value: f64) -> f64 {
     format!("{value:.6e}").parse().expect("a number prints as a number")
@@ -164,17 +180,29 @@ impl Space {
     }
 
     /// The two points of round `round`, from 0, around the best of those that were `tried`, with their losses: none where a trial
-    /// diverged. They lie half way to its neighbours in one hyperparameter: two rounds in the first one, then one in another. Where it has no
-    /// neighbour on a side, the end of the interval is one, which grows to a decade from it. The more promising comes first.
+    /// diverged. Both are next to it in the first hyperparameter that is searched; from the second round on the other one is in another,
+    /// where there is one, each in its turn. The more promising comes first.
     ///
     /// # Errors
     /// A value that the hyperparameter does not allow.
     pub fn around_best(&mut self, tried: &[(AnyRule, Option<f64>)], round: usize) -> Result<Vec<AnyRule>> {
-        let loss = |trial: &&(AnyRule, Option<f64>)| trial.1.unwrap_or(f64::INFINITY);
-        let Some((best, _)) = tried.iter().min_by(|a, b| loss(a).total_cmp(&loss(b))) else { return Ok(Vec::new()) };
         let searched: Vec<usize> = (0..self.intervals.len()).filter(|at| self.intervals[*at].is_searchable()).collect();
         let Some((first, others)) = searched.split_first() else { return Ok(Vec::new()) };
-        let at = if round % 3 == 2 && !others.is_empty() { others[round / 3 % others.len()] } else { *first };
+        let mut points = self.next_to_best(tried, *first)?;
+        if let Some(turn) = round.checked_sub(1).filter(|_| !others.is_empty()) {
+            points.truncate(1);
+            points.extend(self.next_to_best(tried, others[turn % others.len()])?.into_iter().take(1));
+        }
+        Ok(points)
+    }
+
+    /// The two points half way from the best to its neighbours in one hyperparameter, the more promising first. Where it has no neighbour on
+    /// a side, the end of the interval is one, which grows to a decade from it. Where 0 is a choice it goes before both. Where the losses of both neighbours are known,
+    /// the first point is the lowest of the parabola through the three (of logarithms), unless that is next to the best itself.
+    fn next_to_best(&mut self, tried: &[(AnyRule, Option<f64>)], at: usize) -> Result<Vec<AnyRule>> {
+        let loss = |trial: &&(AnyRule, Option<f64>)| trial.1.unwrap_or(f64::INFINITY);
+        let Some(trial) = tried.iter().min_by(|a, b| loss(a).total_cmp(&loss(b))) else { return Ok(Vec::new()) };
+        let (best, least) = (&trial.0, loss(&trial));
         let mut interval = self.intervals[at].clone();
         let key = interval.key.clone();
         let value = |rule: &AnyRule| rule.field(&key).map_or(f64::NAN, f64::from);
@@ -200,19 +228,25 @@ impl Space {
         let side = |neighbour: Option<(f64, f64)>, end: f64| neighbour.unwrap_or((end, f64::NEG_INFINITY));
         let (below, above) = (side(below, interval.low), side(above, interval.high));
         let mut points = if x > 0.0 {
-            let is_next_to_zero = interval.has_zero && below.1 == f64::NEG_INFINITY;
-            let lower = if is_next_to_zero { 0.0 } else { between(below.0, x, 0.5) };
-            vec![(lower, below.1), (between(x, above.0, 0.5), above.1)]
+            vec![(between(below.0, x, 0.5), below.1), (between(x, above.0, 0.5), above.1)]
         } else {
-            vec![(interval.low, above.1), (between(interval.low, above.0, 0.5), above.1)]
+            vec![(between(interval.low, above.0, 0.5), above.1), (interval.low, above.1)]
         };
         points.sort_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some(lowest) = lowest_of_parabola([below, (x, least), above]) {
+            points[0] = (lowest, f64::NEG_INFINITY);
+        }
+        // Whether it is of any use, before how much of it.
+        let is_zero_new = tried.iter().all(|(rule, _)| value(rule) != 0.0 || differs_elsewhere(rule, best, &key));
+        if interval.has_zero && x > 0.0 && is_zero_new {
+            points.insert(0, (0.0, f64::NEG_INFINITY));
+        }
         let rule = |(value, _): (f64, f64)| {
             let mut rule = best.clone();
             rule.set(&key, value.into())?;
             Ok(rule)
         };
-        let points = points.into_iter().map(rule).collect();
+        let points = points.into_iter().take(2).map(rule).collect();
         self.intervals[at] = interval;
         points
     }
@@ -252,6 +286,11 @@ impl fmt::Display for Space {
         };
         f.write_str(&self.intervals.iter().map(text).collect::<Vec<_>>().join(","))
     }
+}
+
+/// Whether two rules differ in another hyperparameter than `key`.
+fn differs_elsewhere(rule: &AnyRule, other: &AnyRule, key: &str) -> bool {
+    rule.hyperparameters().iter().any(|own| own.name != key && rule.field(own.name) != other.field(own.name))
 }
 
 /// Whether the optimizer `text` gives `key` a value.

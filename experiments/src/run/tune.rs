@@ -2,10 +2,11 @@
 //!
 //! One rule for all groups, which all get the same number of trials. The first half of them is spread over the group's space by one
 //! quasi-random sequence, so that no group is luckier than another. The others go two at a time between the best so far and its
-//! neighbours; where the best has no neighbour on a side, the space grows that way ([`around_best`](super::space::Space::around_best)).
-//! What a user gave a value in `--opt` keeps it, and is not searched; what a user gave in `--space` does not grow. Trials train on nine
-//! tenths of the training data and are judged by the loss on the rest, with a seed that no final trial has; the test data play no
-//! part. The least final loss wins; a trial that diverged cannot.
+//! neighbours, in the learning rate first; where the best has no neighbour on a side, the space grows that way
+//! ([`around_best`](super::space::Space::around_best)).
+//! What a user gave a value in `--opt` keeps it, and is not searched; what a user gave in `--space` does not grow. Trials train on a
+//! part of the training data, with as many passes, and are judged by the loss on the rest, with a seed that no final trial has; the test
+//! data play no part. The least final loss wins; a trial that diverged cannot.
 
 use crate::record::outcome::Outcome;
 

@@ -22,12 +22,35 @@ pub struct PairedTest {
     pub standard_error: f64,
 }
 
+/// The probability with which a number of seeds shows a difference.
+const POWER: f64 = 0.8;
+
 impl PairedTest {
     /// The least difference, either way, that these seeds could have shown: with differences by seed as far from their mean as
     /// these, a mean nearer to 0 has p above `alpha / tests`, which is the bound that [`holm_tests`] tells. It is
     /// `t(1 - alpha / (2 tests), n - 1) s / sqrt(n)`.
     pub fn least_significant(&self, alpha: f64, tests: usize) -> f64 {
         t_quantile(1.0 - alpha / (2.0 * tests.max(1) as f64), self.n - 1) * self.standard_error
+    }
+
+    /// The least number of seeds, up to `most`, that show a difference of `size` with a probability of four in five, where differences by
+    /// seed vary as these do: `size >= (t(1 - alpha / (2 tests), n - 1) + t(0.8, n - 1)) s / sqrt(n)`.
+    pub fn seeds_to_show(&self, size: f64, alpha: f64, tests: usize, most: usize) -> Option<usize> {
+        let s = self.standard_error * (self.n as f64).sqrt();
+        let is_enough = |n: usize| {
+            let of = |share: f64| t_quantile(share, n - 1);
+            (of(1.0 - alpha / (2.0 * tests.max(1) as f64)) + of(POWER)) * s / (n as f64).sqrt() <= size
+        };
+        // More seeds show what fewer do.
+        let (mut low, mut high) = (2, most);
+        if most < 2 || !is_enough(most) {
+            return None;
+        }
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if is_enough(middle) { high = middle } else { low = middle + 1 }
+        }
+        Some(low)
     }
 }
 
@@ -145,6 +168,19 @@ mod tests {
         }
         let none = paired_t(&[Some(1.0); 3], &[Some(1.0); 3]).unwrap();
         assert_eq!(none.least_significant(0.05, 1), 0.0, "without spread any difference shows");
+    }
+
+    #[test]
+    fn as_many_seeds_are_asked_for_as_statsmodels_asks_for() {
+        // ceil(TTestPower().solve_power(effect_size=d, alpha=alpha, power=0.8)), which has the noncentral t: these are within one of it.
+        let values = [0.3, 0.1, -0.2, 0.5].map(Some);
+        let test = paired_t(&values, &[Some(0.0); 4]).unwrap();
+        let s = test.standard_error * 2.0;
+        for (effect, tests, expected) in [(1.0, 1, 10), (0.5, 1, 34), (0.2, 1, 199), (0.5, 10, 58)] {
+            let found = test.seeds_to_show(effect * s, 0.05, tests, 1_000).unwrap();
+            assert!(found.abs_diff(expected) <= 1, "{effect} {tests}: {found}, not {expected}");
+        }
+        assert_eq!(test.seeds_to_show(0.01 * s, 0.05, 1, 1_000), None);
     }
 
     #[test]

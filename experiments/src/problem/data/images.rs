@@ -104,6 +104,9 @@ pub struct Augment {
     pub flip: bool,
 }
 
+/// Images that hyperparameters are judged by, where there are enough.
+const HELD_OUT: usize = 1_000;
+
 impl ImageData {
     /// # Errors
     /// When two files hold the same: one was copied over the other.
@@ -142,12 +145,19 @@ impl ImageData {
         })
     }
 
-    /// The same kind of data for choosing hyperparameters: a fixed tenth of the training images is for testing, the others
-    /// are for training. The test images are in neither, and the constants of the normalisation stay.
+    /// How many images [`split_for_tuning`](Self::split_for_tuning) trains on.
+    pub fn len_for_tuning(&self) -> usize {
+        let len = self.train.len();
+        len - len.div_ceil(10).max(HELD_OUT.min(len / 3))
+    }
+
+    /// The same kind of data for choosing hyperparameters: a fixed part of the training images is for testing, the others are for
+    /// training. The part is a tenth, but 1,000 images where that is more, and at most a third: a loss over fewer depends more on which
+    /// they are than on the hyperparameters. The test images are in neither, and the constants of the normalisation stay.
     pub fn split_for_tuning(&self) -> Self {
         let mut order: Vec<usize> = (0..self.train.len()).collect();
         order.shuffle(&mut stream(0, Purpose::Tuning, 0));
-        let (train, test) = order.split_at(order.len() * 9 / 10);
+        let (train, test) = order.split_at(self.len_for_tuning());
         let image_len = self.channels * self.height * self.width;
         let part = |indices: &[usize]| {
             let mut part = Split::with_capacity(indices.len(), image_len);

@@ -85,10 +85,22 @@ impl Data {
         }
     }
 
-    /// The same kind of data for choosing hyperparameters, made of nine tenths of the training part for training and the
-    /// other tenth for testing. Nothing of it is from the test part, so what is chosen by it has not seen that.
+    /// The updates of a trial for choosing hyperparameters, where those that follow make `steps`: over images as many passes, so that fewer
+    /// are not learned by heart; over text as many.
+    pub fn steps_for_tuning(&self, steps: u64) -> u64 {
+        match self {
+            Self::Images(images) => {
+                let (own, all) = (images.len_for_tuning() as u128, images.train.len().max(1) as u128);
+                u64::try_from(u128::from(steps) * own / all).unwrap_or(steps).max(1)
+            }
+            Self::Text(_) => steps,
+        }
+    }
+
+    /// The same kind of data for choosing hyperparameters, made of a part of the training part for training and the other part for testing.
+    /// Nothing of it is from the test part, so what is chosen by it has not seen that.
     ///
-    /// Of images the tenth is drawn, the same one each time; of text it is the end.
+    /// Of images the parts are drawn, the same ones each time; of text the last tenth is for testing.
     pub fn split_for_tuning(&self) -> Self {
         match self {
             Self::Images(data) => Self::Images(data.split_for_tuning()),

@@ -1,43 +1,74 @@
-//! What warmup does: the largest learning rates that are usable and stable with it and without, and the losses that it leads to.
+//! What warmup does: the largest learning rates that are stable with it and without, and the losses that it leads to.
 
 use super::curves;
 use crate::report::{
     facet::Facet,
     number,
     page::{Cell, table},
-    plot::figure::{Figure, Row},
+    plot::figure::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, Row, Shape},
     problem::Problem,
     samples::By,
-    usable_lr::{Criterion, Limit, Peak, Ratio, Sweep},
+    stable_lr::{DEFINITION, Limit, Peak, Ratio, Sweep},
 };
 use maud::{Markup, html};
 use std::cmp::Ordering;
 
-/// What warmup did to the largest usable and the largest stable learning rate, a sentence for each sweep.
+/// What warmup did to the largest stable learning rate, a sentence for each sweep.
 pub fn answer(problem: &Problem, name_problem: bool) -> Vec<String> {
     let sweeps = Sweep::all(problem);
     let compared = sweeps.iter().filter(|sweep| !sweep.with.is_empty() && !sweep.without.is_empty());
     let place = if name_problem { format!("{}, ", problem.title) } else { String::new() };
-    let sentence =
-        |(sweep, criterion): (&Sweep, Criterion)| format!("{place}{}: {}.", sweep.title, outcome(sweep, criterion));
-    compared.flat_map(|sweep| Criterion::ALL.map(|criterion| sentence((sweep, criterion)))).collect()
+    compared.map(|sweep| format!("{place}{}: {}.", sweep.title, outcome(sweep))).collect()
 }
 
-fn outcome(sweep: &Sweep, criterion: Criterion) -> String {
-    let good = criterion.name();
-    let (ratio, by_seed) = sweep.ratios(criterion);
-    let limits = sweep.largest(criterion).map(|limit| limit.map(|(_, limit)| limit));
+/// The loss at the end by the peak learning rate, with warmup and without.
+pub fn by_peak(problem: &Problem) -> Figure {
+    let sweeps = Sweep::all(problem);
+    let sides = ["with warmup", "without warmup"];
+    let row = |sweep: &Sweep| {
+        let mut panel = Panel {
+            title: "test loss at the end".to_owned(),
+            is_wide: true,
+            x: Axis::logarithmic("peak learning rate"),
+            y: Axis::logarithmic("cross entropy"),
+            ..Panel::default()
+        };
+        for (style, side) in [&sweep.with, &sweep.without].into_iter().enumerate() {
+            let mut points = Vec::new();
+            for peak in side {
+                let loss = &peak.group.summary.loss;
+                points.extend(loss.mean.map(|y| Point { x: peak.lr, y, band: loss.ci95 }));
+                if peak.group.summary.diverged > 0 {
+                    panel.marks.push(Mark { x: peak.lr, y: None, style, shape: Shape::Cross });
+                }
+            }
+            panel.curves.push(Curve { style, points: points.clone(), drawn: Drawn::Line });
+            panel.curves.push(Curve { style, points, drawn: Drawn::Markers });
+        }
+        let legend = Key::all(sides.into_iter().zip(0..), Drawn::Line);
+        Row { title: sweep.title.clone(), panels: vec![panel], legend }
+    };
+    Figure { title: format!("Loss by peak learning rate, {}", problem.title), rows: sweeps.iter().map(row).collect() }
+}
+
+/// What [`by_peak`] shows.
+pub const BY_PEAK: &str = "The mean test loss at the end over the seeds that did not diverge, with its 95 % confidence interval (Student's t, on a logarithmic scale) as \
+    the band. A cross at the top edge marks a learning rate at which a trial diverged.";
+
+fn outcome(sweep: &Sweep) -> String {
+    let (ratio, by_seed) = sweep.ratios();
+    let limits = sweep.largest().map(|limit| limit.map(|(_, limit)| limit));
     let (without, with) = match limits {
-        [None, None] => return format!("no learning rate that was tried is {good}, with warmup or without"),
+        [None, None] => return "no learning rate that was tried is stable, with warmup or without".to_owned(),
         [None, Some(with)] => {
             return format!(
-                "no learning rate that was tried is {good} without warmup, and {} with it",
+                "no learning rate that was tried is stable without warmup, and {} with it",
                 with.in_words()
             );
         }
         [Some(without), None] => {
             return format!(
-                "no learning rate that was tried is {good} with warmup, and {} without",
+                "no learning rate that was tried is stable with warmup, and {} without",
                 without.in_words()
             );
         }
@@ -45,10 +76,10 @@ fn outcome(sweep: &Sweep, criterion: Criterion) -> String {
     };
     let Some(ratio) = ratio else {
         let peaks = if with.lr == without.lr {
-            format!("{}, the largest learning rate that was tried, is {good}", number::setting(with.lr))
+            format!("{}, the largest learning rate that was tried, is stable", number::setting(with.lr))
         } else {
             let [without, with] = [without, with].map(|limit| number::setting(limit.lr));
-            format!("{with} and {without}, the largest learning rates that were tried, are {good}")
+            format!("{with} and {without}, the largest learning rates that were tried, are stable")
         };
         return format!(
             "{peaks} with warmup and without, so that nothing is known of what warmup does to the largest that is: give larger ones by --lr"
@@ -57,18 +88,18 @@ fn outcome(sweep: &Sweep, criterion: Criterion) -> String {
     let change = match ratio.times.total_cmp(&1.0) {
         Ordering::Greater => "raised",
         Ordering::Less => "lowered",
-        Ordering::Equal => return format!("warmup left the largest {good} learning rate at {}", with.in_words()),
+        Ordering::Equal => return format!("warmup left the largest stable learning rate at {}", with.in_words()),
     };
     let by_seed = by_seed.map_or(String::new(), |by_seed| format!("; {by_seed}"));
     format!(
-        "warmup {change} the largest {good} learning rate from {} to {} ({}{by_seed})",
+        "warmup {change} the largest stable learning rate from {} to {} ({}{by_seed})",
         without.in_words(),
         with.in_words(),
         ratio.text()
     )
 }
 
-/// The largest usable and stable learning rates, and below them everything that was tried.
+/// The largest stable learning rates, and below them everything that was tried.
 pub fn tables(problem: &Problem) -> Markup {
     let sweeps = Sweep::all(problem);
     if sweeps.is_empty() {
@@ -85,14 +116,8 @@ pub fn tables(problem: &Problem) -> Markup {
             None => Cell::new(""),
             Some(peak) => {
                 let summary = &peak.group.summary;
-                let counts = Criterion::ALL.map(|criterion| match peak.count(criterion) {
-                    _ if peak.is(criterion) => criterion.name().to_owned(),
-                    count => format!("{count} of {} {}", summary.n, criterion.name()),
-                });
-                let diverged = (summary.diverged > 0).then(|| format!("{} diverged", summary.diverged));
-                let note: Vec<String> = counts.into_iter().chain(diverged).collect();
                 let text = summary.loss.mean.map_or("all diverged".to_owned(), number::number);
-                Cell::new(text).to(peak.group.href()).note(Some(note.join(", "))).strong(peak.is(Criterion::Usable))
+                Cell::new(text).to(peak.group.href()).note(Some(peak.in_words())).strong(peak.learns())
             }
         };
         std::iter::once(Cell::new(format!("{}, {warmup}", sweep.title))).chain(lrs.iter().map(cell)).collect()
@@ -106,21 +131,21 @@ pub fn tables(problem: &Problem) -> Markup {
         &format!("Every peak that was tried, {}", problem.title),
         &head,
         &rows,
-        "The mean final test loss over the seeds that did not diverge; what is usable by the definition above is set off.",
+        "The mean final test loss over the seeds that did not diverge; what is stable and not too slow by the definition above is set off.",
     );
     html! {
-        @for criterion in Criterion::ALL { (limits(problem, &sweeps, criterion)) }
+        (limits(problem, &sweeps))
         (all)
     }
 }
 
-/// The table of the largest peaks that are good.
-fn limits(problem: &Problem, sweeps: &[Sweep], criterion: Criterion) -> Markup {
+/// The table of the largest peaks that are stable.
+fn limits(problem: &Problem, sweeps: &[Sweep]) -> Markup {
     let row = |sweep: &Sweep| {
-        let limits = sweep.largest(criterion);
+        let limits = sweep.largest();
         let side = |index: usize| {
             let seeds: Vec<String> = sweep
-                .by_seed(criterion)
+                .by_seed()
                 .iter()
                 .map(|limits| limits[index].map_or(number::NONE.to_owned(), Limit::in_table))
                 .collect();
@@ -131,21 +156,20 @@ fn limits(problem: &Problem, sweeps: &[Sweep], criterion: Criterion) -> Markup {
                 None => Cell::new("none").note(seeds),
             }
         };
-        let (ratio, by_seed) = sweep.ratios(criterion);
+        let (ratio, by_seed) = sweep.ratios();
         let ratio = ratio.map_or("unknown".to_owned(), Ratio::text);
         vec![Cell::new(&sweep.title), side(0), side(1), Cell::new(ratio).note(by_seed)]
     };
     let rows: Vec<_> = sweeps.iter().map(row).collect();
-    let good = criterion.name();
     table(
-        &format!("Largest {good} learning rate, {}", problem.title),
+        &format!("Largest stable learning rate, {}", problem.title),
         &["setting", ">without warmup", ">with warmup", ">ratio"],
         &rows,
         &format!(
-            "{} A learning rate is {good} if the trial of every seed is; the largest is the last before the first that is not, and below it \
-             stands the same with each seed alone. ≥: the largest that was tried is {good}, so the limit lies there or higher, and the \
+            "{} A learning rate is stable if the trial of every seed is; the largest is the last before the first that is not, and below it \
+             stands the same with each seed alone. ≥: the largest that was tried is stable, so the limit lies there or higher, and the \
              ratio is at least (≥) or at most (≤) what it seems. Unknown: that is so on both sides, or a side has none.",
-            criterion.definition()
+            DEFINITION
         ),
     )
 }

@@ -103,6 +103,9 @@ fn won(best: &ReportGroup, ranked: &[&ReportGroup]) -> String {
     format!("{lowest}, though {diverged} of {trials} diverged{than}")
 }
 
+/// A difference that is worth to be told, as a share of the loss.
+const SMALL: f64 = 0.05;
+
 /// How far `best` leads `second`, if it does.
 fn lead(best: &ReportGroup, second: &ReportGroup, pairs: &Pairs) -> String {
     let (name, summary) = (&second.name, &second.summary);
@@ -129,7 +132,16 @@ fn lead(best: &ReportGroup, second: &ReportGroup, pairs: &Pairs) -> String {
     let mean = tested.mean();
     // What could have been told apart is known by the spread of the differences alone.
     let limit = tested.least.filter(|_| !tested.is_significant()).map_or(String::new(), |least| {
-        format!("; no difference of means below {} could have been significant", number::number(least))
+        let could = format!("; no difference of means below {} could have been significant", number::number(least));
+        let Some(size) = summary.loss.mean.map(|mean| mean * SMALL).filter(|size| *size > 0.0 && *size < least) else {
+            return could;
+        };
+        let seeds = tested.seeds_to_show(size).map_or("more than 1,000".to_owned(), |seeds| seeds.to_string());
+        format!(
+            "{could}, and {seeds} seeds would show one of {} ({} %) in four runs of five",
+            number::number(size),
+            SMALL * 100.0
+        )
     });
     if mean == 0.0 {
         let how = match (is_tied, tested.least.is_none()) {

@@ -12,6 +12,7 @@ const ANY: Study = Study {
     dataset: "digits",
     model: None,
     optimizers: &["adam"],
+    first: None,
     schedules: &["cosine"],
     norm: None,
     peaks: &[],

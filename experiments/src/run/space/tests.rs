@@ -149,6 +149,23 @@ fn eight_trials_come_near_the_best_learning_rate_wherever_it_is() {
 }
 
 #[test]
+fn a_parabola_through_three_points_is_lowest_where_it_is_flat() {
+    for best in [2e-3, 1e-2, 5e-2] {
+        let loss = |x: f64| (0.3 + (x / best).ln().powi(2)).exp();
+        let points = [1e-3, 1e-2, 1e-1].map(|x| (x, loss(x)));
+        match lowest_of_parabola(points) {
+            Some(lowest) => assert!((lowest / best).ln().abs() < 0.01, "{lowest}, not {best}"),
+            None => assert_eq!(best, 1e-2),
+        }
+    }
+    for points in
+        [[(1.0, 1.0); 3], [(0.0, 2.0), (1.0, 1.0), (2.0, 2.0)], [(0.1, 2.0), (1.0, 1.0), (2.0, f64::INFINITY)]]
+    {
+        assert_eq!(lowest_of_parabola(points), None);
+    }
+}
+
+#[test]
 fn a_decay_that_serves_is_found_too_and_none_where_none_serves() {
     let lr_term = |lr: f64| (lr / 1e-3).log10().powi(2);
     for (best, most_off) in [(0.01, 0.7), (0.1, 0.7)] {

@@ -1,19 +1,30 @@
-//! The largest learning rates that are usable and stable, with warmup and without.
+//! The largest learning rates that are stable, with warmup and without.
 
 use super::{
     facet::{Facet, Member, aspect},
-    group::{ReportGroup, Trial},
+    group::ReportGroup,
     number,
     problem::Problem,
     samples::{PARTS, loss, smoothed, training},
 };
 use std::{cmp::Ordering, collections::BTreeMap};
 
-/// A usable trial keeps at least this share of what the best group of its sweep learned.
-const USABLE_SHARE: f64 = 0.8;
+/// A trial that ends above the least of its training loss by more than this share of the loss of a constant prediction has lost what it
+/// had learned.
+const LOST: f64 = 0.1;
 
-/// The training loss of a stable trial never rises by more than this share of the loss of a constant prediction.
-const LARGEST_RISE: f64 = 0.1;
+/// A trial is worse than one at a smaller learning rate where it learned less by more than this share of what that one learned.
+const WORSE: f64 = 0.1;
+
+/// A trial is too slow where it learned less than this share of what the best group of its sweep learned.
+const SLOW: f64 = 0.8;
+
+/// What is stable, for readers.
+pub const DEFINITION: &str = "A trial is stable here unless it diverged; or lost what it had learned: its training loss, averaged over 60 equal parts of the run, ends \
+    above the least of them by more than 10 % of the loss of the best constant prediction (the entropy of the classes' shares in the test data); or is worse \
+    than a smaller learning rate: of the drop from the loss of that prediction, which a smaller peak reached on the same side with the same seed, its test loss \
+    at the end lacks more than 10 %. A stable trial is too slow if its drop is less than 80 % of that of the best group of its setting, with warmup or \
+    without: that is no instability.";
 
 /// Groups that differ in their peak and in warmup alone.
 #[derive(Clone, Debug)]
@@ -33,58 +44,69 @@ pub struct Peak<'s, 'a> {
     pub lr: f64,
     /// The group that was trained with it.
     pub group: &'s ReportGroup<'a>,
-    /// By seed, whether it meets each [`Criterion`].
-    meets: BTreeMap<u64, [bool; 2]>,
+    /// By seed.
+    verdicts: BTreeMap<u64, Verdict>,
 }
 
-/// What a learning rate may be good for.
+/// How a trial at a peak went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Criterion {
-    /// It learns nearly as much as any.
-    Usable,
-    /// Its training loss does not blow up, whatever it learns.
+pub enum Verdict {
+    /// It learned.
     Stable,
+    /// It is stable, and would learn more at a larger learning rate.
+    TooSlow,
+    /// A smaller learning rate reached more.
+    Worse,
+    /// It lost what it had learned.
+    Lost,
+    /// Its loss left the finite numbers or the limit.
+    Diverged,
 }
 
-impl Criterion {
-    /// Both criteria, in the order of the page.
-    pub const ALL: [Self; 2] = [Self::Usable, Self::Stable];
+impl Verdict {
+    /// All, in the order of a cell.
+    pub const ALL: [Self; 5] = [Self::Stable, Self::TooSlow, Self::Worse, Self::Lost, Self::Diverged];
 
-    /// What a learning rate is then called.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Usable => "usable",
-            Self::Stable => "stable",
-        }
+    /// Whether it speaks for the learning rate.
+    pub fn is_stable(self) -> bool {
+        matches!(self, Self::Stable | Self::TooSlow)
     }
 
-    /// What it is, for readers.
-    pub fn definition(self) -> &'static str {
+    /// In words.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Usable => {
-                "A trial is usable here if it did not diverge and its test loss at the end keeps at least 80 % of what the best group of its \
-                 setting learned, with warmup or without: the drop from the loss of the best constant prediction (the entropy of the \
-                 classes' shares in the test data) to that group's mean. So a better learning rate among those tried can make others \
-                 unusable, and one that learns slowly is unusable, however steady."
-            }
-            Self::Stable => {
-                "A trial is stable here if it did not diverge and its training loss, averaged over 60 equal parts of the run, is in no part \
-                 above the least before it by more than 10 % of the loss of the best constant prediction. So a run that spikes and \
-                 recovers is not stable, and one that learns little may be."
-            }
+            Self::Stable => "stable",
+            Self::TooSlow => "too slow",
+            Self::Worse => "worse than a smaller rate",
+            Self::Lost => "lost what it had learned",
+            Self::Diverged => "diverged",
         }
     }
 }
 
 impl Peak<'_, '_> {
-    /// Whether the trial of every seed is.
-    pub fn is(&self, criterion: Criterion) -> bool {
-        !self.meets.is_empty() && self.count(criterion) == self.meets.len()
+    /// Whether the trial of every seed is stable.
+    pub fn is_stable(&self) -> bool {
+        !self.verdicts.is_empty() && self.verdicts.values().all(|verdict| verdict.is_stable())
     }
 
-    /// Of how many seeds the trial is.
-    pub fn count(&self, criterion: Criterion) -> usize {
-        self.meets.values().filter(|meets| meets[criterion as usize]).count()
+    /// Whether the trial of every seed is stable, and none too slow.
+    pub fn learns(&self) -> bool {
+        !self.verdicts.is_empty() && self.verdicts.values().all(|verdict| *verdict == Verdict::Stable)
+    }
+
+    /// How its trials went, in words: `stable`, or `2 of 3 stable, 1 diverged`.
+    pub fn in_words(&self) -> String {
+        let n = self.verdicts.len();
+        let counts =
+            Verdict::ALL.map(|verdict| (verdict, self.verdicts.values().filter(|own| **own == verdict).count()));
+        let some = counts.into_iter().filter(|(_, count)| *count > 0).enumerate();
+        let words = some.map(|(place, (verdict, count))| match (count, place) {
+            _ if count == n => verdict.name().to_owned(),
+            (count, 0) => format!("{count} of {n} {}", verdict.name()),
+            (count, _) => format!("{count} {}", verdict.name()),
+        });
+        words.collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -142,13 +164,12 @@ impl Ratio {
     }
 }
 
-/// The last peak of `side` that is good as are all smaller ones, down to the first that is. What is below that learned too
-/// slowly, and what is good above a bad one was lucky.
-fn last_good<'t, 's, 'a>(
+/// The last peak of `side` that is stable as are all smaller ones. What is stable above an unstable one was lucky.
+fn last_stable<'t, 's, 'a>(
     side: &'t [Peak<'s, 'a>],
-    is_good: impl Fn(&Peak<'s, 'a>) -> bool,
+    is_stable: impl Fn(&Peak<'s, 'a>) -> bool,
 ) -> Option<(&'t Peak<'s, 'a>, Limit)> {
-    let peak = side.iter().skip_while(|peak| !is_good(peak)).take_while(|peak| is_good(peak)).last()?;
+    let peak = side.iter().take_while(|peak| is_stable(peak)).last()?;
     let is_open = side.last().is_some_and(|last| last.lr == peak.lr);
     Some((peak, Limit { lr: peak.lr, is_open }))
 }
@@ -165,7 +186,7 @@ impl<'s, 'a> Sweep<'s, 'a> {
         for &group in &problem.groups {
             let lr = group.factor("peak").and_then(|lr| lr.parse::<f64>().ok());
             let (Some(lr), Some(warmup)) = (lr, group.factor("warmup")) else { continue };
-            let peak = Peak { lr, group, meets: BTreeMap::new() };
+            let peak = Peak { lr, group, verdicts: BTreeMap::new() };
             let title = aspects(group);
             let place = sweeps.iter().position(|sweep| sweep.title == title).unwrap_or_else(|| {
                 sweeps.push(Self { title, without: Vec::new(), with: Vec::new() });
@@ -178,72 +199,71 @@ impl<'s, 'a> Sweep<'s, 'a> {
         sweeps
     }
 
-    /// Sorts the peaks and finds out what they are good for.
+    /// Sorts the peaks and judges their trials.
     fn judge(&mut self) {
         let all = || self.without.iter().chain(&self.with);
         let ended = all().filter(|peak| peak.group.summary.diverged == 0);
         let best = ended.filter_map(|peak| peak.group.summary.loss.mean).fold(f64::INFINITY, f64::min);
         for side in [&mut self.without, &mut self.with] {
             side.sort_by(|a, b| a.lr.total_cmp(&b.lr));
+            // The least loss of smaller peaks, by seed.
+            let mut least: BTreeMap<u64, f64> = BTreeMap::new();
             for peak in side {
                 let constant = peak.group.workload.map_or(f64::NEG_INFINITY, |workload| workload.constant_loss);
-                let is_usable = |trial: &Trial| {
-                    trial
-                        .final_loss()
-                        .is_some_and(|loss| best < constant && constant - loss >= USABLE_SHARE * (constant - best))
-                };
                 let steps = peak.group.steps();
-                let is_stable = |trial: &Trial| {
+                for trial in &peak.group.finals {
+                    let seed = trial.record.config.seed;
                     let losses = smoothed(&training(trial.metrics, loss), steps, PARTS);
-                    trial.final_loss().is_some()
-                        && never_rises(losses.iter().map(|part| part.value), LARGEST_RISE * constant)
-                };
-                let trials = peak.group.finals.iter();
-                peak.meets =
-                    trials.map(|trial| (trial.record.config.seed, [is_usable(trial), is_stable(trial)])).collect();
+                    let losses: Vec<f64> = losses.iter().map(|part| part.value).collect();
+                    let least = least.entry(seed).or_insert(f64::INFINITY);
+                    let verdict = match trial.final_loss() {
+                        None => Verdict::Diverged,
+                        Some(_) if has_risen(&losses, LOST * constant) => Verdict::Lost,
+                        Some(loss) if loss > *least + WORSE * (constant - *least).max(0.0) => Verdict::Worse,
+                        Some(loss) if best < constant && constant - loss < SLOW * (constant - best) => Verdict::TooSlow,
+                        Some(_) => Verdict::Stable,
+                    };
+                    *least = trial.final_loss().map_or(*least, |loss| loss.min(*least));
+                    peak.verdicts.insert(seed, verdict);
+                }
             }
         }
     }
 
-    /// The largest peaks without warmup and with it that are good for every seed, with their groups.
-    pub fn largest(&self, criterion: Criterion) -> [Option<(&Peak<'s, 'a>, Limit)>; 2] {
-        [&self.without, &self.with].map(|side| last_good(side, |peak| peak.is(criterion)))
+    /// The largest peaks without warmup and with it that are stable for every seed, with their groups.
+    pub fn largest(&self) -> [Option<(&Peak<'s, 'a>, Limit)>; 2] {
+        [&self.without, &self.with].map(|side| last_stable(side, Peak::is_stable))
     }
 
     /// The seeds that each peak was tried with.
     fn seeds(&self) -> Vec<u64> {
         let mut all = self.without.iter().chain(&self.with);
         let Some(first) = all.next() else { return Vec::new() };
-        let is_everywhere = |seed: &u64| all.clone().all(|peak| peak.meets.contains_key(seed));
-        first.meets.keys().copied().filter(is_everywhere).collect()
+        let is_everywhere = |seed: &u64| all.clone().all(|peak| peak.verdicts.contains_key(seed));
+        first.verdicts.keys().copied().filter(is_everywhere).collect()
     }
 
-    /// The largest good peak with each seed alone: without warmup, and with it.
-    pub fn by_seed(&self, criterion: Criterion) -> Vec<[Option<Limit>; 2]> {
+    /// The largest stable peak with each seed alone: without warmup, and with it.
+    pub fn by_seed(&self) -> Vec<[Option<Limit>; 2]> {
         let of = |seed: &u64| {
-            let is_good = |peak: &Peak| peak.meets[seed][criterion as usize];
-            [&self.without, &self.with].map(|side| Some(last_good(side, is_good)?.1))
+            let is_stable = |peak: &Peak| peak.verdicts[seed].is_stable();
+            [&self.without, &self.with].map(|side| Some(last_stable(side, is_stable)?.1))
         };
         self.seeds().iter().map(of).collect()
     }
 
-    /// By how much warmup raised the largest good peak: for all seeds together, and for each on its own in words.
-    pub fn ratios(&self, criterion: Criterion) -> (Option<Ratio>, Option<String>) {
-        let together = self.largest(criterion).map(|limit| limit.map(|(_, limit)| limit));
-        let by_seed: Vec<Option<Ratio>> = self.by_seed(criterion).into_iter().map(Ratio::of).collect();
+    /// By how much warmup raised the largest stable peak: for all seeds together, and for each on its own in words.
+    pub fn ratios(&self) -> (Option<Ratio>, Option<String>) {
+        let together = self.largest().map(|limit| limit.map(|(_, limit)| limit));
+        let by_seed: Vec<Option<Ratio>> = self.by_seed().into_iter().map(Ratio::of).collect();
         (Ratio::of(together), counted(by_seed))
     }
 }
 
-/// Whether no number is above the least before it by more than `rise`.
-fn never_rises(numbers: impl Iterator<Item = f64>, rise: f64) -> bool {
-    let mut least = f64::INFINITY;
-    // A number that is not one is above all.
-    numbers.into_iter().all(|number| {
-        let is_near = number <= least + rise;
-        least = least.min(number);
-        is_near
-    })
+/// Whether the last of some numbers is above the least by more than `rise`; a number that is not one is.
+fn has_risen(numbers: &[f64], rise: f64) -> bool {
+    let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    numbers.last().is_some_and(|last| last.is_nan() || *last > least + rise)
 }
 
 /// The ratios with how many seeds have each, in words; none for fewer than two.
@@ -266,10 +286,10 @@ fn counted(mut ratios: Vec<Option<Ratio>>) -> Option<String> {
     }
 }
 
-/// Whether `facet` is at the largest peak that is usable with warmup, or without: where warmup matters most.
+/// Whether `facet` is at the largest peak that is stable with warmup, or without: where warmup matters most.
 pub fn is_at_the_limit(sweeps: &[Sweep], facet: &Facet) -> bool {
     let at_limit = |member: &Member| {
-        let limits = sweeps.iter().flat_map(|sweep| sweep.largest(Criterion::Usable)).flatten();
+        let limits = sweeps.iter().flat_map(|sweep| sweep.largest()).flatten();
         limits.into_iter().any(|(peak, _)| peak.group.is(member.group))
     };
     facet.members.iter().any(at_limit)
@@ -280,10 +300,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definitions_name_the_numbers_that_are_used() {
-        assert!(Criterion::Usable.definition().contains(&format!("at least {} %", USABLE_SHARE * 100.0)));
-        assert!(Criterion::Stable.definition().contains(&format!("more than {} %", LARGEST_RISE * 100.0)));
-        assert!(Criterion::Stable.definition().contains(&format!("averaged over {PARTS} equal parts")));
+    fn the_definition_names_the_numbers_that_are_used() {
+        for part in [
+            format!("by more than {} % of the loss of the best constant prediction", LOST * 100.0),
+            format!("lacks more than {} %", WORSE * 100.0),
+            format!("less than {} % of that of the best group", SLOW * 100.0),
+            format!("averaged over {PARTS} equal parts"),
+        ] {
+            assert!(DEFINITION.contains(&part), "{part}");
+        }
     }
 
     #[test]
@@ -315,19 +340,20 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_spikes_and_recovers_has_risen() {
+    fn what_ends_above_its_least_has_risen_and_a_spike_that_recovers_has_not() {
         for (losses, expected) in [
-            (&[2.0, 1.5, 1.0, 0.9][..], true),
-            (&[2.0, 1.0, 1.1, 0.9], true),
+            (&[2.0, 1.5, 1.0, 0.9][..], false),
+            (&[2.0, 1.0, 1.1, 0.9], false),
             (&[2.0, 1.0, 1.6, 0.9], false),
-            (&[2.0, 1.0, 1.0, 1.3], false),
+            (&[2.0, 1.0, 1.0, 1.3], true),
             // Slowly, but far from the least.
-            (&[1.0, 1.15, 1.3], false),
+            (&[1.0, 1.15, 1.3], true),
             (&[1.0, f64::NAN, 1.0], false),
-            (&[1.0, f64::INFINITY, 1.0], false),
-            (&[], true),
+            (&[1.0, f64::NAN], true),
+            (&[1.0, f64::INFINITY], true),
+            (&[], false),
         ] {
-            assert_eq!(never_rises(losses.iter().copied(), 0.2), expected, "{losses:?}");
+            assert_eq!(has_risen(losses, 0.2), expected, "{losses:?}");
         }
     }
 }
