@@ -123,12 +123,17 @@ fn a_constant_channel_becomes_zero() {
     assert!(pixels[plane..2 * plane].iter().all(|value| value.abs() < 1e-6));
 }
 
-/// Nine tenths and one tenth of the training images, each image once, with its label; the same ones each time.
+/// Two thirds and one third of few training images, a tenth of many, each image once, with its label; the same ones each time.
 #[test]
 fn tuning_sees_training_images_only() {
     let digits = digits::load();
     let Data::Images(tuning) = Data::Images(digits.clone()).split_for_tuning() else { panic!("images stay images") };
-    assert_eq!((tuning.train.len(), tuning.test.len()), (1294, 144));
+    assert_eq!((tuning.train.len(), tuning.test.len()), (959, 479));
+    // As many passes over fewer.
+    assert_eq!(Data::Images(digits.clone()).steps_for_tuning(1_438), 959);
+    for (images, held_out) in [(3_000, 1_000), (10_000, 1_000), (50_000, 5_000)] {
+        assert_eq!(synthetic_cifar10(images).len_for_tuning(), images - held_out);
+    }
     assert_eq!(tuning, digits.split_for_tuning());
     let pairs = |split: &Split| {
         let pairs = split.images.chunks(64).zip(&split.labels).map(|(image, &label)| (image.to_vec(), label));
@@ -145,6 +150,7 @@ fn tuning_sees_training_images_only() {
     let tuning = Data::Text(text.clone()).split_for_tuning();
     assert_eq!((tuning.kind(), tuning.train_len(), tuning.test_len(), tuning.classes()), (Kind::Text, 810, 90, 2));
     assert_eq!(tuning, Data::Text(text.split_for_tuning()));
+    assert_eq!(Data::Text(text).steps_for_tuning(100), 100);
 }
 
 fn synthetic_cifar10(train: usize) -> ImageData {
