@@ -116,6 +116,18 @@ impl<'a> Batches<'a> {
         }
     }
 
+    /// The first `count` training examples, as they are; fewer where there are not so many.
+    pub fn first(&self, count: usize) -> Batch {
+        let examples: Vec<usize> = (0..count.min(examples(self.data, self.context))).collect();
+        match self.data {
+            Data::Images(images) => self.images(images, Part::Train, &examples, None),
+            Data::Text(text) => {
+                let starts: Vec<usize> = examples.iter().map(|window| window * self.context).collect();
+                self.windows(&text.train, &starts)
+            }
+        }
+    }
+
     /// The number of batches of the test data.
     pub fn tests(&self) -> u64 {
         let (examples, per_batch) = self.test_sizes();

@@ -114,6 +114,10 @@ impl Training<'_> {
         let sampling = Sampling { batch_size: config.batch_size, augment: config.augment, seed: config.seed };
         let batches = || Batches::new(self.data, &self.shape, sampling, device);
         let (tests, mut trained, mut renewing) = (batches(), batches(), batches());
+        if progress.step == 0 && model.examples_to_begin() > 0 {
+            let (examples, _) = on_device.place(tests.first(model.examples_to_begin()))?;
+            model.begin(&examples)?;
+        }
         let mut prefetcher = Prefetcher::new("the batch after update", move |step| trained.train(step));
         let steps_per_epoch = steps_per_epoch(self.data, &self.shape, config.batch_size).max(1);
         let mut clock = Clock::from_seconds(progress.outcome.seconds);
@@ -419,6 +423,8 @@ mod tests {
             ("sam:base=adamw", "mlp", Some(0.5), None),
             ("schedule_free_sgd", "cnn4:norm=batch", None, None),
             ("adamw", "mlp", None, Some(5)),
+            // Its first layer is fitted before the first update.
+            ("muon", "speednet:width=4", Some(0.9), None),
         ] {
             let what = format!("{optimizer} {model} {ema:?} {lookahead:?}");
             let [whole, parts, raw] = [(); 3].map(|()| tempfile::tempdir());

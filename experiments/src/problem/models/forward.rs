@@ -82,14 +82,22 @@ impl<'a> ForwardContext<'a> {
         Self { dtype, ..self }
     }
 
-    /// The mean loss of `model` for inputs `x` and their labels, and the logits; both are f32.
+    /// The mean loss of `model` for inputs `x` and their labels, which training smooths if the model says so, and the logits; both are f32.
     ///
     /// # Errors
     /// When candle fails, or shapes do not fit.
     pub fn loss(&self, model: &dyn Model, x: &Tensor, labels: &Tensor) -> Result<(Tensor, Tensor)> {
         let x = if x.dtype().is_float() { x.to_dtype(self.dtype)? } else { x.clone() };
         let logits = model.forward(&x, self)?.to_dtype(DType::F32)?;
-        Ok((self.ops.cross_entropy(&logits, labels)?, logits))
+        let loss = self.ops.cross_entropy(&logits, labels)?;
+        let smoothing = model.smoothing();
+        if smoothing == 0.0 || !matches!(self.mode, Mode::Train { .. }) {
+            return Ok((loss, logits));
+        }
+        // With the label's logit z and the logsumexp l: (1 - s) (l - z) + s (l - mean) = (l - z) + s (z - mean).
+        let label = logits.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?;
+        let smoothed = (loss + ((label - logits.mean_all()?)? * smoothing)?)?;
+        Ok((smoothed, logits))
     }
 
     /// The mean loss of `model` for inputs `x` with labels that are drawn from its own predictions: a function of `noise` and these.
@@ -123,6 +131,18 @@ pub trait Model: Send {
     /// The logits of images (n, channels, height, width) of the pass's type: (n, classes); or of tokens (n, context) of type u32:
     /// (n * context, vocabulary), the predictions of the tokens that follow each of them. They are of the pass's type.
     fn forward(&self, x: &Tensor, pass: &ForwardContext) -> Result<Tensor>;
+    /// What share of each label goes to all classes alike, in training.
+    fn smoothing(&self) -> f64 {
+        0.0
+    }
+    /// How many training images it wants to see before the first update.
+    fn examples_to_begin(&self) -> usize {
+        0
+    }
+    /// Fits what does not learn to training images, before the first update.
+    fn begin(&self, _examples: &Tensor) -> Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

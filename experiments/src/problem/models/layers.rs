@@ -34,9 +34,28 @@ pub(super) fn convolve_bias_relu(conv: &Conv2d, x: &Tensor, pass: &ForwardContex
     }
 }
 
-/// Batch normalisation over (n, h, w) of each channel (Ioffe & Szegedy 2015, arXiv:1502.03167), with PyTorch's conventions:
-/// eps 1e-5, running statistics `running += 0.1 (batch - running)`, the running variance from the unbiased one.
+/// The numbers of a batch norm.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchNormSettings {
+    /// Added to the variance.
+    pub eps: f64,
+    /// How far the running statistics go towards those of a batch.
+    pub momentum: f64,
+    /// Whether the scale is a parameter; else it is 1.
+    pub learns_scale: bool,
+}
+
+impl Default for BatchNormSettings {
+    /// PyTorch's.
+    fn default() -> Self {
+        Self { eps: 1e-5, momentum: 0.1, learns_scale: true }
+    }
+}
+
+/// Batch normalisation over (n, h, w) of each channel (Ioffe & Szegedy 2015, arXiv:1502.03167), with running statistics
+/// `running += momentum (batch - running)`, the running variance from the unbiased one.
 pub(super) struct BatchNorm {
+    settings: BatchNormSettings,
     weight: Tensor,
     bias: Tensor,
     running_mean: Var,
@@ -44,12 +63,19 @@ pub(super) struct BatchNorm {
 }
 
 impl BatchNorm {
-    const EPS: f64 = 1e-5;
-    const MOMENTUM: f64 = 0.1;
-
     pub(super) fn new(channels: usize, vb: VarBuilder) -> Result<Self> {
+        Self::with(channels, BatchNormSettings::default(), vb)
+    }
+
+    pub(super) fn with(channels: usize, settings: BatchNormSettings, vb: VarBuilder) -> Result<Self> {
+        let weight = if settings.learns_scale {
+            vb.get_with_hints(channels, "weight", Init::Const(1.0))?
+        } else {
+            Tensor::ones(channels, DType::F32, vb.device())?
+        };
         Ok(Self {
-            weight: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
+            settings,
+            weight,
             bias: vb.get_with_hints(channels, "bias", Init::Const(0.0))?,
             running_mean: Var::from_tensor(&vb.get_with_hints(channels, "running_mean", Init::Const(0.0))?)?,
             running_var: Var::from_tensor(&vb.get_with_hints(channels, "running_var", Init::Const(1.0))?)?,
@@ -73,6 +99,17 @@ impl BatchNorm {
         }
     }
 
+    /// `norm(x)`
+    pub(super) fn normalise(&self, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
+        match pass.mode {
+            Mode::Evaluate => self.evaluate(x, false, pass),
+            Mode::Train { .. } | Mode::Renew { .. } => {
+                let normal = pass.ops.batch_norm(x, &self.weight, &self.bias, self.settings.eps, false)?;
+                self.trained(normal, pass.mode)
+            }
+        }
+    }
+
     /// `norm(conv(x))`
     pub(super) fn convolve(&self, conv: &Conv2d, x: &Tensor, pass: &ForwardContext) -> Result<Tensor> {
         match pass.mode {
@@ -89,7 +126,7 @@ impl BatchNorm {
         relu: bool,
         pass: &ForwardContext,
     ) -> Result<Tensor> {
-        let options = ops::Conv2dBatchNormOptions { conv: options(conv), eps: Self::EPS, relu };
+        let options = ops::Conv2dBatchNormOptions { conv: options(conv), eps: self.settings.eps, relu };
         let (weight, bias) = (&self.weight, &self.bias);
         let normal = pass.ops.conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
         self.trained(normal, pass.mode)
@@ -97,7 +134,7 @@ impl BatchNorm {
 
     fn evaluate(&self, x: &Tensor, relu: bool, pass: &ForwardContext) -> Result<Tensor> {
         let var = self.running_var.as_detached_tensor();
-        let scale = (&self.weight / (var + Self::EPS)?.sqrt()?)?;
+        let scale = (&self.weight / (var + self.settings.eps)?.sqrt()?)?;
         let shift = (&self.bias - (self.running_mean.as_detached_tensor() * &scale)?)?;
         pass.ops.scale_shift(x, &scale, &shift, relu)
     }
@@ -105,7 +142,7 @@ impl BatchNorm {
     /// Moves the running statistics, in the first evaluation within a step or where they are renewed.
     fn trained(&self, normal: ops::BatchNormOutput, mode: Mode) -> Result<Tensor> {
         let momentum = match mode {
-            Mode::Train { evaluation: 0 } => Some(Self::MOMENTUM),
+            Mode::Train { evaluation: 0 } => Some(self.settings.momentum),
             Mode::Renew { batch } => Some(1.0 / (batch + 1) as f64),
             Mode::Train { .. } | Mode::Evaluate => None,
         };

@@ -17,6 +17,7 @@ pub mod registry;
 mod resnet;
 pub mod shape;
 pub mod spec;
+mod speednet;
 #[cfg(test)]
 mod tests;
 

@@ -115,6 +115,23 @@ impl Operations {
         }
     }
 
+    /// The maximum of each channel.
+    pub(super) fn global_max(self, x: &Tensor) -> Result<Tensor> {
+        let (n, channels, height, width) = x.dims4()?;
+        match self {
+            Self::Descent => ops::max_pool2d(x, Pool2dOptions::whole(height, width))?.reshape((n, channels)),
+            Self::Candle => x.flatten_from(2)?.max(2),
+        }
+    }
+
+    /// [`ops::gelu`]
+    pub(super) fn gelu(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Descent => ops::gelu(x),
+            Self::Candle => reference::gelu(x),
+        }
+    }
+
     /// Global [`ops::avg_pool2d`]: (n, c, h, w) to (n, c).
     pub(super) fn global_average(self, x: &Tensor) -> Result<Tensor> {
         match self {

@@ -9,8 +9,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-/// Tensors with these last names are buffers: they belong to the model, and training moves them without a gradient.
-const BUFFERS: [&str; 2] = ["running_mean", "running_var"];
+/// Tensors with these last names are buffers: they belong to the model and have no gradient.
+const BUFFERS: [&str; 3] = ["running_mean", "running_var", "filters"];
 
 /// The parameters and buffers of a model. A [`VarBuilder`] over it creates each tensor when a layer first asks for its name.
 ///
@@ -39,7 +39,7 @@ impl Parameters {
         self.select(|name| !is_buffer(name))
     }
 
-    /// The buffers (running statistics of batch norm), sorted by name.
+    /// The buffers (running statistics of batch norm, filters that are fitted), sorted by name.
     pub fn buffers(&self) -> Vec<(String, Var)> {
         self.select(is_buffer)
     }

@@ -6,6 +6,7 @@ use super::{
     gpt, mlp, resnet,
     shape::{ImageShape, Shape},
     spec::{Build, ModelConfig, ModelSpec, Value},
+    speednet,
 };
 use crate::{
     config::names,
@@ -58,6 +59,14 @@ pub fn all() -> &'static [ModelSpec] {
             check: ALWAYS,
             build: Build::Images(resnet::ResNet::build_18),
             least: resnet::least_18,
+        },
+        ModelSpec {
+            name: "speednet",
+            doc: "a network for few passes over CIFAR-10: whitened patches, three blocks with batch norm; 2.0 million parameters",
+            keys: speednet::KEYS,
+            check: ALWAYS,
+            build: Build::Images(speednet::SpeedNet::build),
+            least: speednet::least,
         },
         ModelSpec {
             name: "gpt",
@@ -184,7 +193,10 @@ mod tests {
     #[test]
     fn wrong_models_are_errors_of_one_line() {
         for (text, expected) in [
-            ("gtp", "unknown model `gtp`: did you mean `gpt`? (known: mlp, cnn, cnn4, resnet20, resnet18, gpt)"),
+            (
+                "gtp",
+                "unknown model `gtp`: did you mean `gpt`? (known: mlp, cnn, cnn4, resnet20, resnet18, speednet, gpt)",
+            ),
             (
                 "gpt:layer=2",
                 "unknown key of gpt `layer`: did you mean `layers`? (known: layers, heads, width, context, dropout, norm)",
@@ -215,7 +227,7 @@ mod tests {
         assert_eq!(error(mlp.shape(&text)), "model mlp takes images, and ab has text (for gpt)");
         assert_eq!(
             error(gpt.shape(&images)),
-            "model gpt takes text, and digits has images (for mlp, cnn, cnn4, resnet20, resnet18)"
+            "model gpt takes text, and digits has images (for mlp, cnn, cnn4, resnet20, resnet18, speednet)"
         );
         let wide = parse("gpt:context=100").unwrap();
         assert_eq!(
@@ -230,7 +242,7 @@ mod tests {
         };
         assert_eq!(
             build(&gpt, shape).unwrap_err(),
-            "model gpt takes text, and the data has images (for mlp, cnn, cnn4, resnet20, resnet18)"
+            "model gpt takes text, and the data has images (for mlp, cnn, cnn4, resnet20, resnet18, speednet)"
         );
         let wrong = build(&gpt, Shape::Text { vocabulary: 2, context: 32 }).unwrap_err();
         assert!(wrong.starts_with("model gpt:") && wrong.ends_with("its context cannot be 32"), "{wrong}");

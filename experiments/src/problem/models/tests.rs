@@ -24,7 +24,7 @@ fn build(name: &str, shape: ImageShape, seed: u64) -> (Parameters, Box<dyn Model
 /// The models of images, in all their forms.
 fn image_models() -> impl Iterator<Item = &'static str> {
     let images = all().iter().filter(|model| model.kind() == Kind::Images);
-    images.map(|model| model.name).chain(["cnn4:norm=batch"])
+    images.map(|model| model.name).chain(["cnn4:norm=batch", "speednet:width=8,views=one"])
 }
 
 /// Images that are no two alike.
@@ -65,7 +65,14 @@ fn parameter_counts() {
     let stage = |from, to| conv(3, from, to) + conv(1, from, to) + 3 * same(to);
     let stages = 4 * same(64) + stage(64, 128) + stage(128, 256) + stage(256, 512);
     let resnet18 = conv(3, 3, 64) + stages + (512 + 1) * 10;
+    let block = |from: usize, to: usize| 9 * from * to + to + 9 * to * to + to;
+    let speednet = |channels: usize, width: usize| {
+        let blocks = block(8 * channels, width) + block(width, 4 * width) + block(4 * width, 4 * width);
+        8 * channels + blocks + 4 * width * 10
+    };
     for (name, shape, count) in [
+        ("speednet", CIFAR10, speednet(3, 64)),
+        ("speednet:width=16", DIGITS, speednet(1, 16)),
         ("mlp", DIGITS, mlp(64)),
         ("mlp", CIFAR10, mlp(3072)),
         ("cnn", DIGITS, cnn(1, 1)),

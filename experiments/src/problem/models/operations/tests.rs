@@ -11,13 +11,14 @@ use candle_core::{DType, Device, Var};
 use candle_nn::Optimizer;
 
 /// Every model, in each form that runs on other operations.
-const MODELS: [&str; 9] = [
+const MODELS: [&str; 10] = [
     "mlp",
     "cnn",
     "cnn4",
     "cnn4:norm=batch",
     "resnet20",
     "resnet18",
+    "speednet:width=8",
     "gpt:layers=2,width=32,context=16",
     "gpt:layers=2,width=32,context=16,norm=post",
     "gpt:layers=2,width=32,context=16,dropout=0.1",
