@@ -16,6 +16,9 @@ const LOST: f64 = 0.1;
 /// A trial is worse than one at a smaller learning rate where it learned less by more than this share of what that one learned.
 const WORSE: f64 = 0.1;
 
+/// But by more than this share of the loss of a constant prediction: of nothing learned any share is noise.
+const LEAST_WORSE: f64 = 0.01;
+
 /// A trial is too slow where it learned less than this share of what the best group of its sweep learned.
 const SLOW: f64 = 0.8;
 
@@ -23,7 +26,7 @@ const SLOW: f64 = 0.8;
 pub const DEFINITION: &str = "A trial is stable here unless it diverged; or lost what it had learned: its training loss, averaged over 60 equal parts of the run, ends \
     above the least of them by more than 10 % of the loss of the best constant prediction (the entropy of the classes' shares in the test data); or is worse \
     than a smaller learning rate: of the drop from the loss of that prediction, which a smaller peak reached on the same side with the same seed, its test loss \
-    at the end lacks more than 10 %. A stable trial is too slow if its drop is less than 80 % of that of the best group of its setting, with warmup or \
+    at the end lacks more than 10 %, and more than 1 % of the loss of that prediction. A stable trial is too slow if its drop is less than 80 % of that of the best group of its setting, with warmup or \
     without: that is no instability.";
 
 /// Groups that differ in their peak and in warmup alone.
@@ -219,7 +222,11 @@ impl<'s, 'a> Sweep<'s, 'a> {
                     let verdict = match trial.final_loss() {
                         None => Verdict::Diverged,
                         Some(_) if has_risen(&losses, LOST * constant) => Verdict::Lost,
-                        Some(loss) if loss > *least + WORSE * (constant - *least).max(0.0) => Verdict::Worse,
+                        Some(loss)
+                            if loss > *least + (WORSE * (constant - *least)).max(LEAST_WORSE * constant).max(0.0) =>
+                        {
+                            Verdict::Worse
+                        }
                         Some(loss) if best < constant && constant - loss < SLOW * (constant - best) => Verdict::TooSlow,
                         Some(_) => Verdict::Stable,
                     };
@@ -303,7 +310,7 @@ mod tests {
     fn the_definition_names_the_numbers_that_are_used() {
         for part in [
             format!("by more than {} % of the loss of the best constant prediction", LOST * 100.0),
-            format!("lacks more than {} %", WORSE * 100.0),
+            format!("lacks more than {} %, and more than {} % of", WORSE * 100.0, LEAST_WORSE * 100.0),
             format!("less than {} % of that of the best group", SLOW * 100.0),
             format!("averaged over {PARTS} equal parts"),
         ] {
