@@ -71,7 +71,11 @@ fn median(mut values: Vec<f64>) -> f64 {
 fn run(options: &Options) -> Result<()> {
     let (data, model, device) = (data(), models::parse(&options.model)?, Device::Cpu);
     let shape = model.shape(&data)?;
-    let sampling = Sampling { batch_size: options.batch_size, augment: true, seed: 0 };
+    let sampling = Sampling {
+        batch_size: options.batch_size,
+        augment: experiments::config::augmentation::Augmentation::Random,
+        seed: 0,
+    };
     let (parameters, on_device) = (Parameters::new(0), DeviceBatches::new(&data, &shape, &device));
     let batches = || Batches::new(&data, &shape, sampling, &device);
     let network = model.build(&shape, parameters.builder(&device))?;

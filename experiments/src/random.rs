@@ -25,6 +25,8 @@ pub enum Purpose<'a> {
     Tuning,
     /// A resample of a bootstrap.
     Bootstrap,
+    /// In which passes an image is mirrored, where it is in every second one.
+    Mirror,
     /// Labels that are drawn from a model's own predictions in a step.
     Labels,
 }
@@ -40,6 +42,7 @@ pub fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
         Purpose::Tuning => (5, ""),
         Purpose::Bootstrap => (6, ""),
         Purpose::Labels => (7, ""),
+        Purpose::Mirror => (8, ""),
     };
     let key = Sha256::new()
         .chain_update(seed.to_le_bytes())

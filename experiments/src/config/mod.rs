@@ -1,5 +1,6 @@
 //! What a run is told: options, TOML, names. Plain data, which knows no other room.
 
+pub mod augmentation;
 pub mod device;
 pub mod group;
 pub mod names;

@@ -1,6 +1,6 @@
 //! What an experiment is told: the command line, and the same as a TOML file.
 
-use super::{names, operations::Operations, precision::Precision};
+use super::{augmentation::Augmentation, names, operations::Operations, precision::Precision};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -133,6 +133,13 @@ pub struct Settings {
     #[arg(long, value_name = "N", help_heading = LENGTH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<NonZeroUsize>,
+    /// How training images are moved and mirrored [default: the data set's own, see --list]
+    ///
+    /// none; random: by up to 4 pixels, black around them, mirrored by chance; alternating: by up to 2 pixels, their mirror image around
+    /// them, mirrored in every second pass
+    #[arg(long, value_name = "HOW", help_heading = PROBLEM)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augmentation>,
     /// Clip the global gradient norm; 0 for no clipping [default: no clipping]
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "Option::is_none")]

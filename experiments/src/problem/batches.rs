@@ -8,6 +8,7 @@ use super::{
     },
     models::shape::Shape,
 };
+use crate::config::augmentation::Augmentation;
 use crate::random::{self, Purpose, stream};
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
@@ -44,8 +45,8 @@ pub enum Part {
 pub struct Sampling {
     /// Examples per update.
     pub batch_size: usize,
-    /// Whether training images are moved and mirrored at random.
-    pub augment: bool,
+    /// How training images are moved and mirrored.
+    pub augment: Augmentation,
     /// The trial's seed.
     pub seed: u64,
 }
@@ -56,7 +57,7 @@ pub struct Batches<'a> {
     data: &'a Data,
     context: usize,
     batch_size: usize,
-    augment: bool,
+    augment: Augmentation,
     seed: u64,
     /// Whether images stay on a device, where they need not be made anew each time.
     are_resident: bool,
@@ -83,6 +84,15 @@ fn examples(data: &Data, context: usize) -> usize {
     match data {
         Data::Images(images) => images.train.len(),
         Data::Text(text) => (text.train.len() / context).saturating_sub(1).max(1),
+    }
+}
+
+/// The examples of the test data, images or windows of `context` characters, and how many are in a batch of an evaluation.
+pub fn test_sizes(data: &Data, context: usize) -> (usize, usize) {
+    match data {
+        Data::Images(images) => (images.test.len(), EVALUATION_IMAGES),
+        // The last character of a window needs one that follows it.
+        Data::Text(text) => ((text.test.len() - 1) / context, (EVALUATION_CHARACTERS / context).max(1)),
     }
 }
 
@@ -128,32 +138,25 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// The number of batches of the test data.
-    pub fn tests(&self) -> u64 {
-        let (examples, per_batch) = self.test_sizes();
-        examples.div_ceil(per_batch) as u64
+    /// The number of batches of `part` examples of the test data, or of all.
+    pub fn tests(&self, part: Option<usize>) -> u64 {
+        let (examples, per_batch) = test_sizes(self.data, self.context);
+        part.map_or(examples, |part| part.min(examples)).div_ceil(per_batch) as u64
     }
 
-    /// Batch `index` of the test data: all images in order, or all of the text in windows side by side.
-    pub fn test(&self, index: u64) -> Batch {
-        let (examples, per_batch) = self.test_sizes();
+    /// Batch `index` of `part` examples of the test data, at equal distances from each other, or of all: images in order, or windows of
+    /// the text side by side.
+    pub fn test(&self, index: u64, part: Option<usize>) -> Batch {
+        let (examples, per_batch) = test_sizes(self.data, self.context);
+        let part = part.map_or(examples, |part| part.min(examples));
         let first = index as usize * per_batch;
-        let examples = first..examples.min(first + per_batch);
+        let chosen = (first..part.min(first + per_batch)).map(|place| place * examples / part);
         match self.data {
-            Data::Images(images) => self.images(images, Part::Test, &examples.collect::<Vec<_>>(), None),
+            Data::Images(images) => self.images(images, Part::Test, &chosen.collect::<Vec<_>>(), None),
             Data::Text(text) => {
-                let starts: Vec<usize> = examples.map(|window| window * self.context).collect();
+                let starts: Vec<usize> = chosen.map(|window| window * self.context).collect();
                 self.windows(&text.test, &starts)
             }
-        }
-    }
-
-    /// The examples of the test data, and how many are in a batch.
-    fn test_sizes(&self) -> (usize, usize) {
-        match self.data {
-            Data::Images(images) => (images.test.len(), EVALUATION_IMAGES),
-            // The last character of a window needs one that follows it.
-            Data::Text(text) => ((text.test.len() - 1) / self.context, (EVALUATION_CHARACTERS / self.context).max(1)),
         }
     }
 
@@ -168,11 +171,29 @@ impl<'a> Batches<'a> {
                 rng.random_range(0..=most.min(self.context - 1))
             }
         };
-        let augment = self.augment.then(|| {
-            let mut draw =
-                |_| Augment { dy: rng.random_range(-4..=4), dx: rng.random_range(-4..=4), flip: rng.random() };
-            (0..order.len()).map(&mut draw).collect()
-        });
+        let augment = match self.augment {
+            Augmentation::None => None,
+            Augmentation::Random => {
+                let draw = |_: &usize| Augment {
+                    dy: rng.random_range(-4..=4),
+                    dx: rng.random_range(-4..=4),
+                    flip: rng.random(),
+                    reflect: false,
+                };
+                Some(order.iter().map(draw).collect())
+            }
+            Augmentation::Alternating => {
+                let mut coins = stream(self.seed, Purpose::Mirror, 0);
+                let first: Vec<bool> = order.iter().map(|_| coins.random()).collect();
+                let draw = |example: &usize| Augment {
+                    dy: rng.random_range(-2..=2),
+                    dx: rng.random_range(-2..=2),
+                    flip: first[*example] != (index % 2 == 1),
+                    reflect: true,
+                };
+                Some(order.iter().map(draw).collect())
+            }
+        };
         Epoch { index, order, offset, augment }
     }
 
@@ -276,17 +297,18 @@ mod tests {
         };
         for step in [0, 7, 359] {
             check(batches.train(step), resident.train(step))?;
-            check(batches.test(step % 2), resident.test(step % 2))?;
+            check(batches.test(step % 2, None), resident.test(step % 2, None))?;
+            check(batches.test(0, Some(100)), resident.test(0, Some(100)))?;
         }
         // Images that are moved are made anew each time.
-        resident.augment = true;
+        resident.augment = Augmentation::Random;
         assert!(matches!(resident.train(1000), Batch::Images(..)));
-        assert_eq!((images.test.len(), batches.tests()), (359, 2));
+        assert_eq!((images.test.len(), batches.tests(None)), (359, 2));
         Ok(())
     }
 
     fn sampling(batch_size: usize) -> Sampling {
-        Sampling { batch_size, augment: false, seed: 5 }
+        Sampling { batch_size, augment: Augmentation::None, seed: 5 }
     }
 
     /// A text whose tokens tell their places.

@@ -1,7 +1,7 @@
 //! `trial.json`: what a trial is, and how it ended.
 
 use super::outcome::Outcome;
-use crate::config::{operations::Operations, precision::Precision};
+use crate::config::{augmentation::Augmentation, operations::Operations, precision::Precision};
 use optim::text::SpecText;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -64,8 +64,13 @@ pub struct TrialConfig {
     pub steps: u64,
     /// Updates between two evaluations.
     pub evaluate_every: u64,
-    /// Whether training images are moved and mirrored at random.
-    pub augment: bool,
+    /// Test examples of an evaluation before the last; none for all. Written as [`Self::ema`] is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluate_on: Option<usize>,
+    /// How training images are moved and mirrored. Not at all is `false`, and at random `true`, so that ids stay what they were before
+    /// there were more.
+    #[serde(with = "augment")]
+    pub augment: Augmentation,
     /// A training loss above it ends the trial as diverged.
     pub max_loss: f64,
     /// Whether every step is probed.
@@ -81,6 +86,35 @@ pub struct TrialConfig {
     pub precision: Precision,
     /// The seed.
     pub seed: u64,
+}
+
+mod augment {
+    use super::Augmentation;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Record {
+        Flag(bool),
+        Name(Augmentation),
+    }
+
+    pub fn serialize<S: Serializer>(augmentation: &Augmentation, serializer: S) -> Result<S::Ok, S::Error> {
+        let record = match augmentation {
+            Augmentation::None => Record::Flag(false),
+            Augmentation::Random => Record::Flag(true),
+            Augmentation::Alternating => Record::Name(*augmentation),
+        };
+        record.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Augmentation, D::Error> {
+        Ok(match Record::deserialize(deserializer)? {
+            Record::Flag(false) => Augmentation::None,
+            Record::Flag(true) => Augmentation::Random,
+            Record::Name(augmentation) => augmentation,
+        })
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

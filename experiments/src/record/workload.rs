@@ -24,6 +24,9 @@ pub struct Workload {
     pub steps_per_epoch: u64,
     /// Updates between two evaluations.
     pub evaluate_every: u64,
+    /// Test examples, images or windows of text, of an evaluation before the last; none for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluate_on: Option<usize>,
     /// The loss of the best prediction that ignores the input: the entropy of the classes' shares in the test data.
     pub constant_loss: f64,
     /// The least expected loss that any model can reach, where that is known.

@@ -28,7 +28,7 @@ fn conditions(group: &ReportGroup) -> Conditions {
             ("updates", config.steps.to_string()),
             ("batch size", config.batch_size.to_string()),
             ("updates between evaluations", config.evaluate_every.to_string()),
-            ("augmentation", yes(config.augment)),
+            ("augmentation", config.augment.to_string()),
             ("clipping", config.clip.map_or("none".to_owned(), number::setting)),
             ("decay of matrices only", yes(config.decay_matrices_only)),
             ("loss that counts as divergence", number::setting(config.max_loss)),

@@ -29,6 +29,7 @@ const RENEWED_BY: u64 = 2_048;
 pub fn evaluate_at(
     optimizer: &mut AnyOptimizer,
     (step, trained): (u64, &mut Batches),
+    part: Option<usize>,
     model: &dyn Model,
     parameters: &Parameters,
     config: &TrialConfig,
@@ -49,7 +50,7 @@ pub fn evaluate_at(
                 pass.with_ops(config.ops).with_dtype(config.precision.dtype()).loss(model, &x, &labels)?;
             }
         }
-        evaluate(model, config, batches, on_device, stop)
+        evaluate(model, part, config, batches, on_device, stop)
     };
     let measured = measure();
     optimizer.train()?;
@@ -59,25 +60,27 @@ pub fn evaluate_at(
     measured
 }
 
-/// The mean loss of a test example, and the share of those whose class is right; none when `stop` was set on the way.
+/// The mean loss of `part` of the test examples, or of all, and the share of those whose class is right; none when `stop` was set on the way.
 ///
 /// # Errors
 /// When candle fails.
 pub fn evaluate(
     model: &dyn Model,
+    part: Option<usize>,
     config: &TrialConfig,
     batches: &Batches,
     on_device: &DeviceBatches,
     stop: &AtomicBool,
 ) -> Result<Option<(f64, f64)>> {
     let (mut loss, mut right, mut n) = (0.0, 0.0, 0);
-    let mut prefetcher = Prefetcher::new("test batch", |index| batches.test(index));
+    let mut prefetcher = Prefetcher::new("test batch", |index| batches.test(index, part));
     let pass = ForwardContext::evaluate().with_ops(config.ops).with_dtype(config.precision.dtype());
-    for index in 0..batches.tests() {
+    let count = batches.tests(part);
+    for index in 0..count {
         if stop.load(Relaxed) {
             return Ok(None);
         }
-        let next = (index + 1 < batches.tests()).then_some(index + 1);
+        let next = (index + 1 < count).then_some(index + 1);
         prefetcher.use_and_make_next(index, next, |batch| {
             let (x, labels) = on_device.place(batch)?;
             let (mean, logits) = pass.loss(model, &x, &labels)?;

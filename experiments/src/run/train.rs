@@ -138,13 +138,15 @@ impl Training<'_> {
             let is_due = step > 0 && (step == config.steps || step % config.evaluate_every == 0);
             if is_due && !progress.evaluated {
                 let (is_elsewhere, has_ema) = (self.rule.evaluation_point().is_some(), config.ema.is_some());
+                // The end is measured by all.
+                let part = config.evaluate_on.filter(|_| step < config.steps);
                 let mut elsewhere = |optimizer: &mut AnyOptimizer| {
                     let trained = (step, &mut renewing);
-                    evaluate_at(optimizer, trained, &*model, &parameters, config, &tests, &on_device, stop)
+                    evaluate_at(optimizer, trained, part, &*model, &parameters, config, &tests, &on_device, stop)
                 };
                 let measured = match is_elsewhere {
                     true => elsewhere(&mut optimizer)?,
-                    false => evaluate(&*model, config, &tests, &on_device, stop)?,
+                    false => evaluate(&*model, part, config, &tests, &on_device, stop)?,
                 };
                 let ema = if has_ema && measured.is_some() { Some(elsewhere(&mut optimizer)?) } else { None };
                 let (Some((loss, accuracy)), None | Some(Some(_))) = (measured, ema) else {
@@ -304,7 +306,8 @@ mod tests {
             batch_size: 16,
             steps,
             evaluate_every: 23,
-            augment: false,
+            evaluate_on: Some(100),
+            augment: Default::default(),
             max_loss,
             probe: false,
             ops: Default::default(),

@@ -4,7 +4,7 @@ use super::{memory, split::Tensors};
 use crate::{
     config::options::Settings,
     problem::{
-        batches::steps_per_epoch,
+        batches::{steps_per_epoch, test_sizes},
         data::{dataset::Dataset, loaded::Data, spec::Length},
         models::{parameters::Parameters, registry, shape::Shape, spec::ModelConfig},
     },
@@ -54,14 +54,15 @@ impl LoadedWorkload {
             (None, None, Some(recipe)) if !settings.scale_recipe => Length::Steps(recipe.steps),
             (None, None, _) => defaults.length,
         };
-        let (steps, evaluate_every) = match length {
-            Length::Epochs(epochs) => (epochs.saturating_mul(steps_per_epoch), steps_per_epoch),
-            Length::Steps(steps) => (steps, evaluation_interval(steps, steps_per_epoch, data, batch_size, &shape)),
+        let steps = match length {
+            Length::Epochs(epochs) => epochs.saturating_mul(steps_per_epoch),
+            Length::Steps(steps) => steps,
         };
         // Before the model takes it.
         check_memory(&model, &shape, settings, batch_size, (1, 0))?;
         let parameters = Parameters::new(0);
-        model.build(&shape, parameters.builder(&Device::Cpu))?;
+        let views = model.build(&shape, parameters.builder(&Device::Cpu))?.views();
+        let (evaluate_every, evaluate_on) = evaluations(steps, data, &shape, (batch_size, steps_per_epoch), views);
         let tensors = parameters.trainable().iter().map(|(name, var)| (name.clone(), var.dims().to_vec())).collect();
         let record = Workload {
             dataset: dataset.to_string(),
@@ -73,6 +74,7 @@ impl LoadedWorkload {
             steps,
             steps_per_epoch,
             evaluate_every,
+            evaluate_on,
             constant_loss: data.constant_loss(),
             floor: data.floor(),
             data_differs: dataset.fingerprint(data).differs,
@@ -81,19 +83,33 @@ impl LoadedWorkload {
     }
 }
 
-/// Updates between evaluations where a run's length is given in updates: ten in a run, but at least one in an epoch of images,
-/// and not so many that they see more examples than training does.
-fn evaluation_interval(steps: u64, steps_per_epoch: u64, data: &Data, batch_size: usize, shape: &Shape) -> u64 {
-    let tenth = steps.div_ceil(10);
-    match (data, shape) {
-        (Data::Images(images), _) => tenth.max(images.test.len().div_ceil(batch_size) as u64).min(steps_per_epoch),
-        // Evaluating costs a third of training on as many characters.
-        (Data::Text(text), Shape::Text { context, .. }) => {
-            tenth.max((text.test.len() / (context * batch_size)) as u64).min(steps)
-        }
-        (Data::Text(_), Shape::Images(_)) => tenth,
-    }
-    .max(1)
+/// Evaluations of a run, at least, where it makes so many updates.
+const EVALUATIONS: u64 = 20;
+
+/// What evaluations before the last may cost, as a share of training.
+const COST: f64 = 0.1;
+
+/// A training step takes so many times what it takes to evaluate its examples: backward costs twice as much as forward.
+const PASSES: f64 = 3.0;
+
+/// Updates between evaluations, and on how many test examples those before the last are made; none for all of them. Images are
+/// evaluated once an epoch at least.
+fn evaluations(
+    steps: u64,
+    data: &Data,
+    shape: &Shape,
+    (batch_size, steps_per_epoch): (usize, u64),
+    views: usize,
+) -> (u64, Option<usize>) {
+    let (most, context) = match shape {
+        Shape::Images(_) => (steps_per_epoch, 1),
+        Shape::Text { context, .. } => (steps, *context),
+    };
+    let every = (steps / EVALUATIONS).min(most).max(1);
+    let (examples, least) = test_sizes(data, context);
+    let paid = COST * PASSES * (every as f64) * batch_size as f64 / views as f64;
+    let part = (paid as usize).max(least);
+    (every, (part < examples).then_some(part))
 }
 
 /// Checks that `jobs` trials at a time, with so many bytes of an optimizer's state each, can fit into the memory.

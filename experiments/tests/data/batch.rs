@@ -74,27 +74,32 @@ fn a_batch_of_everything_is_standardised() {
     }
 }
 
-/// Every augmentation against the definition: pad, cut, mirror, scale, normalise.
+/// Every augmentation against the definition: pad (with black, or the mirror image), cut, mirror, scale, normalise.
 #[test]
 fn a_batch_is_what_its_definition_says() {
     let data = synthetic_cifar10(20);
     let (c, h, w) = (data.channels, data.height as i32, data.width as i32);
     let mut cases = vec![None];
     for (dy, dx) in [(0, 0), (4, -4), (-4, 4), (1, 0), (0, -3), (31, 31), (-32, 0), (0, 33), (-128, 127)] {
-        cases.extend([false, true].map(|flip| Some(Augment { dy, dx, flip })));
+        cases.extend([false, true].map(|flip| Some(Augment { dy, dx, flip, reflect: false })));
     }
+    for (dy, dx) in [(0, 0), (2, -2), (-2, 2), (1, 0), (0, -1), (31, -31)] {
+        cases.extend([false, true].map(|flip| Some(Augment { dy, dx, flip, reflect: true })));
+    }
+    let mirror = |place: i32, len: i32| if place < 0 { -place } else { place.min(2 * (len - 1) - place) };
     for augment in cases {
         let indices = [7, 0, 7];
         let list = augment.map(|augment| vec![augment; indices.len()]);
         let (pixels, labels) = data.batch(&data.train, &indices, list.as_deref());
         assert_eq!(labels, indices.map(|i| u32::from(data.train.labels[i])));
-        let Augment { dy, dx, flip } = augment.unwrap_or_default();
+        let Augment { dy, dx, flip, reflect } = augment.unwrap_or_default();
         let mut pixel = pixels.into_iter();
         for index in indices {
             for channel in 0..c {
                 for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
                     let x = if flip { w - 1 - x } else { x };
                     let (y, x) = (y + i32::from(dy), x + i32::from(dx));
+                    let (y, x) = if reflect { (mirror(y, h), mirror(x, w)) } else { (y, x) };
                     let inside = (0..h).contains(&y) && (0..w).contains(&x);
                     let at = ((index * c + channel) * data.height) as i32 + y;
                     let byte = if inside { data.train.images[(at * w + x) as usize] } else { 0 };

@@ -12,6 +12,7 @@ use super::{
     source::{Hub, Source},
     spec::{Defaults, Spec},
 };
+use crate::config::augmentation::Augmentation;
 use std::path::Path;
 
 /// What it is.
@@ -19,7 +20,7 @@ pub const SPEC: Spec = Spec {
     name: "cifar10",
     doc: "photographs of 10 things, 32 x 32 colour",
     default_model: "resnet20",
-    defaults: Defaults { augment: true, ..Defaults::images(10, 128) },
+    defaults: Defaults { augment: Augmentation::Random, ..Defaults::images(10, 128) },
     images: Some(IMAGES),
     published: &PUBLISHED,
 };

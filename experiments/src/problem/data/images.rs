@@ -102,6 +102,9 @@ pub struct Augment {
     pub dx: i8,
     /// Whether to swap left and right, after the window was cut.
     pub flip: bool,
+    /// What lies outside of the image: its mirror image, without its edge twice, as NumPy's `reflect`; else black. The window must lie no
+    /// farther off than the image is long, less one.
+    pub reflect: bool,
 }
 
 /// Images that hyperparameters are judged by, where there are enough.
@@ -208,7 +211,7 @@ fn write_image(
     out: &mut [f32],
     image: &[u8],
     (height, width): (usize, usize),
-    Augment { dy, dx, flip }: Augment,
+    Augment { dy, dx, flip, reflect }: Augment,
     affine: &[(f32, f32)],
 ) {
     // Columns of the window to the left and to the right of the image, of which it lacks as many on the other side.
@@ -219,12 +222,23 @@ fn write_image(
         let normalise = |byte: u8| f32::from(byte) * scale + shift;
         let black = normalise(0);
         for (y, out) in out.chunks_exact_mut(width).enumerate() {
-            let Some(row) = y.checked_add_signed(dy.into()).filter(|&row| row < height) else {
-                out.fill(black);
-                continue;
+            let row = match y.checked_add_signed(dy.into()).filter(|&row| row < height) {
+                Some(row) => row,
+                None if reflect => reflected(y as isize + isize::from(dy), height),
+                None => {
+                    out.fill(black);
+                    continue;
+                }
             };
-            out[..before].fill(black);
-            out[width - after..].fill(black);
+            if reflect {
+                for place in (0..before).chain(width - after..width) {
+                    let column = if flip { width - 1 - place } else { place } as isize + isize::from(dx);
+                    out[place] = normalise(plane[row * width + reflected(column, width)]);
+                }
+            } else {
+                out[..before].fill(black);
+                out[width - after..].fill(black);
+            }
             let out = out[before..width - after].iter_mut();
             let bytes = &plane[row * width..][right..width - left];
             if flip {
@@ -234,6 +248,12 @@ fn write_image(
             }
         }
     }
+}
+
+/// The place in 0..len that a place outside of it shows.
+fn reflected(place: isize, len: usize) -> usize {
+    let last = len as isize - 1;
+    (if place > last { 2 * last - place } else { place.abs() }) as usize
 }
 
 /// Exact sums of bytes and their squares, so the order of the images does not matter.

@@ -1,6 +1,7 @@
 //! What a data set is, before anything of it is read.
 
 use super::{images::ImageSpec, published::Published};
+use crate::config::augmentation::Augmentation;
 use std::fmt;
 
 /// What a data set holds, and what a model takes.
@@ -45,8 +46,8 @@ pub struct Defaults {
     pub length: Length,
     /// Examples per update.
     pub batch_size: usize,
-    /// Whether training images are moved and mirrored at random.
-    pub augment: bool,
+    /// How training images are moved and mirrored.
+    pub augment: Augmentation,
     /// Whether weight decay leaves out tensors of fewer than two dimensions.
     pub decay_matrices_only: bool,
 }
@@ -54,11 +55,11 @@ pub struct Defaults {
 impl Defaults {
     /// Those of any text.
     pub const TEXT: Self =
-        Self { length: Length::Steps(2_000), batch_size: 12, augment: false, decay_matrices_only: true };
+        Self { length: Length::Steps(2_000), batch_size: 12, augment: Augmentation::None, decay_matrices_only: true };
 
     /// Those of images, which do not augment.
     pub const fn images(epochs: u64, batch_size: usize) -> Self {
-        Self { length: Length::Epochs(epochs), batch_size, augment: false, decay_matrices_only: false }
+        Self { length: Length::Epochs(epochs), batch_size, augment: Augmentation::None, decay_matrices_only: false }
     }
 }
 

@@ -131,6 +131,10 @@ pub trait Model: Send {
     /// The logits of images (n, channels, height, width) of the pass's type: (n, classes); or of tokens (n, context) of type u32:
     /// (n * context, vocabulary), the predictions of the tokens that follow each of them. They are of the pass's type.
     fn forward(&self, x: &Tensor, pass: &ForwardContext) -> Result<Tensor>;
+    /// How often it goes forward for an image that it is evaluated on.
+    fn views(&self) -> usize {
+        1
+    }
     /// What share of each label goes to all classes alike, in training.
     fn smoothing(&self) -> f64 {
         0.0

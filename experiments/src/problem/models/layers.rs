@@ -43,12 +43,14 @@ pub(super) struct BatchNormSettings {
     pub momentum: f64,
     /// Whether the scale is a parameter; else it is 1.
     pub learns_scale: bool,
+    /// The shift is so many times its parameter: gradient descent moves it by the square of that.
+    pub bias_scale: f64,
 }
 
 impl Default for BatchNormSettings {
     /// PyTorch's.
     fn default() -> Self {
-        Self { eps: 1e-5, momentum: 0.1, learns_scale: true }
+        Self { eps: 1e-5, momentum: 0.1, learns_scale: true, bias_scale: 1.0 }
     }
 }
 
@@ -82,6 +84,10 @@ impl BatchNorm {
         })
     }
 
+    fn bias(&self) -> Result<Tensor> {
+        if self.settings.bias_scale == 1.0 { Ok(self.bias.clone()) } else { &self.bias * self.settings.bias_scale }
+    }
+
     /// `relu(norm(conv(x)) + residual)`
     pub(super) fn convolve_relu(
         &self,
@@ -104,7 +110,7 @@ impl BatchNorm {
         match pass.mode {
             Mode::Evaluate => self.evaluate(x, false, pass),
             Mode::Train { .. } | Mode::Renew { .. } => {
-                let normal = pass.ops.batch_norm(x, &self.weight, &self.bias, self.settings.eps, false)?;
+                let normal = pass.ops.batch_norm(x, &self.weight, &self.bias()?, self.settings.eps, false)?;
                 self.trained(normal, pass.mode)
             }
         }
@@ -127,7 +133,7 @@ impl BatchNorm {
         pass: &ForwardContext,
     ) -> Result<Tensor> {
         let options = ops::Conv2dBatchNormOptions { conv: options(conv), eps: self.settings.eps, relu };
-        let (weight, bias) = (&self.weight, &self.bias);
+        let (weight, bias) = (&self.weight, &self.bias()?);
         let normal = pass.ops.conv2d_batch_norm(x, conv.weight(), weight, bias, residual, options)?;
         self.trained(normal, pass.mode)
     }
@@ -135,7 +141,7 @@ impl BatchNorm {
     fn evaluate(&self, x: &Tensor, relu: bool, pass: &ForwardContext) -> Result<Tensor> {
         let var = self.running_var.as_detached_tensor();
         let scale = (&self.weight / (var + self.settings.eps)?.sqrt()?)?;
-        let shift = (&self.bias - (self.running_mean.as_detached_tensor() * &scale)?)?;
+        let shift = (self.bias()? - (self.running_mean.as_detached_tensor() * &scale)?)?;
         pass.ops.scale_shift(x, &scale, &shift, relu)
     }
 

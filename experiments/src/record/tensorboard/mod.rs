@@ -14,6 +14,7 @@ use super::{
     outcome::Outcome,
     trial::{Phase, TrialRecord},
 };
+use crate::config::augmentation::Augmentation;
 use anyhow::{Context, Result};
 use prost::Message;
 use proto::{
@@ -309,7 +310,7 @@ fn hyperparameters(
         ("seed", (config.seed as f64).into()),
         ("batch_size", (config.batch_size as f64).into()),
         ("steps", (config.steps as f64).into()),
-        ("augment", config.augment.into()),
+        ("augment", (config.augment != Augmentation::None).into()),
         ("decay_matrices_only", config.decay_matrices_only.into()),
     ];
     let clip = config.clip.map(|clip| ("clip", clip.into()));

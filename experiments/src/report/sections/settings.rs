@@ -27,7 +27,8 @@ pub fn table_of(problems: &[Problem]) -> Markup {
                 Cell::new(workload.classes.to_string()),
                 Cell::new(workload.steps.to_string()),
                 Cell::new(workload.batch_size.to_string()),
-                Cell::new(workload.evaluate_every.to_string()),
+                Cell::new(workload.evaluate_every.to_string())
+                    .note(workload.evaluate_on.map(|examples| format!("on {examples} examples"))),
                 Cell::new(number::number(workload.constant_loss)),
                 Cell::new(workload.floor.map_or(number::NONE.to_owned(), number::number)),
             ]);
@@ -47,7 +48,8 @@ pub fn table_of(problems: &[Problem]) -> Markup {
             ">floor",
         ],
         &rows,
-        "Models with all their keys; batch: examples per update; evaluated: updates between two evaluations; constant: the loss of the best \
+        "Models with all their keys; batch: examples per update; evaluated: updates between two evaluations, and on how many test \
+         examples (images, or windows of text) those before the last are made, where not on all; constant: the loss of the best \
          prediction that ignores the input; floor: the loss that no model's expected loss is below, where that is known.",
     )
 }
