@@ -109,7 +109,7 @@ fn main() -> Result<()> {
                     metrics = MetricsWriter::open(file("metrics.jsonl"))?.with_events(events);
                 }
                 let (every, apart) = (CHECKPOINT_EVERY, CHECKPOINTS_APART);
-                let saving = Saving { path: file("checkpoint.safetensors"), every, apart };
+                let saving = Saving { path: file("checkpoint.safetensors"), every, apart, until: None };
                 let stop = AtomicBool::new(false);
                 let saving = with_records.then_some(&saving);
                 let outcome =

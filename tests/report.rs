@@ -179,6 +179,7 @@ fn measurements(group: &Group, seed: u64, lr: f64, end: End) -> (Vec<Metric>, Ou
         ema_accuracy: None,
         steps: last,
         seconds: last as f64 * 0.01 * (1.0 + seed as f64 * 0.1),
+        stopped: false,
         diverged,
         cause: diverged.then(|| format!("the loss was not finite at step {last} <NaN>")),
     };
@@ -199,6 +200,7 @@ fn run(experiment: &str, out: &str, config: Value, groups: Vec<Group>) -> Run {
                 steps: STEPS,
                 steps_per_epoch: 50,
                 evaluate_every: 20,
+                evaluate_on: None,
                 constant_loss: (CLASSES as f64).ln(),
                 floor: (group.dataset == "language").then_some(0.25),
                 data_differs: Vec::new(),

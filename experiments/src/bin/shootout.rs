@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         norm: None,
         peaks: &[],
         steps: None,
-        own: &["--tune", "--space"],
+        own: &["--tune", "--tune-steps", "--space"],
         probe: false,
         groups,
     })

@@ -105,6 +105,12 @@ pub struct Settings {
     #[arg(long, value_name = "N", help_heading = SEARCH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tune: Option<NonZeroUsize>,
+    /// As --tune, by trials that make N updates together for each group: bad ones are stopped early
+    ///
+    /// Successive halving: of the trials that came to a ninth of their updates the better third is run on, and again at a third of them
+    #[arg(long, value_name = "N", conflicts_with = "tune", help_heading = SEARCH)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune_steps: Option<NonZeroU64>,
     /// What --tune searches for an optimizer, repeatable, as in adamw:lr=1e-4..1e-2 [default: see --list]
     #[arg(long, value_name = "NAME:KEY=LOW..HIGH,..", help_heading = SEARCH)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -215,7 +221,7 @@ impl fmt::Display for Norm {
 }
 
 /// Options that cannot both be given: one on the command line replaces the other in the file.
-const EXCLUSIVE: [&str; 2] = ["epochs", "steps"];
+const EXCLUSIVE: [[&str; 2]; 2] = [["epochs", "steps"], ["tune", "tune_steps"]];
 
 /// The option `--text`, and the data set that it names.
 const TEXT: &str = "text";
@@ -268,14 +274,15 @@ impl Settings {
             check_kind(key, value)?;
         }
         let given = toml::Table::try_from(options)?;
-        let [one, other] = EXCLUSIVE;
-        for (one, other) in [(one, other), (other, one)] {
-            if given.contains_key(one) {
-                table.remove(other);
+        for [one, other] in EXCLUSIVE {
+            for (one, other) in [(one, other), (other, one)] {
+                if given.contains_key(one) {
+                    table.remove(other);
+                }
             }
-        }
-        if EXCLUSIVE.iter().all(|key| table.contains_key(*key)) {
-            bail!("`{one}` and `{other}` cannot both be given");
+            if table.contains_key(one) && table.contains_key(other) {
+                bail!("`{one}` and `{other}` cannot both be given");
+            }
         }
         let names_text = |table: &toml::Table| {
             let datasets = table.get("dataset").and_then(toml::Value::as_array);
@@ -333,6 +340,11 @@ impl Settings {
     pub fn given(&self) -> Result<Vec<String>> {
         let table = toml::Table::try_from(self)?;
         Ok(table.keys().map(|key| format!("--{}", key.replace('_', "-"))).collect())
+    }
+
+    /// Whether hyperparameters are chosen by trials.
+    pub fn tunes(&self) -> bool {
+        self.tune.is_some() || self.tune_steps.is_some()
     }
 
     /// Whether nothing is told but where it runs and what it writes.
@@ -459,6 +471,7 @@ mod tests {
             ("scale_recipe = 1", &["`scale_recipe`", "boolean"]),
             ("seeds = -1", &["`seeds`", "-1"]),
             ("steps = 1\nepochs = 1", &["`epochs` and `steps`"]),
+            ("tune = 1\ntune_steps = 1", &["`tune` and `tune_steps`"]),
             ("norm = \"middle\"", &["middle", "pre"]),
             ("ops = \"torch\"", &["torch", "descent"]),
             ("precision = \"f16\"", &["f16", "bf16"]),

@@ -51,4 +51,4 @@ pub struct First {
 }
 
 /// The options that not all binaries have.
-pub const SPECIAL: [&str; 4] = ["--lr", "--norm", "--tune", "--space"];
+pub const SPECIAL: [&str; 5] = ["--lr", "--norm", "--tune", "--tune-steps", "--space"];

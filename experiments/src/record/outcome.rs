@@ -23,10 +23,17 @@ pub struct Outcome {
     pub steps: u64,
     /// Training time, without evaluation and saving.
     pub seconds: f64,
+    /// Whether a search stopped it on the way, as worse than others: it has no end then.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stopped: bool,
     /// Whether a loss was not finite or above the bound, which ends a run.
     pub diverged: bool,
     /// Where and how it diverged.
     pub cause: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Outcome {
@@ -46,6 +53,11 @@ impl Outcome {
     /// As it is where the run ends as diverged, for this `cause`.
     pub fn diverge(self, cause: String) -> Self {
         Self { diverged: true, cause: Some(cause), ..self.without_end() }
+    }
+
+    /// As it is where a search stops the run.
+    pub fn stop(self) -> Self {
+        Self { stopped: true, ..self.without_end() }
     }
 
     /// Without what is measured at the end.

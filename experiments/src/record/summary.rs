@@ -103,8 +103,15 @@ pub struct TrialSummary {
     pub steps: u64,
     /// Training time.
     pub seconds: f64,
+    /// Whether a search stopped it on the way.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub stopped: bool,
     /// Whether it diverged.
     pub diverged: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl TrialSummary {
@@ -122,6 +129,7 @@ impl TrialSummary {
             ema_accuracy: outcome.ema_accuracy,
             steps: outcome.steps,
             seconds: outcome.seconds,
+            stopped: outcome.stopped,
             diverged: outcome.diverged,
         }
     }

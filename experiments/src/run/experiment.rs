@@ -1,8 +1,10 @@
 //! From the options of a binary to its results: checks everything, tunes, trains all trials, writes the records.
 
+mod search;
+
 use super::{
     console::Console,
-    environment,
+    environment, halving,
     jobs::Jobs,
     memory, optimizer,
     plan::{self, Group, Plan},
@@ -30,7 +32,6 @@ use crate::{
         experiment::{Continuation, ExperimentRecord, Versions},
         files::{write_json, write_text},
         out_dir::OutDir,
-        outcome::Outcome,
         run::Run,
         summary::Summary,
         trial::{Phase, TrialConfig, TrialRecord},
@@ -39,6 +40,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use optim::{AnyRule, Rule, recipes};
+use search::Searched;
 use std::{
     collections::BTreeMap,
     fs,
@@ -76,9 +78,6 @@ pub struct Experiment {
     /// All records, where it had finished, and is not to have more seeds.
     finished: Option<Run>,
 }
-
-/// Tuning trials, how each ended, and what was searched for each group.
-type Tuned<'a> = (Vec<Trial<'a>>, Vec<Outcome>, Vec<Space>);
 
 impl Experiment {
     /// Checks all options, takes OUT and reads the data. It ends early, with an error, once `stop` is set.
@@ -151,12 +150,32 @@ impl Experiment {
                     n * (seeds + tune)
                 );
             }
+            for LoadedWorkload { record, .. } in &plan.workloads {
+                let whole = data[&record.dataset].steps_for_tuning(record.steps);
+                let rungs = halving::rungs(whole, data[&record.dataset].steps_for_tuning(record.evaluate_every));
+                let trials = |budget: NonZeroU64| budget.get().div_ceil(rungs[0]);
+                match settings.tune_steps {
+                    Some(budget) if budget.get() < whole => {
+                        bail!(
+                            "--tune-steps {budget}: it must be at least {whole}, the updates of a whole tuning trial"
+                        );
+                    }
+                    Some(budget) if trials(budget) > tune::MOST as u64 => {
+                        bail!(
+                            "--tune-steps {budget}: it must be at most {}",
+                            rungs[0].saturating_mul(tune::MOST as u64)
+                        );
+                    }
+                    _ => {}
+                }
+            }
             let jobs = match settings.jobs {
                 Some(jobs) => jobs.get(),
                 None if device == DeviceName::Cpu => threads,
                 None => 1,
             };
-            let jobs = jobs.min(n * seeds.max(tune));
+            let spread = settings.tune_steps.map_or(tune, |_| tune::MOST);
+            let jobs = jobs.min(n * seeds.max(spread));
             let averages = u64::from(settings.ema.is_some()) + u64::from(settings.lookahead.is_some());
             for (at, LoadedWorkload { record, model, shape, tensors, .. }) in plan.workloads.iter().enumerate() {
                 let own = plan.groups.iter().filter(|group| group.workload == at);
@@ -236,10 +255,15 @@ impl Experiment {
             jobs: self.jobs,
             checkpoint_every: self.settings.checkpoint_every,
         };
-        let Some((tuning, tuned, spaces)) = self.tune(&jobs, stop)? else { return Ok(End::Interrupted) };
-        let picked = self.pick(&spaces, &tuning, &tuned)?;
+        let Some(searched) = self.search(&jobs, stop)? else { return Ok(End::Interrupted) };
+        let picked = self.pick(&searched);
+        let Searched { trials: tuning, outcomes: tuned, spaces } = searched;
         let finals = self.final_trials(&picked)?;
-        let Some(outcomes) = jobs.run_all(&finals, &self.data, stop)? else { return Ok(End::Interrupted) };
+        let Some(outcomes) =
+            jobs.run_all(&finals.iter().map(|trial| (trial, None)).collect::<Vec<_>>(), &self.data, stop)?
+        else {
+            return Ok(End::Interrupted);
+        };
 
         let summary = summarise(&self.study, &self.plan, (&picked, &spaces), (&tuning, &tuned), (&finals, &outcomes))?;
         write_json(&file("summary.json"), &summary)?;
@@ -321,64 +345,6 @@ impl Experiment {
         let record = TrialRecord { id, group: group_name, config, outcome: None, metrics_sha256: None };
         let name = format!("{}, seed {seed}", group_config.name);
         Ok(Trial { workload: loaded, group, name, tried: String::new(), rule: rule.clone(), schedule, record })
-    }
-
-    /// All tuning trials with their outcomes, and the spaces as they are then; none when it was stopped.
-    fn tune(&self, jobs: &Jobs<'_>, stop: &Arc<AtomicBool>) -> Result<Option<Tuned<'_>>> {
-        let count = self.settings.tune.map_or(0, NonZeroUsize::get);
-        let mut spaces: Vec<Space> = self.plan.groups.iter().map(|group| group.space.clone()).collect();
-        let (mut trials, mut outcomes): (Vec<Trial>, Vec<Outcome>) = (Vec::new(), Vec::new());
-        let sizes = if count > 0 { tune::rounds(count) } else { Vec::new() };
-        for (round, size) in sizes.into_iter().enumerate() {
-            let before = trials.len() / self.plan.groups.len();
-            let mut points = Vec::new();
-            for (index, (group, space)) in self.plan.groups.iter().zip(&mut spaces).enumerate() {
-                let own = trials.iter().zip(&outcomes).filter(|(trial, _)| trial.group == index);
-                let tried: Vec<_> = own.map(|(trial, outcome)| (trial.rule.clone(), outcome.final_loss)).collect();
-                points.push(match round.checked_sub(1) {
-                    None => (0..size).map(|at| space.spread(&group.rule, at)).collect::<Result<Vec<_>>>()?,
-                    Some(round) => space.around_best(&tried, round)?,
-                });
-            }
-            // Trial by trial of each group, so that every group is seen early.
-            let pairs = (0..size).flat_map(|at| (0..points.len()).map(move |group| (at, group)));
-            let new =
-                pairs.filter_map(|(at, group)| Some((at, group, points[group].get(at)?))).map(|(at, group, rule)| {
-                    let trial = self.trial(group, rule, Phase::Tune, tune::SEED)?;
-                    let name =
-                        format!("{}, tuning {} of {count}", self.plan.groups[group].config.name, before + at + 1);
-                    let tried = format!(" with {}", spaces[group].values(&trial.rule));
-                    Ok(Trial { name, tried, ..trial })
-                });
-            let new = new.collect::<Result<Vec<_>>>()?;
-            let Some(ended) = jobs.run_all(&new, &self.data, stop)? else { return Ok(None) };
-            trials.extend(new);
-            outcomes.extend(ended);
-        }
-        Ok(Some((trials, outcomes, spaces)))
-    }
-
-    /// The rule of each group: as given, or as picked by its tuning trials.
-    fn pick(&self, spaces: &[Space], trials: &[Trial], outcomes: &[Outcome]) -> Result<Vec<AnyRule>> {
-        let pick = |(index, group): (usize, &Group)| {
-            let own: Vec<(&Trial, &Outcome)> =
-                trials.iter().zip(outcomes).filter(|(trial, _)| trial.group == index).collect();
-            if own.is_empty() {
-                return group.rule.clone();
-            }
-            let best = tune::pick(&own.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>());
-            let (trial, outcome) = own[best];
-            let name = &group.config.name;
-            let loss = outcome
-                .final_loss
-                .map_or("no loss: all diverged".to_owned(), |loss| format!("validation loss {loss:.4}"));
-            let warning = spaces[index].searched(&trial.rule).warning();
-            let edge = warning.map_or(String::new(), |warning| format!("; {warning}: --space can widen it"));
-            self.console.line(&format!("{name}: picked {} ({loss}){edge}", trial.rule));
-            tracing::info!(group = name, picked = %trial.rule, edge, "tuned");
-            trial.rule.clone()
-        };
-        Ok(self.plan.groups.iter().enumerate().map(pick).collect())
     }
 
     fn final_trials(&self, rules: &[AnyRule]) -> Result<Vec<Trial<'_>>> {

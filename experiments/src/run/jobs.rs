@@ -12,6 +12,7 @@ use crate::{
     record::{
         files::{read_json, write_json},
         hyperparameters,
+        metric::Metric,
         metrics_file::MetricsWriter,
         out_dir::OutDir,
         outcome::Outcome,
@@ -57,18 +58,19 @@ pub struct Jobs<'a> {
 }
 
 impl Jobs<'_> {
-    /// The outcomes of `trials`, in order; none when it was stopped.
+    /// The outcomes of `trials`, in order; none when it was stopped. One with a number of updates ends as stopped after them, and can be
+    /// run on.
     ///
     /// # Errors
     /// When a file cannot be written or candle fails.
     pub fn run_all(
         &self,
-        trials: &[Trial],
+        trials: &[(&Trial, Option<u64>)],
         data: &BTreeMap<String, Data>,
         stop: &Arc<AtomicBool>,
     ) -> Result<Option<Vec<Outcome>>> {
         let tuning_data: BTreeMap<&str, Data> = match trials.first() {
-            Some(trial) if trial.record.config.phase == Phase::Tune => {
+            Some((trial, _)) if trial.record.config.phase == Phase::Tune => {
                 data.iter().map(|(name, data)| (name.as_str(), data.split_for_tuning())).collect()
             }
             _ => BTreeMap::new(),
@@ -92,8 +94,8 @@ impl Jobs<'_> {
                     pool.install(|| {
                         loop {
                             let index = next.fetch_add(1, Relaxed);
-                            let Some(trial) = trials.get(index) else { break };
-                            let outcome = self.run_trial(trial, data_of(trial), queue, stop);
+                            let Some(&(trial, until)) = trials.get(index) else { break };
+                            let outcome = self.run_trial(trial, until, data_of(trial), queue, stop);
                             if !matches!(outcome, Ok(Some(_))) {
                                 next.store(trials.len(), Relaxed);
                             }
@@ -113,7 +115,7 @@ impl Jobs<'_> {
         queue.finish()?;
         let mut outcomes = Vec::new();
         let mut stopped = false;
-        for (trial, outcome) in trials.iter().zip(ended.into_inner().expect("no holder of the lock panics")) {
+        for ((trial, _), outcome) in trials.iter().zip(ended.into_inner().expect("no holder of the lock panics")) {
             match outcome.transpose().with_context(|| format!("trial {}", trial.record.id))?.flatten() {
                 Some(outcome) => outcomes.push(outcome),
                 None => stopped = true,
@@ -123,10 +125,18 @@ impl Jobs<'_> {
     }
 
     /// What need not be there before it returns is written by `queue`.
-    fn run_trial(&self, trial: &Trial, data: &Data, queue: &WriteQueue, stop: &AtomicBool) -> Result<Option<Outcome>> {
+    fn run_trial(
+        &self,
+        trial: &Trial,
+        until: Option<u64>,
+        data: &Data,
+        queue: &WriteQueue,
+        stop: &AtomicBool,
+    ) -> Result<Option<Outcome>> {
         let TrialRecord { id, config, .. } = &trial.record;
         let (name, file) = (&trial.name, |name: &str| self.out.trial_file(id, name));
         let is_new = !file("trial.json").exists();
+        let mut goes_on = false;
         if !is_new {
             let folder = self.out.trial_file(id, "");
             let again = |error| anyhow::anyhow!("{error:#}; without `{}` it begins anew", folder.display());
@@ -134,11 +144,15 @@ impl Jobs<'_> {
             if record.config != *config {
                 bail!("`{}` is of another config", file("trial.json").display());
             }
-            if let Some(outcome) = record.outcome {
-                TrialRecord::read(&self.out.trial_file(id, "")).map_err(again)?;
-                // The process may have been killed between the outcome and this.
-                let _ = fs::remove_file(file(CHECKPOINT));
-                return Ok(Some(outcome));
+            match record.outcome {
+                Some(outcome) if !outcome.stopped => {
+                    TrialRecord::read(&self.out.trial_file(id, "")).map_err(again)?;
+                    // The process may have been killed between the outcome and this.
+                    let _ = fs::remove_file(file(CHECKPOINT));
+                    return Ok(Some(outcome));
+                }
+                Some(outcome) if until.is_some_and(|until| until <= outcome.steps) => return Ok(Some(outcome)),
+                stopped => goes_on = stopped.is_some(),
             }
         }
         if stop.load(Relaxed) {
@@ -146,8 +160,11 @@ impl Jobs<'_> {
         }
         let folder = self.out.trial_file(id, "");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
-        let (path, record) = (file("trial.json"), trial.record.clone());
-        queue.push(move || write_json(&path, &record))?;
+        // Where it was stopped is what tells a resumed run that it need not be run until there again.
+        if !goes_on {
+            let (path, record) = (file("trial.json"), trial.record.clone());
+            queue.push(move || write_json(&path, &record))?;
+        }
         let folder = self.out.path().join("tensorboard").join(id);
         let events = Events::new(folder, &trial.record, &trial.rule.qualified_name(), hyperparameters::of(&trial.rule));
         let mut metrics = MetricsWriter::open(file("metrics.jsonl"))?.with_events(events);
@@ -163,6 +180,7 @@ impl Jobs<'_> {
             path: file(CHECKPOINT),
             every: self.checkpoint_every.map_or(CHECKPOINT_EVERY, NonZeroU64::get),
             apart: if self.checkpoint_every.is_some() { Duration::ZERO } else { CHECKPOINTS_APART },
+            until,
         };
         tracing::info!(trial = id, resumed = !is_new, "begins");
         let bar = self.console.trial(name, config.steps);
@@ -173,6 +191,10 @@ impl Jobs<'_> {
         let record = TrialRecord { outcome: Some(outcome.clone()), metrics_sha256, ..trial.record.clone() };
         let (path, ended) = (file("trial.json"), outcome.clone());
         queue.push(move || {
+            if ended.stopped {
+                metrics.sync()?;
+                return write_json(&path, &record);
+            }
             metrics.end(&ended)?;
             // The trial has ended once its outcome is there, with all else.
             write_json(&path, &record)?;
@@ -180,12 +202,39 @@ impl Jobs<'_> {
             let _ = fs::remove_file(&saving.path);
             Ok(())
         })?;
+        if outcome.stopped {
+            tracing::info!(trial = id, steps = outcome.steps, "stopped");
+            return Ok(Some(outcome));
+        }
         self.console.line(&format!("{name}: {}{}", describe(&outcome), trial.tried));
         match &outcome.cause {
             Some(cause) => tracing::info!(trial = id, cause, "diverged"),
             None => tracing::info!(trial = id, loss = outcome.final_loss, accuracy = outcome.final_accuracy, "ended"),
         }
         Ok(Some(outcome))
+    }
+}
+
+impl Jobs<'_> {
+    /// The loss of `trial` that was measured after `step` updates; none where it did not get there.
+    ///
+    /// # Errors
+    /// When its measurements cannot be read.
+    pub fn loss_at(&self, trial: &Trial, step: u64) -> Result<Option<f64>> {
+        let path = self.out.trial_file(&trial.record.id, "metrics.jsonl");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        // What a process that was killed wrote last may be a part of a line.
+        let metrics = text.lines().map_while(|line| serde_json::from_str(line).ok());
+        let loss = metrics.into_iter().find_map(|metric| match metric {
+            Metric::Eval { step: at, loss, .. } if at == step => Some(loss),
+            _ => None,
+        });
+        Ok(loss.filter(|loss| loss.is_finite()))
+    }
+
+    /// Removes what would let `trial` go on, which stays stopped.
+    pub fn give_up(&self, trial: &Trial) {
+        let _ = fs::remove_file(self.out.trial_file(&trial.record.id, CHECKPOINT));
     }
 }
 

@@ -8,6 +8,7 @@ pub mod console;
 pub mod environment;
 pub mod evaluate;
 pub mod experiment;
+pub mod halving;
 pub mod jobs;
 pub mod list;
 pub mod memory;

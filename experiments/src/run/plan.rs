@@ -92,20 +92,20 @@ pub fn plan(
             let rule = optimizer::parse(&config.optimizer)?;
             let steps = workloads[at].record.steps;
             optimizer::parse_schedule(&config.schedule, &rule, steps)?;
-            if settings.tune.is_some() {
+            if settings.tunes() {
                 let steps = data.steps_for_tuning(steps);
                 optimizer::parse_schedule(&config.schedule, &rule, steps)
                     .with_context(|| format!("--tune: a tuning trial makes {steps} updates"))?;
             }
             let space = Space::choose(&config.optimizer, &rule, &settings.space)?;
-            if settings.tune.is_some() && !space.is_searchable() {
+            if settings.tunes() && !space.is_searchable() {
                 bail!(
                     "`{}` leaves --tune nothing to search: what has one value in --opt or --space keeps it",
                     config.optimizer
                 );
             }
             if schedule_fixes_lr(&config.schedule, &rule, steps)? {
-                let who = if settings.tune.is_some() { Some("--tune") } else { None };
+                let who = if settings.tunes() { Some("--tune") } else { None };
                 let who = who.or(study.own.contains(&"--lr").then_some("--lr"));
                 if let Some(who) = who {
                     bail!(
@@ -126,12 +126,12 @@ pub fn plan(
     }
     let (mut names, mut texts) = (HashSet::new(), HashMap::new());
     for group in &groups {
-        let rule = if settings.tune.is_some() { group.space.spread(&group.rule, 0)? } else { group.rule.clone() };
+        let rule = if settings.tunes() { group.space.spread(&group.rule, 0)? } else { group.rule.clone() };
         let schedule =
             optimizer::parse_schedule(&group.config.schedule, &rule, workloads[group.workload].record.steps)?;
         let name = &group.config.name;
         if let Some(other) = texts.insert(format!("{rule} {schedule} {}", group.workload), name) {
-            let once = if settings.tune.is_some() { " once tuned" } else { "" };
+            let once = if settings.tunes() { " once tuned" } else { "" };
             bail!("`{other}` and `{name}` are the same{once}");
         }
         if !names.insert(name) {

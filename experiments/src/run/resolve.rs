@@ -87,7 +87,7 @@ pub fn check_options(study: &Study, settings: &Settings) -> Result<()> {
     if settings.scale_recipe && settings.recipe.is_none() {
         bail!("`--scale-recipe` fits a recipe to the length of the run: it goes with `--recipe`");
     }
-    if !settings.space.is_empty() && settings.tune.is_none() {
+    if !settings.space.is_empty() && !settings.tunes() {
         bail!("`--space` is what `--tune` searches: it goes with `--tune`");
     }
     if let Some(text) = &settings.text
@@ -193,7 +193,7 @@ pub fn resolve(study: &Study, mut settings: Settings) -> Result<Settings> {
     if settings.recipe.is_none() {
         if settings.opt.is_empty() {
             settings.opt = texts(study.optimizers);
-            if settings.tune.is_some() {
+            if settings.tunes() {
                 // Nobody asked for these values.
                 settings.opt = settings.opt.iter().map(|text| Space::free(text)).collect::<Result<_>>()?;
             }

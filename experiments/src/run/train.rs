@@ -61,6 +61,8 @@ pub struct Saving {
     pub every: u64,
     /// The least time between two: where updates are quick, saving must not cost as much as training.
     pub apart: Duration,
+    /// After how many updates it saves itself and ends as [stopped](Outcome::stopped), where that is before its end. It is evaluated then.
+    pub until: Option<u64>,
 }
 
 impl Training<'_> {
@@ -170,6 +172,10 @@ impl Training<'_> {
             }
             if step == config.steps {
                 return Ok(Some(progress.outcome));
+            }
+            if saving.is_some_and(|saving| saving.until == Some(step)) {
+                save(&mut progress, metrics, &prober, &optimizer)?;
+                return Ok(Some(progress.outcome.stop()));
             }
             if stop.load(Relaxed) && unread.is_empty() {
                 save(&mut progress, metrics, &prober, &optimizer)?;
@@ -333,7 +339,7 @@ mod tests {
         let shape = model.shape(&data)?;
         let training = Training { data: &data, model: &model, shape, rule, schedule, config };
         let mut metrics = MetricsWriter::open(folder.join(METRICS))?;
-        let saving = Saving { path: folder.join(CHECKPOINT), every, apart: Duration::ZERO };
+        let saving = Saving { path: folder.join(CHECKPOINT), every, apart: Duration::ZERO, until: None };
         let bar = Console::start(0)?.trial("", config.steps);
         let outcome = training.run_reading(at_once, &Device::Cpu, &mut metrics, Some(&saving), &bar, stop)?;
         let mut lines = record::read_metrics(&folder.join(METRICS))?;

@@ -37,14 +37,14 @@ impl LoadedWorkload {
     pub fn new(dataset: Dataset, model: &str, data: &Data, hash: &str, settings: &Settings) -> Result<Self> {
         let model = registry::parse(model)?;
         let shape = model.shape(data)?;
-        if let (Data::Text(text), Some(_)) = (data, settings.tune) {
+        if let (Data::Text(text), true) = (data, settings.tunes()) {
             // The parts that tuning makes of the training text are shorter.
             model.shape(&Data::Text(text.split_for_tuning()))?;
         }
         let defaults = dataset.spec().defaults;
         let batch_size = settings.batch_size.map_or(defaults.batch_size, NonZeroUsize::get);
         let steps_per_epoch = steps_per_epoch(data, &shape, batch_size);
-        if steps_per_epoch == 0 || settings.tune.is_some() && steps_per_epoch < 2 {
+        if steps_per_epoch == 0 || settings.tunes() && steps_per_epoch < 2 {
             bail!("batch size {batch_size}: {dataset} has too few training examples for one batch");
         }
         let recipe = settings.recipe.as_deref().map(|name| recipes::by_name(name, steps_per_epoch)).transpose()?;

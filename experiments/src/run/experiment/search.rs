@@ -1,0 +1,241 @@
+//! Tuning trials of all groups, round by round, and what they pick.
+
+use super::Experiment;
+use crate::{
+    record::{
+        outcome::Outcome,
+        trial::{Phase, TrialConfig},
+    },
+    run::{halving, jobs::Jobs, plan::Group, space::Space, trial::Trial, tune},
+};
+use anyhow::Result;
+use optim::AnyRule;
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+/// What a search did.
+pub(super) struct Searched<'a> {
+    /// All tuning trials.
+    pub trials: Vec<Trial<'a>>,
+    /// How each ended.
+    pub outcomes: Vec<Outcome>,
+    /// What was searched for each group, as far as it grew.
+    pub spaces: Vec<Space>,
+}
+
+/// A tuning trial, as far as it went.
+struct Tried<'a> {
+    trial: Trial<'a>,
+    outcome: Outcome,
+    /// Its loss at each rung that it was run to; none where it diverged before.
+    losses: Vec<Option<f64>>,
+}
+
+/// The search of a group.
+struct Search<'a> {
+    space: Space,
+    rungs: Vec<u64>,
+    budget: u64,
+    spent: u64,
+    tried: Vec<Tried<'a>>,
+}
+
+impl Experiment {
+    /// All tuning trials; none when it was stopped.
+    pub(super) fn search(&self, jobs: &Jobs<'_>, stop: &Arc<AtomicBool>) -> Result<Option<Searched<'_>>> {
+        let searches = match (self.settings.tune, self.settings.tune_steps) {
+            (_, Some(steps)) => self.search_by_halving(steps, jobs, stop)?,
+            (Some(count), None) => self.search_whole(count, jobs, stop)?,
+            (None, None) => Some(self.plan.groups.iter().map(|group| self.unsearched(group)).collect()),
+        };
+        let Some(searches) = searches else { return Ok(None) };
+        let spaces = searches.iter().map(|search| search.space.clone()).collect();
+        // Trial by trial of each group, as they were run.
+        let mut tried: Vec<(usize, Tried)> =
+            searches.into_iter().flat_map(|search| search.tried.into_iter().enumerate()).collect();
+        tried.sort_by_key(|(at, _)| *at);
+        let (trials, outcomes) = tried.into_iter().map(|(_, tried)| (tried.trial, tried.outcome)).unzip();
+        Ok(Some(Searched { trials, outcomes, spaces }))
+    }
+
+    fn unsearched(&self, group: &Group) -> Search<'_> {
+        Search { space: group.space.clone(), rungs: Vec::new(), budget: 0, spent: 0, tried: Vec::new() }
+    }
+
+    /// `count` whole trials of each group.
+    fn search_whole(
+        &self,
+        count: NonZeroUsize,
+        jobs: &Jobs<'_>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Option<Vec<Search<'_>>>> {
+        let mut searches: Vec<Search> = self.plan.groups.iter().map(|group| self.unsearched(group)).collect();
+        for (round, size) in tune::rounds(count.get()).into_iter().enumerate() {
+            let mut points = Vec::new();
+            for (group, search) in self.plan.groups.iter().zip(&mut searches) {
+                points.push(match round.checked_sub(1) {
+                    None => (0..size).map(|at| search.space.spread(&group.rule, at)).collect::<Result<Vec<_>>>()?,
+                    Some(round) => {
+                        let tried = search.tried.iter();
+                        let tried: Vec<_> =
+                            tried.map(|tried| (tried.trial.rule.clone(), tried.outcome.final_loss)).collect();
+                        let mut points = search.space.around_best(&tried, round)?;
+                        points.truncate(size);
+                        points
+                    }
+                });
+            }
+            let new = self.begin(&searches, points, &format!(" of {count}"))?;
+            let run: Vec<_> = new.iter().map(|trial| (trial, None)).collect();
+            let Some(ended) = jobs.run_all(&run, &self.data, stop)? else { return Ok(None) };
+            for (trial, outcome) in new.into_iter().zip(ended) {
+                searches[trial.group].tried.push(Tried { trial, outcome, losses: Vec::new() });
+            }
+        }
+        Ok(Some(searches))
+    }
+
+    /// Trials of each group that make `budget` updates together, by successive halving: see [`halving`].
+    fn search_by_halving(
+        &self,
+        budget: NonZeroU64,
+        jobs: &Jobs<'_>,
+        stop: &Arc<AtomicBool>,
+    ) -> Result<Option<Vec<Search<'_>>>> {
+        let mut searches = Vec::new();
+        let mut points = Vec::new();
+        for (index, group) in self.plan.groups.iter().enumerate() {
+            let TrialConfig { steps, evaluate_every, .. } =
+                self.trial(index, &group.rule, Phase::Tune, tune::SEED)?.record.config;
+            let rungs = halving::rungs(steps, evaluate_every);
+            let spread = halving::spread(&rungs, budget.get());
+            points.push((0..spread).map(|at| group.space.spread(&group.rule, at)).collect::<Result<Vec<_>>>()?);
+            searches.push(Search { rungs, budget: budget.get(), ..self.unsearched(group) });
+        }
+        for round in 0.. {
+            if round > 0 {
+                points = searches.iter_mut().map(|search| search.next(round - 1)).collect::<Result<_>>()?;
+            }
+            if points.iter().all(Vec::is_empty) {
+                break;
+            }
+            let new = self.begin(&searches, std::mem::take(&mut points), "")?;
+            let mut promoted: Vec<Vec<usize>> = searches.iter().map(|_| Vec::new()).collect();
+            for trial in new {
+                let search = &mut searches[trial.group];
+                promoted[trial.group].push(search.tried.len());
+                search.tried.push(Tried { trial, outcome: Outcome::default(), losses: Vec::new() });
+            }
+            let mut rung = 0;
+            while promoted.iter().any(|promoted| !promoted.is_empty()) {
+                let run = searches.iter().zip(&promoted).flat_map(|(search, promoted)| {
+                    let until = Some(search.rungs[rung]).filter(|_| rung + 1 < search.rungs.len());
+                    promoted.iter().map(move |at| (&search.tried[*at].trial, until))
+                });
+                let run: Vec<_> = run.collect();
+                let Some(ended) = jobs.run_all(&run, &self.data, stop)? else { return Ok(None) };
+                let mut ended = ended.into_iter();
+                for (search, promoted) in searches.iter_mut().zip(&mut promoted) {
+                    let step = search.rungs.get(rung).copied().unwrap_or_default();
+                    for at in promoted.iter() {
+                        let tried = &mut search.tried[*at];
+                        tried.outcome = ended.next().expect("an outcome of each trial");
+                        search.spent +=
+                            tried.outcome.steps.min(step) - rung.checked_sub(1).map_or(0, |at| search.rungs[at]);
+                        let diverged = tried.outcome.diverged && tried.outcome.steps <= step;
+                        tried.losses.push(if diverged { None } else { jobs.loss_at(&tried.trial, step)? });
+                    }
+                    *promoted = search.promote(promoted, rung, round == 0);
+                }
+                rung += 1;
+            }
+            for tried in searches.iter().flat_map(|search| &search.tried).filter(|tried| tried.outcome.stopped) {
+                jobs.give_up(&tried.trial);
+            }
+        }
+        Ok(Some(searches))
+    }
+
+    /// The trials of new points of each group, trial by trial of each, so that every group is seen early.
+    fn begin(&self, searches: &[Search], points: Vec<Vec<AnyRule>>, of: &str) -> Result<Vec<Trial<'_>>> {
+        let most = points.iter().map(Vec::len).max().unwrap_or(0);
+        let pairs = (0..most).flat_map(|at| (0..points.len()).map(move |group| (at, group)));
+        let new = pairs.filter_map(|(at, group)| Some((at, group, points[group].get(at)?))).map(|(at, group, rule)| {
+            let trial = self.trial(group, rule, Phase::Tune, tune::SEED)?;
+            let number = searches[group].tried.len() + at + 1;
+            let name = format!("{}, tuning {number}{of}", self.plan.groups[group].config.name);
+            let tried = format!(" with {}", searches[group].space.values(&trial.rule));
+            Ok(Trial { name, tried, ..trial })
+        });
+        new.collect()
+    }
+
+    /// The rule of each group: as given, or as picked by its tuning trials.
+    pub(super) fn pick(&self, searched: &Searched) -> Vec<AnyRule> {
+        let pick = |(index, group): (usize, &Group)| {
+            let all = searched.trials.iter().zip(&searched.outcomes);
+            let own: Vec<(&Trial, &Outcome)> = all.filter(|(trial, _)| trial.group == index).collect();
+            if own.is_empty() {
+                return group.rule.clone();
+            }
+            let best = tune::pick(&own.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>());
+            let (trial, outcome) = own[best];
+            let name = &group.config.name;
+            let loss = outcome
+                .final_loss
+                .map_or("no loss: all diverged".to_owned(), |loss| format!("validation loss {loss:.4}"));
+            let warning = searched.spaces[index].searched(&trial.rule).warning();
+            let edge = warning.map_or(String::new(), |warning| format!("; {warning}: --space can widen it"));
+            self.console.line(&format!("{name}: picked {} ({loss}){edge}", trial.rule));
+            tracing::info!(group = name, picked = %trial.rule, edge, "tuned");
+            trial.rule.clone()
+        };
+        self.plan.groups.iter().enumerate().map(pick).collect()
+    }
+}
+
+impl Search<'_> {
+    /// What is tried next, of what the budget has left: points around the best of the whole trials.
+    fn next(&mut self, round: usize) -> Result<Vec<AnyRule>> {
+        let first = self.rungs[0];
+        let left = self.budget.saturating_sub(self.spent) / first;
+        let mut points = self.space.around_best(&self.estimates(), round)?;
+        points.retain(|rule| self.tried.iter().all(|tried| tried.trial.rule != *rule));
+        points.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        Ok(points)
+    }
+
+    /// Each rule with its loss at the end: where it was stopped before, the loss that it would have if it went on to fall by as much as the
+    /// best one's did.
+    fn estimates(&self) -> Vec<(AnyRule, Option<f64>)> {
+        let whole = self.tried.iter().filter_map(|tried| Some((tried.outcome.final_loss?, tried)));
+        let best = whole.min_by(|a, b| a.0.total_cmp(&b.0));
+        let estimate = |tried: &Tried| {
+            if !tried.outcome.stopped {
+                return tried.outcome.final_loss;
+            }
+            let (rung, loss) = tried.losses.iter().enumerate().next_back()?;
+            let (end, best) = best?;
+            Some((*loss)? * end / (*best.losses.get(rung)?)?)
+        };
+        self.tried.iter().map(|tried| (tried.trial.rule.clone(), estimate(tried))).collect()
+    }
+
+    /// Which of the trials that were just run to `rung` go on to the next one.
+    fn promote(&self, run: &[usize], rung: usize, is_spread: bool) -> Vec<usize> {
+        let Some(next) = self.rungs.get(rung + 1) else { return Vec::new() };
+        let cost = next - self.rungs[rung];
+        let there = self.tried.iter().filter_map(|tried| *tried.losses.get(rung)?);
+        let there: Vec<f64> = there.collect();
+        let most = halving::survivors(if is_spread { run.len() } else { there.len() });
+        let mut own: Vec<(f64, usize)> =
+            run.iter().filter_map(|at| Some(((*self.tried[*at].losses.get(rung)?)?, *at))).collect();
+        own.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let better = |loss: f64| there.iter().filter(|other| **other < loss).count();
+        own.retain(|(loss, _)| better(*loss) < most);
+        own.truncate(usize::try_from(self.budget.saturating_sub(self.spent) / cost).unwrap_or(usize::MAX));
+        own.into_iter().map(|(_, at)| at).collect()
+    }
+}
