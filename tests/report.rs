@@ -499,6 +499,17 @@ fn shootout_says_who_won_and_how_sure_that_is() {
     assert_eq!(rows["rmsprop"][1], "not reached");
 
     assert!(text(&page, "svg text").contains("entropy: no model does better"));
+    // What the pointer tells: the mean over three seeds, the end of a curve, and where a trial diverged.
+    let told = text(&page, "svg title");
+    for part in [
+        "adamw: step 200, test loss 0.2000\n",
+        "adamw: test loss 0.2000 at the end\n",
+        "lion, seed 1: diverged at step 120\n",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let plain = Selector::parse("svg[role=img]").unwrap();
+    assert!(page.select(&plain).all(|svg| svg.select(&Selector::parse("title").unwrap()).next().is_some()));
     let details = text(&page, "#group-0-3");
     assert!(
         details.contains("the loss was not finite at step 3 <NaN>") && details.contains("\"batch_size\": 32"),

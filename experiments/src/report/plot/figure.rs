@@ -43,6 +43,8 @@ impl Key {
 pub struct Panel {
     /// What it shows.
     pub title: String,
+    /// What stands vertically, in a few words, where that is not the title.
+    pub quantity: String,
     /// Whether it is drawn for a row of its own, less high against its width.
     pub is_wide: bool,
     /// The horizontal axis.
@@ -100,12 +102,34 @@ impl Axis {
 /// Points of one style.
 #[derive(Clone, Debug)]
 pub struct Curve {
+    /// What the pointer tells of it; empty where it tells nothing.
+    pub name: String,
     /// The index of its style, modulo [`STYLES`](super::style::STYLES).
     pub style: usize,
     /// By x.
     pub points: Vec<Point>,
     /// How they are drawn.
     pub drawn: Drawn,
+}
+
+impl Curve {
+    /// Its points that can be drawn.
+    pub fn finite(&self) -> Vec<Point> {
+        self.points.iter().copied().filter(|point| point.x.is_finite() && point.y.is_finite()).collect()
+    }
+
+    /// The corners of its line.
+    pub fn line(&self) -> Vec<(f64, f64)> {
+        let points = self.finite();
+        let mut line: Vec<(f64, f64)> = Vec::with_capacity(2 * points.len());
+        for point in &points {
+            if let (Drawn::Steps, Some(&(_, y))) = (self.drawn, line.last()) {
+                line.push((point.x, y));
+            }
+            line.push((point.x, point.y));
+        }
+        line
+    }
 }
 
 /// How the points of a curve are drawn.
@@ -140,8 +164,10 @@ pub struct ReferenceLine {
 }
 
 /// A point that stands out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Mark {
+    /// What the pointer tells of it; empty where it tells nothing.
+    pub title: String,
     /// Where it is horizontally.
     pub x: f64,
     /// Where it is vertically; none for the top edge.

@@ -2,7 +2,9 @@
 
 use super::{
     figure::{Curve, Drawn, Figure, Key, Panel, Point, Row, Shape},
+    pointer::{self, Hint, escaped},
     scale::{Span, short, spans},
+    simplify::kept,
     style::{COLOURS, CURVE_WIDTH, DARK, DASHES, FONT, GRID, STYLES, TEXT, colour, marker},
 };
 use anyhow::{Result, anyhow};
@@ -42,17 +44,19 @@ impl Figure {
         let height =
             |row: &Row| row.title_height() + row.panel_height() + legend_rows(&row.legend, width) * LEGEND_HEIGHT + 16;
         let size = (width, TITLE_HEIGHT + self.rows.iter().map(height).sum::<u32>());
-        let svg = draw(size, |root| {
+        let mut hints = Vec::new();
+        let mut svg = draw(size, |root| {
             root.fill(&WHITE)?;
             root.draw(&Text::new(self.title.clone(), (28, 22), (FONT, 42).into_font().color(&TEXT)))?;
             let mut top = TITLE_HEIGHT;
             for row in &self.rows {
                 let area = root.clone().shrink((0, top), (width, height(row)));
-                row.draw(&area, width)?;
+                row.draw(&area, width, &mut hints)?;
                 top += height(row);
             }
             Ok(())
         })?;
+        pointer::put(&mut svg, &hints);
         let open = format!("<svg width=\"{}\" height=\"{}\"", size.0, size.1);
         let shown = format!(
             "<svg role=\"img\" aria-label=\"{}\" width=\"{}\" height=\"{}\"",
@@ -86,14 +90,14 @@ impl Row {
         self.panel_sizes().map(|size| size.1).max().unwrap_or(0)
     }
 
-    fn draw(&self, area: &Area, width: u32) -> Drawing {
+    fn draw(&self, area: &Area, width: u32, hints: &mut Vec<Hint>) -> Drawing {
         if !self.title.is_empty() {
             area.draw(&Text::new(self.title.clone(), (28, 14), (FONT, 36).into_font().color(&TEXT)))?;
         }
         let top = self.title_height();
         let mut left = 0;
         for panel in &self.panels {
-            panel.draw(&area.clone().shrink((left, top), panel.size()))?;
+            panel.draw(&area.clone().shrink((left, top), panel.size()), hints)?;
             left += panel.size().0;
         }
         let top = (top + self.panel_height()) as i32;
@@ -163,7 +167,9 @@ impl Panel {
     /// # Errors
     /// When the drawing fails.
     pub fn svg(&self, context: &str) -> Result<String> {
-        let svg = draw(self.size(), |root| self.draw(root))?;
+        let mut hints = Vec::new();
+        let mut svg = draw(self.size(), |root| self.draw(root, &mut hints))?;
+        pointer::put(&mut svg, &hints);
         let label = if context.is_empty() { self.title.clone() } else { format!("{}: {context}", self.title) };
         Ok(sized_by_page(&svg, self.size(), &format!("role=\"img\" aria-label=\"{}\"", escaped(&label))))
     }
@@ -172,7 +178,7 @@ impl Panel {
         if self.is_wide { WIDE_PANEL } else { PANEL }
     }
 
-    fn draw(&self, area: &Area) -> Drawing {
+    fn draw(&self, area: &Area, hints: &mut Vec<Hint>) -> Drawing {
         let [x, y] = spans(self);
         let (left, right) = (x.low, x.high);
         let top = y.high;
@@ -231,15 +237,13 @@ impl Panel {
                 }
             }
         }
+        let place = |x: f64, y: f64| chart.as_coord_spec().translate(&(x, y));
+        hints.extend(pointer::hints(self, place, top));
         Ok(())
     }
 }
 
 impl Curve {
-    fn finite(&self) -> Vec<Point> {
-        self.points.iter().copied().filter(|point| point.x.is_finite() && point.y.is_finite()).collect()
-    }
-
     fn draw_band(&self, chart: &mut Chart) -> Drawing {
         let points = self.finite();
         for part in points.chunk_by(|a, b| a.band.is_some() == b.band.is_some()).filter(|part| part.len() > 1) {
@@ -257,13 +261,7 @@ impl Curve {
 
     fn draw(&self, chart: &mut Chart) -> Drawing {
         let (points, colour) = (self.finite(), colour(self.style));
-        let mut line: Vec<(f64, f64)> = Vec::with_capacity(2 * points.len());
-        for point in &points {
-            if let (Drawn::Steps, Some(&(_, y))) = (self.drawn, line.last()) {
-                line.push((point.x, y));
-            }
-            line.push((point.x, point.y));
-        }
+        let line = self.line();
         if self.drawn != Drawn::Markers && line.len() > 1 {
             chart.draw_series([PathElement::new(seen(&line, chart), colour.stroke_width(CURVE_WIDTH))])?;
         }
@@ -297,37 +295,12 @@ fn spread(points: &[Point], style: usize, chart: &Chart) -> Vec<Point> {
     if marked.is_empty() { points.get(points.len() / 2).copied().into_iter().collect() } else { marked }
 }
 
-/// `line` without the points that make no visible difference (Douglas & Peucker 1973): a picture of a long run is then as small as
-/// that of a short one, and jumps stay where they are.
+/// `line` without the points that make no visible difference.
 fn seen(line: &[(f64, f64)], chart: &Chart) -> Vec<(f64, f64)> {
     let (width, height) = chart.plotting_area().dim_in_pixel();
     let (x_span, y_span) = (chart.as_coord_spec().x_spec(), chart.as_coord_spec().y_spec());
     let place = |(x, y): &(f64, f64)| (x_span.share(*x) * f64::from(width), y_span.share(*y) * f64::from(height));
-    let mut placed: Vec<(usize, (f64, f64))> = line.iter().map(place).enumerate().collect();
-    placed.dedup_by_key(|(_, place)| *place);
-    let mut kept = vec![false; placed.len()];
-    let mut parts = vec![(0, placed.len().saturating_sub(1))];
-    while let Some((first, last)) = parts.pop() {
-        let Some(&[(_, from), .., (_, to)]) = placed.get(first..=last) else {
-            kept.iter_mut().for_each(|kept| *kept = true);
-            break;
-        };
-        (kept[first], kept[last]) = (true, true);
-        let distances = placed[first..=last].iter().enumerate().map(|(i, (_, point))| (distance(*point, from, to), i));
-        let (farthest, i) = distances.max_by(|(a, _), (b, _)| a.total_cmp(b)).unwrap_or_default();
-        if farthest > UNSEEN {
-            parts.extend([(first, first + i), (first + i, last)]);
-        }
-    }
-    placed.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|((i, _), _)| line[i]).collect()
-}
-
-/// How far `point` is from the line between `from` and `to`.
-fn distance((x, y): (f64, f64), from: (f64, f64), to: (f64, f64)) -> f64 {
-    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
-    let length = dx * dx + dy * dy;
-    let share = if length == 0.0 { 0.0 } else { (((x - from.0) * dx + (y - from.1) * dy) / length).clamp(0.0, 1.0) };
-    (x - from.0 - share * dx).hypot(y - from.1 - share * dy)
+    kept(&line.iter().map(place).collect::<Vec<_>>(), UNSEEN).into_iter().map(|i| line[i]).collect()
 }
 
 /// Draws on a canvas of `size`; then gives every curve its dashes, which plotters does not know.
@@ -355,10 +328,6 @@ fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Drawing) -> Result<String> {
 /// Puts `attributes` in place of the size, which a page gives.
 fn sized_by_page(svg: &str, size: (u32, u32), attributes: &str) -> String {
     svg.replacen(&format!("<svg width=\"{}\" height=\"{}\"", size.0, size.1), &format!("<svg {attributes}"), 1)
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -40,11 +40,16 @@ fn panel_of(
             None => trial,
         });
         let points = over_seeds(trials, by, estimate);
-        for outcome in finals.iter().filter_map(|trial| trial.outcome()).filter(|outcome| outcome.diverged) {
+        for (trial, outcome) in finals.iter().filter_map(|trial| Some((trial, trial.outcome()?))) {
+            if !outcome.diverged {
+                continue;
+            }
+            let title =
+                format!("{}, seed {}: diverged at step {}", member.label, trial.record.config.seed, outcome.steps);
             let x = if by == By::Step { outcome.steps as f64 } else { outcome.seconds };
-            panel.marks.push(Mark { x, y: None, style: member.style, shape: Shape::Cross });
+            panel.marks.push(Mark { title, x, y: None, style: member.style, shape: Shape::Cross });
         }
-        panel.curves.push(Curve { style: member.style, points, drawn: Drawn::Line });
+        panel.curves.push(Curve { name: member.label.clone(), style: member.style, points, drawn: Drawn::Line });
     }
     // All panels of a facet have the same horizontal axis, from the start to the end of its runs.
     let end = match by {
@@ -144,6 +149,6 @@ pub fn caption(by: By) -> String {
     format!(
         "{place} Lines are means over the seeds that came to the step, bands {BANDS}. The training loss is averaged over {PARTS} equal parts of the run, the test loss is not smoothed. A cross at \
          the top edge marks where a trial diverged, whose curve is in the mean until then; what lies beyond an axis is drawn at \
-         its end. Losses have logarithmic axes."
+         its end. Losses have logarithmic axes. Where the pointer rests on a curve, its values are told."
     )
 }

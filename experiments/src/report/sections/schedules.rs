@@ -62,7 +62,7 @@ fn rates(member: &Member) -> Curve {
     let updates = |trial: &Trial| used_rates(trial.metrics).last().map_or(0, |(step, _)| *step);
     let longest = member.group.finals.iter().max_by_key(|trial| updates(trial));
     let points = longest.map_or(Vec::new(), |trial| points(&trial.record.config, &used_rates(trial.metrics)));
-    Curve { style: member.style, points, drawn: Drawn::Steps }
+    Curve { name: member.label.clone(), style: member.style, points, drawn: Drawn::Steps }
 }
 
 /// Updates, counted from 1, with the learning rates that they used, as far as they are recorded.

@@ -50,6 +50,7 @@ fn learning_rate(trial: Trial) -> Option<f64> {
 fn sensitivity(facet: &Facet) -> Panel {
     let mut panel = Panel {
         title: "validation loss by learning rate".to_owned(),
+        quantity: "validation loss".to_owned(),
         x: Axis::logarithmic("learning rate"),
         y: Axis::logarithmic("cross entropy"),
         ..Panel::default()
@@ -63,10 +64,19 @@ fn sensitivity(facet: &Facet) -> Panel {
                     // A positive f64 sorts as its bits do.
                     by_rate.entry(x.to_bits()).or_default().push(y);
                     if is_picked(*trial, member.group) {
-                        panel.marks.push(Mark { x, y: Some(y), style: member.style, shape: Shape::Ring });
+                        let title = format!(
+                            "{}: picked, learning rate {}, validation loss {}",
+                            member.label,
+                            number::setting(x),
+                            number::number(y)
+                        );
+                        panel.marks.push(Mark { title, x, y: Some(y), style: member.style, shape: Shape::Ring });
                     }
                 }
-                None => panel.marks.push(Mark { x, y: None, style: member.style, shape: Shape::Cross }),
+                None => {
+                    let title = format!("{}: diverged, learning rate {}", member.label, number::setting(x));
+                    panel.marks.push(Mark { title, x, y: None, style: member.style, shape: Shape::Cross })
+                }
             }
         }
         let points: Vec<Point> = by_rate
@@ -78,9 +88,9 @@ fn sensitivity(facet: &Facet) -> Panel {
             let mean =
                 |(x, ys): (&u64, &Vec<f64>)| Some(Point { x: f64::from_bits(*x), y: stats::mean(ys)?, band: None });
             let means = by_rate.iter().filter_map(mean).collect();
-            panel.curves.push(Curve { style: member.style, points: means, drawn: Drawn::Line });
+            panel.curves.push(Curve { name: String::new(), style: member.style, points: means, drawn: Drawn::Line });
         }
-        panel.curves.push(Curve { style: member.style, points, drawn: Drawn::Markers });
+        panel.curves.push(Curve { name: member.label.clone(), style: member.style, points, drawn: Drawn::Markers });
     }
     panel
 }
@@ -91,10 +101,11 @@ fn best_of(facet: &Facet) -> Panel {
         let point = |best: BestOf| Point { x: best.k as f64, y: best.mean, band: Some(best.spread) };
         let rng = stream(SEED, Purpose::Bootstrap, 0);
         let points = stats::expected_best(&losses.collect::<Vec<_>>(), true, rng).into_iter().map(point).collect();
-        Curve { style: member.style, points, drawn: Drawn::Line }
+        Curve { name: member.label.clone(), style: member.style, points, drawn: Drawn::Line }
     };
     Panel {
         title: "expected best of k trials".to_owned(),
+        quantity: "expected best validation loss".to_owned(),
         x: Axis::linear("k"),
         y: Axis::logarithmic("cross entropy"),
         curves: facet.members.iter().map(curve).collect(),

@@ -39,11 +39,18 @@ pub fn by_peak(problem: &Problem) -> Figure {
                 let loss = &peak.group.summary.loss;
                 points.extend(loss.mean.map(|y| Point { x: peak.lr, y, band: loss.ci95 }));
                 if peak.group.summary.diverged > 0 {
-                    panel.marks.push(Mark { x: peak.lr, y: None, style, shape: Shape::Cross });
+                    let title = format!(
+                        "{}: {} of {} trials diverged at {}",
+                        sides[style],
+                        peak.group.summary.diverged,
+                        peak.group.summary.n,
+                        number::setting(peak.lr)
+                    );
+                    panel.marks.push(Mark { title, x: peak.lr, y: None, style, shape: Shape::Cross });
                 }
             }
-            panel.curves.push(Curve { style, points: points.clone(), drawn: Drawn::Line });
-            panel.curves.push(Curve { style, points, drawn: Drawn::Markers });
+            panel.curves.push(Curve { name: String::new(), style, points: points.clone(), drawn: Drawn::Line });
+            panel.curves.push(Curve { name: sides[style].to_owned(), style, points, drawn: Drawn::Markers });
         }
         let legend = Key::all(sides.into_iter().zip(0..), Drawn::Line);
         Row { title: sweep.title.clone(), panels: vec![panel], legend }

@@ -1,5 +1,6 @@
-use super::super::figure::Axis;
+use super::super::figure::{Axis, Mark};
 use super::*;
+use crate::report::number::number;
 
 fn points(values: &[(f64, f64)]) -> Vec<Point> {
     values.iter().map(|&(x, y)| Point { x, y, band: Some([y * 0.9, y * 1.1]) }).collect()
@@ -10,7 +11,7 @@ fn panel(points: Vec<Point>) -> Panel {
         title: "one & <two>".to_owned(),
         x: Axis::linear("step"),
         y: Axis::logarithmic("loss"),
-        curves: vec![Curve { style: 1, points, drawn: Drawn::Line }],
+        curves: vec![Curve { name: String::new(), style: 1, points, drawn: Drawn::Line }],
         ..Panel::default()
     }
 }
@@ -45,8 +46,12 @@ fn steps_keep_their_value_until_the_next_point() {
     let mut panel = panel(vec![]);
     panel.y = Axis { range: Some([0.0, 1.0]), ..Axis::linear("share") };
     let at = |x, y| Point { x, y, band: None };
-    panel.curves =
-        vec![Curve { style: 0, points: vec![at(0.0, 0.0), at(1.0, 1.0), at(2.0, 1.0)], drawn: Drawn::Steps }];
+    panel.curves = vec![Curve {
+        name: String::new(),
+        style: 0,
+        points: vec![at(0.0, 0.0), at(1.0, 1.0), at(2.0, 1.0)],
+        drawn: Drawn::Steps,
+    }];
     let corners = corners(&panel.svg("").unwrap());
     let [(_, low), (before, level), (after, high), (_, end)] = corners[..] else { panic!("{corners:?}") };
     assert!(low == level && before == after && high == end && high < low, "{corners:?}");
@@ -69,7 +74,8 @@ fn a_long_curve_is_small_and_jumps_where_it_jumps() {
     let mut panel = panel(vec![]);
     panel.x = Axis { range: Some([0.0, f64::from(steps)]), ..Axis::linear("step") };
     panel.y = Axis { range: Some([0.0, 1.0]), ..Axis::linear("rate") };
-    panel.curves = vec![Curve { style: 0, points: (0..=steps).map(at).collect(), drawn: Drawn::Steps }];
+    panel.curves =
+        vec![Curve { name: String::new(), style: 0, points: (0..=steps).map(at).collect(), drawn: Drawn::Steps }];
     let corners = corners(&panel.svg("").unwrap());
     let (first, last) = (corners[0], corners[corners.len() - 1]);
     assert!(corners.len() < 12, "{corners:?}");
@@ -82,7 +88,7 @@ fn a_long_curve_is_small_and_jumps_where_it_jumps() {
 fn every_line_has_markers_as_its_legend_says() {
     let line = |style: usize, count: i32, drawn| {
         let at = |t: i32| Point { x: f64::from(t), y: 1.0 + f64::from(t), band: None };
-        Curve { style, points: (0..count).map(at).collect(), drawn }
+        Curve { name: String::new(), style, points: (0..count).map(at).collect(), drawn }
     };
     for (count, drawn, fewest) in
         [(5, Drawn::Line, 5), (1000, Drawn::Line, 5), (1000, Drawn::Steps, 5), (1000, Drawn::Markers, 1000)]
@@ -139,5 +145,69 @@ fn long_names_have_room() {
         let length = name.len() as f64 * field(text, "font-size") / 2.0;
         let start = field(text, "x") - if text.contains("middle") { length / 2.0 } else { 0.0 };
         assert!(start >= 0.0 && start + length <= width, "{start} + {length} of {width}");
+    }
+}
+
+#[test]
+fn the_pointer_finds_the_values_of_a_curve() {
+    let last = |count: i32| 0.25 + f64::from(count - 1);
+    for (count, drawn, lines, places) in [
+        (1, Drawn::Line, 0, 1),
+        (5, Drawn::Line, 1, 5),
+        (1000, Drawn::Line, 1, 20),
+        (1000, Drawn::Steps, 1, 20),
+        (7, Drawn::Markers, 0, 7),
+        (0, Drawn::Line, 0, 0),
+    ] {
+        let mut panel = panel(vec![]);
+        (panel.title, panel.x, panel.y) =
+            ("training loss".to_owned(), Axis::linear("training time (s)"), Axis::linear("%"));
+        panel.quantity = "loss".to_owned();
+        let at = |t: i32| Point { x: f64::from(t) + 0.5, y: 0.25 + f64::from(t), band: None };
+        panel.curves =
+            vec![Curve { name: "a & <b>".to_owned(), style: 0, points: (0..count).map(at).collect(), drawn }];
+        panel.marks.push(Mark { title: "a: diverged".to_owned(), x: 0.5, y: None, style: 0, shape: Shape::Cross });
+        let figure = Figure { title: String::new(), rows: vec![Row { panels: vec![panel.clone()], ..Row::default() }] };
+        // On a page and in a file.
+        for svg in [panel.svg("").unwrap(), figure.svg().unwrap()] {
+            let titles: Vec<&str> =
+                svg.split("<title>").skip(1).map(|part| part.split("</title>").next().unwrap()).collect();
+            assert_eq!(svg.matches("<path").count(), lines, "{count} {drawn:?}");
+            assert_eq!(titles.len(), lines + places + 1, "{count} {drawn:?}: {titles:?}");
+            assert_eq!(titles[titles.len() - 1], "a: diverged");
+            if count > 0 {
+                let y = number(last(count));
+                let expected =
+                    format!("a &amp; &lt;b&gt;: training time {} s, loss {y} %", number(f64::from(count) - 0.5));
+                assert_eq!(titles[titles.len() - 2], expected);
+            }
+            if lines > 0 {
+                let expected = format!("a &amp; &lt;b&gt;: loss {} % at the end", number(last(count)));
+                assert_eq!(titles[0], expected);
+            }
+            assert!(svg.trim_end().ends_with("</g></svg>"), "on top of all else");
+        }
+        // What has no name tells nothing.
+        panel.curves.iter_mut().for_each(|curve| curve.name.clear());
+        panel.marks.clear();
+        assert!(!panel.svg("").unwrap().contains("<title>"));
+    }
+}
+
+#[test]
+fn many_curves_share_the_places_of_a_panel() {
+    for curves in [1, 3, 8, 40] {
+        let at = |t: i32| Point { x: f64::from(t), y: f64::from(t), band: None };
+        let mut panel = panel(vec![]);
+        let curve = |style: usize| Curve {
+            name: style.to_string(),
+            style,
+            points: (0..200).map(at).collect(),
+            drawn: Drawn::Line,
+        };
+        panel.curves = (0..curves).map(curve).collect();
+        let svg = panel.svg("").unwrap();
+        let places = svg.matches("<circle").count();
+        assert!(places <= 40.max(4 * curves) && places >= 4 * curves, "{places} for {curves} curves");
     }
 }
