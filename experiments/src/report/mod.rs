@@ -7,6 +7,8 @@
 //! The page holds everything it needs: pictures, style, configs. It loads nothing and runs no script.
 
 mod facet;
+mod findings;
+mod format;
 mod group;
 mod number;
 mod page;
@@ -17,10 +19,13 @@ mod ranking;
 mod samples;
 mod sections;
 mod stable_lr;
+mod table;
 
 use crate::{config::targets::Targets, record::run::Run};
 use anyhow::{Result, bail};
 use facet::{Facet, facets};
+use findings::Findings;
+pub use format::{Format, text as in_format};
 use group::ReportGroup;
 use maud::{Markup, html};
 use page::text;
@@ -29,8 +34,8 @@ use plot::figure::Figure;
 use problem::{Problem, problems};
 use samples::By;
 use sections::{
-    comparisons, curves, inside, profiles::Profiles, reproduce, results, schedules, settings, target, trials, tuning,
-    warmup, winner,
+    comparisons, course, curves, differences, factors, inside, profiles::Profiles, reproduce, results, schedules,
+    search_cost, settings, target, trials, tuning, warmup,
 };
 use stable_lr::{Sweep, is_at_the_limit};
 
@@ -51,16 +56,10 @@ pub fn html(runs: &[Run], options: &Targets, running: Option<&str>) -> Result<St
         bail!("a report needs a run");
     }
     let groups = ReportGroup::all(runs)?;
-    let (problems, apart) = problems(&groups);
-    let profiles = Profiles::of(&problems, options, runs);
-    let title = match (runs, problems.as_slice()) {
-        ([run], [problem]) => format!("{}: {}", run.experiment.experiment, problem.title),
-        ([run], _) => format!("{}: {} problems", run.experiment.experiment, problems.len()),
-        _ => format!("Comparison of {} runs", runs.len()),
-    };
+    let findings = Findings::of(&groups, runs, options);
+    let Findings { title, problems, profiles, .. } = &findings;
     let several = problems.len() > 1;
-    let pairs: Vec<Pairs> = problems.iter().map(Pairs::of).collect();
-    let sections = problems.iter().zip(&pairs).enumerate().map(|(i, (problem, pairs))| {
+    let sections = problems.iter().enumerate().map(|(i, (problem, pairs))| {
         anyhow::Ok(html! {
             h2 id=(format!("problem-{i}")) { (text(&problem.title)) }
             (section(problem, pairs, options, runs, several)?)
@@ -69,30 +68,30 @@ pub fn html(runs: &[Run], options: &Targets, running: Option<&str>) -> Result<St
     let sections = sections.collect::<Result<Vec<_>>>()?;
     let body = html! {
         @if let Some(running) = running { p.running role="status" { (text(running)) } }
-        h1 { (text(&title)) }
+        h1 { (text(title)) }
         div.answer {
-            @for (problem, pairs) in problems.iter().zip(&pairs) {
-                @for answer in warmup::answer(problem, several) { p { (text(&answer)) } }
-                p { (text(&winner::answer(problem, pairs, several))) }
-            }
-            @if let Some(answer) = profiles.as_ref().and_then(Profiles::answer) { p { (text(&answer)) } }
-            @for note in &apart { p { (text(note)) } }
+            @for answer in &findings.answers { p { (text(answer)) } }
         }
         nav aria-label="Contents" { ul {
-            @for (i, problem) in problems.iter().enumerate() { li { a href=(format!("#problem-{i}")) { (text(&problem.title)) } } }
+            @for (i, (problem, _)) in problems.iter().enumerate() { li { a href=(format!("#problem-{i}")) { (text(&problem.title)) } } }
             @if profiles.is_some() { li { a href="#profiles" { "Over all problems" } } }
             li { a href="#settings" { "Settings" } }
+            @if findings.differences.is_some() { li { a href="#differences" { "What differs" } } }
             li { a href="#runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } } }
             li { a href="#trials" { "All trials" } }
         } }
         @for section in &sections { (section) }
-        @if let Some(profiles) = &profiles {
+        @if let Some(profiles) = profiles {
             h2 id="profiles" { "Over all problems" }
             (page::figure(&profiles.figure(), &profiles.caption())?)
             (profiles.table())
         }
         h2 id="settings" { "Settings" }
-        (settings::table_of(&problems))
+        (settings::table_of(problems.iter().map(|(problem, _)| problem)))
+        @if let Some(differing) = &findings.differences {
+            h2 id="differences" { "What differs" }
+            @if differing.rows.is_empty() { p { (differences::NOTHING) } } @else { (page::table_of(differing)) }
+        }
         h2 id="runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } }
         @for (i, run) in runs.iter().enumerate() {
             @if runs.len() > 1 { h3 { (text(&group::run_name(runs, i))) } }
@@ -102,7 +101,7 @@ pub fn html(runs: &[Run], options: &Targets, running: Option<&str>) -> Result<St
         p { "Every number above leads here: to the trials that it comes from, and what they were configured with." }
         @for group in &groups { (trials::section(group)) }
     };
-    Ok(page::page(&title, &body, running.is_some()))
+    Ok(page::page(title, &body, running.is_some()))
 }
 
 /// The pictures of `run`, as pairs of a file name and its content.
@@ -125,6 +124,8 @@ pub fn pictures(run: &Run) -> Result<Vec<(String, String)>> {
         let rows: Vec<_> = figures.into_iter().flat_map(|figure| figure.rows).collect();
         (!rows.is_empty()).then(|| Figure { title: title.to_owned(), rows })
     };
+    let by_factor = problems.iter().filter_map(|problem| Some(factors::drawn(problem)?.0));
+    figures.extend(merged("Test loss by what is compared", by_factor.collect()).map(|figure| ("factors", figure)));
     figures.extend(merged("Tuning", tuned.collect()).map(|figure| ("tuning", figure)));
     if let Some(profiles) = Profiles::of(&problems, &Targets::default(), runs) {
         figures.push(("profiles", profiles.figure()));
@@ -172,7 +173,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
             By::Step => format!("Learning curves by step{place}"),
             By::Seconds => format!("Learning curves by training time{place}"),
         };
-        let figure = page::figure(&curves::figure(&title, &facets, by), &curves::caption(by))?;
+        let figure = page::figure(&curves::figure(&title, &facets, by), &curves::caption(by, &facets))?;
         // Where there are many, the first thing that a reader sees of each is enough.
         let is_folded = facets.len() > MANY_FACETS && by == By::Seconds;
         anyhow::Ok(if is_folded { folded(&title, false, &figure) } else { figure })
@@ -193,13 +194,20 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
             insides.push(folded(&figure.title, true, &page::figure(&figure, &inside::caption(facet))?));
         }
     }
+    let factors = factors::drawn(problem).map(|(figure, caption)| page::figure(&figure, &caption)).transpose()?;
     Ok(html! {
         @if is_warmup {
             (page::figure(&warmup::by_peak(problem), warmup::BY_PEAK)?)
             (warmup::tables(problem))
         }
-        (results::groups(problem))
-        (comparisons::table_of(problem, pairs))
+        @if let Some(figure) = &factors { (figure) }
+        (page::table_of(&results::table(problem)))
+        @match comparisons::table(problem, pairs) {
+            Some(Ok(table)) => (page::table_of(&table)),
+            Some(Err(sentence)) => p { (sentence) },
+            None => {}
+        }
+        (course::table_of(problem))
         @for target in target::Target::of(problem, options, runs) { (target::time_to(problem, target)) }
         @for figure in &schedules { (figure) }
         @if is_schedules { (schedules::areas(problem)) }
@@ -222,6 +230,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
         @if tuning::is_tuned(problem) {
             (page::figure(&tuning::figure(problem), tuning::CAPTION)?)
             (tuning::picked(problem))
+            (search_cost::section(problem))
         }
     })
 }

@@ -9,6 +9,13 @@ pub struct Figure {
     pub rows: Vec<Row>,
 }
 
+impl Figure {
+    /// How many panels it has.
+    pub fn panels(&self) -> usize {
+        self.rows.iter().map(|row| row.panels.len()).sum()
+    }
+}
+
 /// Panels side by side, which share a legend.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
@@ -57,6 +64,38 @@ pub struct Panel {
     pub reference_lines: Vec<ReferenceLine>,
     /// Single points that stand out.
     pub marks: Vec<Mark>,
+    /// Coloured cells in place of curves.
+    pub grid: Option<Grid>,
+}
+
+/// Values by two numbers, as coloured cells.
+#[derive(Clone, Debug, Default)]
+pub struct Grid {
+    /// The names of the columns, from left to right.
+    pub columns: Vec<String>,
+    /// The names of the rows, from the bottom up.
+    pub rows: Vec<String>,
+    /// The cells; a place without one stays empty.
+    pub cells: Vec<GridCell>,
+}
+
+/// A cell of a grid.
+#[derive(Clone, Debug, Default)]
+pub struct GridCell {
+    /// The index of its column.
+    pub column: usize,
+    /// The index of its row.
+    pub row: usize,
+    /// What is written in it, where there is room.
+    pub text: String,
+    /// How dark it is, from 0 to 1; none for a grey one, without a value.
+    pub shade: Option<f64>,
+    /// Whether it is framed.
+    pub is_best: bool,
+    /// Whether it has a cross in its corner.
+    pub is_crossed: bool,
+    /// What the pointer tells of it.
+    pub title: String,
 }
 
 impl Panel {
@@ -141,6 +180,8 @@ pub enum Drawn {
     Steps,
     /// As markers.
     Markers,
+    /// Joined by a thin dotted line, with rings: what goes with another curve of the same style.
+    Dotted,
 }
 
 /// A point of a curve.

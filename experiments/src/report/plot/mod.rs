@@ -5,6 +5,7 @@
 //! attributes, so that a style sheet such as [`style::DARK`] can put others in their place.
 
 pub mod figure;
+mod heat_map;
 mod pointer;
 pub mod scale;
 mod simplify;

@@ -7,10 +7,11 @@ use super::{
 use crate::report::number;
 use std::fmt::Write;
 
-/// The places of a panel with titles on single points, shared by its curves: a page stays small.
-const PLACES: usize = 40;
+/// The places of a figure and of a panel with titles on single points, shared by the curves: a page stays small.
+const OF_A_FIGURE: usize = 300;
+const OF_A_PANEL: usize = 40;
 /// A curve has at least and at most so many of them.
-const OF_A_CURVE: [usize; 2] = [4, 20];
+const OF_A_CURVE: [usize; 2] = [2, 20];
 /// The line on which the pointer finds a curve may be so far from it.
 const NEAR: f64 = 8.0;
 /// How far from a point or a line the pointer finds it, about.
@@ -18,7 +19,7 @@ const REACH: i32 = 9;
 
 /// A shape that is not seen, and what a browser shows over it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hint {
+struct Hint {
     shape: Shape,
     text: String,
 }
@@ -27,13 +28,39 @@ pub struct Hint {
 enum Shape {
     Line(Vec<(i32, i32)>),
     Point((i32, i32)),
+    Box { corner: (i32, i32), size: (i32, i32) },
 }
 
-/// The hints of all that is drawn in `panel`, whose values stand where `place` says: lines first, so that points lie upon them.
-pub fn hints(panel: &Panel, place: impl Fn(f64, f64) -> (i32, i32), top: f64) -> Vec<Hint> {
+/// The hints of a picture.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    all: Vec<Hint>,
+    /// The places of a panel on single points.
+    places: usize,
+}
+
+impl Hints {
+    /// None so far, of a figure with so many `panels`.
+    pub fn of_figure(panels: usize) -> Self {
+        Self { all: Vec::new(), places: (OF_A_FIGURE / panels.max(1)).min(OF_A_PANEL) }
+    }
+
+    /// One more, over a box.
+    pub fn add_box(&mut self, corner: (i32, i32), size: (i32, i32), text: String) {
+        self.all.push(Hint { shape: Shape::Box { corner, size }, text });
+    }
+
+    /// Those of all that is drawn in `panel`, whose values stand where `place` says.
+    pub fn add_panel(&mut self, panel: &Panel, place: impl Fn(f64, f64) -> (i32, i32), top: f64) {
+        self.all.extend(hints(panel, place, top, self.places));
+    }
+}
+
+/// The hints of all that is drawn in `panel`: lines first, so that points lie upon them.
+fn hints(panel: &Panel, place: impl Fn(f64, f64) -> (i32, i32), top: f64, places: usize) -> Vec<Hint> {
     let named: Vec<&Curve> = panel.curves.iter().filter(|curve| !curve.name.is_empty()).collect();
     let [least, most] = OF_A_CURVE;
-    let places = (PLACES / named.len().max(1)).clamp(least, most);
+    let places = (places / named.len().max(1)).clamp(least, most);
     let (mut lines, mut points) = (Vec::new(), Vec::new());
     for curve in named {
         let finite = curve.finite();
@@ -81,7 +108,7 @@ fn value(axis: &Axis, name: &str, x: f64) -> String {
 }
 
 /// Puts `hints` into a picture.
-pub fn put(svg: &mut String, hints: &[Hint]) {
+pub fn put(svg: &mut String, Hints { all: hints, .. }: &Hints) {
     let Some(end) = svg.rfind("</svg>").filter(|_| !hints.is_empty()) else { return };
     let mut group = format!("<g fill=\"none\" stroke-width=\"{}\" pointer-events=\"stroke\">", 2 * REACH);
     for Hint { shape, text } in hints {
@@ -94,6 +121,10 @@ pub fn put(svg: &mut String, hints: &[Hint]) {
             // The stroke covers it as a whole.
             Shape::Point((x, y)) => {
                 write!(group, "<circle cx=\"{x}\" cy=\"{y}\" r=\"{REACH}\"><title>{text}</title></circle>")
+            }
+            Shape::Box { corner: (x, y), size: (width, height) } => {
+                let place = format!("x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"");
+                write!(group, "<rect {place} pointer-events=\"all\"><title>{text}</title></rect>")
             }
         };
         written.expect("text can be appended to");

@@ -2,10 +2,13 @@
 
 use super::{
     figure::{Curve, Drawn, Figure, Key, Panel, Point, Row, Shape},
-    pointer::{self, Hint, escaped},
+    heat_map,
+    pointer::{self, Hints, escaped},
     scale::{Span, short, spans},
     simplify::kept,
-    style::{COLOURS, CURVE_WIDTH, DARK, DASHES, FONT, GRID, STYLES, TEXT, colour, marker},
+    style::{
+        COLOURS, CURVE_WIDTH, DARK, DASHES, DOTS, DOTTED_WIDTH, FONT, GRID, STYLES, TEXT, colour, marker, text_width,
+    },
 };
 use anyhow::{Result, anyhow};
 use plotters::{
@@ -26,6 +29,8 @@ const SWATCH: (u32, u32) = (84, 32);
 const FEW_POINTS: usize = 20;
 /// One of more has about so many over the width of the panel.
 const MARKERS: usize = 6;
+/// The radius of a ring on a dotted curve.
+const RING: i32 = 6;
 /// What is nearer to a line than this is not seen beside it.
 const UNSEEN: f64 = 0.7;
 
@@ -44,7 +49,7 @@ impl Figure {
         let height =
             |row: &Row| row.title_height() + row.panel_height() + legend_rows(&row.legend, width) * LEGEND_HEIGHT + 16;
         let size = (width, TITLE_HEIGHT + self.rows.iter().map(height).sum::<u32>());
-        let mut hints = Vec::new();
+        let mut hints = Hints::of_figure(self.panels());
         let mut svg = draw(size, |root| {
             root.fill(&WHITE)?;
             root.draw(&Text::new(self.title.clone(), (28, 22), (FONT, 42).into_font().color(&TEXT)))?;
@@ -90,7 +95,7 @@ impl Row {
         self.panel_sizes().map(|size| size.1).max().unwrap_or(0)
     }
 
-    fn draw(&self, area: &Area, width: u32, hints: &mut Vec<Hint>) -> Drawing {
+    fn draw(&self, area: &Area, width: u32, hints: &mut Hints) -> Drawing {
         if !self.title.is_empty() {
             area.draw(&Text::new(self.title.clone(), (28, 14), (FONT, 36).into_font().color(&TEXT)))?;
         }
@@ -130,11 +135,6 @@ fn legend_width(key: &Key) -> u32 {
     SWATCH.0 + 60 + text_width(&key.name, 32)
 }
 
-/// About how wide a text is; few are wider.
-fn text_width(text: &str, size: u32) -> u32 {
-    text.chars().count() as u32 * size / 2
-}
-
 fn legend_rows(legend: &[Key], width: u32) -> u32 {
     legend_places(legend, width).last().map_or(0, |(_, row)| row + 1)
 }
@@ -152,22 +152,27 @@ impl Key {
     /// Draws it from the point `(x, y)` to the right.
     fn draw(&self, area: &Area, (x, y): (i32, i32)) -> Drawing {
         let colour = colour(self.style);
-        if self.drawn != Drawn::Markers {
-            area.draw(&PathElement::new([(x, y), (x + SWATCH.0 as i32, y)], colour.stroke_width(CURVE_WIDTH)))?;
-        }
         let middle = (x + SWATCH.0 as i32 / 2, y);
+        let line = [(x, y), (x + SWATCH.0 as i32, y)];
+        if self.drawn == Drawn::Dotted {
+            area.draw(&PathElement::new(line, colour.stroke_width(DOTTED_WIDTH)))?;
+            return Ok(area.draw(&Circle::new(middle, RING, colour.stroke_width(2)))?);
+        }
+        if self.drawn != Drawn::Markers {
+            area.draw(&PathElement::new(line, colour.stroke_width(CURVE_WIDTH)))?;
+        }
         Ok(area.draw(&(EmptyElement::at(middle) + Polygon::new(marker(self.style), colour.filled())))?)
     }
 }
 
 impl Panel {
     /// The panel for a page: without a background, as wide as the page makes it. `context` tells readers who cannot see it
-    /// where it belongs.
+    /// where it belongs; `panels` are all of the figure.
     ///
     /// # Errors
     /// When the drawing fails.
-    pub fn svg(&self, context: &str) -> Result<String> {
-        let mut hints = Vec::new();
+    pub fn svg(&self, context: &str, panels: usize) -> Result<String> {
+        let mut hints = Hints::of_figure(panels);
         let mut svg = draw(self.size(), |root| self.draw(root, &mut hints))?;
         pointer::put(&mut svg, &hints);
         let label = if context.is_empty() { self.title.clone() } else { format!("{}: {context}", self.title) };
@@ -178,7 +183,10 @@ impl Panel {
         if self.is_wide { WIDE_PANEL } else { PANEL }
     }
 
-    fn draw(&self, area: &Area, hints: &mut Vec<Hint>) -> Drawing {
+    fn draw(&self, area: &Area, hints: &mut Hints) -> Drawing {
+        if let Some(grid) = &self.grid {
+            return heat_map::draw(grid, self, area, hints);
+        }
         let [x, y] = spans(self);
         let (left, right) = (x.low, x.high);
         let top = y.high;
@@ -238,7 +246,7 @@ impl Panel {
             }
         }
         let place = |x: f64, y: f64| chart.as_coord_spec().translate(&(x, y));
-        hints.extend(pointer::hints(self, place, top));
+        hints.add_panel(self, place, top);
         Ok(())
     }
 }
@@ -263,13 +271,19 @@ impl Curve {
         let (points, colour) = (self.finite(), colour(self.style));
         let line = self.line();
         if self.drawn != Drawn::Markers && line.len() > 1 {
-            chart.draw_series([PathElement::new(seen(&line, chart), colour.stroke_width(CURVE_WIDTH))])?;
+            let width = if self.drawn == Drawn::Dotted { DOTTED_WIDTH } else { CURVE_WIDTH };
+            chart.draw_series([PathElement::new(seen(&line, chart), colour.stroke_width(width))])?;
         }
         let marked = if self.drawn == Drawn::Markers || points.len() < FEW_POINTS {
             points
         } else {
             spread(&points, self.style, chart)
         };
+        if self.drawn == Drawn::Dotted {
+            let ring = |point: Point| Circle::new((point.x, point.y), RING, colour.stroke_width(2));
+            chart.draw_series(marked.into_iter().map(ring))?;
+            return Ok(());
+        }
         let marker =
             |point: Point| EmptyElement::at((point.x, point.y)) + Polygon::new(marker(self.style), colour.filled());
         chart.draw_series(marked.into_iter().map(marker))?;
@@ -318,9 +332,13 @@ fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Drawing) -> Result<String> {
         svg = svg.replace(repeated, "");
     }
     svg = svg.replace(">\n", ">").replace("\n<", "<").replacen(" xmlns=", &format!("{shared}{fill} xmlns="), 1);
-    for (RGBColor(r, g, b), dashes) in COLOURS.into_iter().zip(DASHES).filter(|(_, dashes)| !dashes.is_empty()) {
-        let stroke = format!("stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"{CURVE_WIDTH}\"");
-        svg = svg.replace(&stroke, &format!("{stroke} stroke-dasharray=\"{dashes}\""));
+    for (RGBColor(r, g, b), dashes) in COLOURS.into_iter().zip(DASHES) {
+        for (width, dashes) in [(CURVE_WIDTH, dashes), (DOTTED_WIDTH, DOTS)] {
+            if !dashes.is_empty() {
+                let stroke = format!("stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"{width}\"");
+                svg = svg.replace(&stroke, &format!("{stroke} stroke-dasharray=\"{dashes}\""));
+            }
+        }
     }
     Ok(svg)
 }

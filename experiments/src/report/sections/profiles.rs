@@ -7,13 +7,14 @@ use crate::{
     report::{
         facet::{aspect, is_of_problem},
         group::ReportGroup,
-        page::{Cell, table},
+        page::table,
         plot::{
             figure::{Axis, Curve, Drawn, Figure, Key, Panel, Point, Row},
             style::STYLES,
         },
         problem::Problem,
         samples::By,
+        table::Cell,
     },
     stats::{self, Profile},
 };

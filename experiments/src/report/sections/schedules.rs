@@ -7,10 +7,11 @@ use crate::{
         facet::{Facet, Member},
         group::{ReportGroup, Trial},
         number,
-        page::{Cell, table},
+        page::table,
         plot::figure::{Axis, Curve, Drawn, Figure, Panel, Point, Row},
         problem::Problem,
         samples::{By, PARTS, Sample, evaluations, loss, training},
+        table::Cell,
     },
     stats::{self, Estimate},
 };
@@ -36,7 +37,7 @@ pub fn figure(facet: &Facet) -> Figure {
     panels.iter_mut().for_each(|panel| panel.is_wide = true);
     let mut rows: Vec<Row> = panels.into_iter().map(one).collect();
     if let Some(last) = rows.last_mut() {
-        last.legend = curves::legend(facet);
+        last.legend = curves::legend_of_evaluations(facet);
     }
     let title = if facet.title.is_empty() { String::new() } else { format!(", {}", facet.title) };
     Figure { title: format!("Schedules and the losses that they led to{title}"), rows }

@@ -2,16 +2,12 @@
 
 use crate::{
     record::workload::Workload,
-    report::{
-        number,
-        page::{Cell, table},
-        problem::Problem,
-    },
+    report::{number, page::table, problem::Problem, table::Cell},
 };
 use maud::Markup;
 
 /// The table of what was trained.
-pub fn table_of(problems: &[Problem]) -> Markup {
+pub fn table_of<'p>(problems: impl Iterator<Item = &'p Problem<'p, 'p>>) -> Markup {
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     let mut seen: Vec<(&str, &Workload)> = Vec::new();
     for problem in problems {

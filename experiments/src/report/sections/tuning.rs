@@ -7,9 +7,10 @@ use crate::{
         facet::{Facet, Member, facets},
         group::{ReportGroup, Trial},
         number,
-        page::{Cell, table},
+        page::table,
         plot::figure::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, Row, Shape},
         problem::Problem,
+        table::Cell,
     },
     stats::{self, BestOf},
 };
@@ -114,7 +115,7 @@ fn best_of(facet: &Facet) -> Panel {
 }
 
 /// The hyperparameters that differ between the tuning trials.
-fn varied(group: &ReportGroup) -> Vec<String> {
+pub fn varied(group: &ReportGroup) -> Vec<String> {
     let keys = group.summary.hyperparameters.keys();
     let is_varied = |key: &&String| {
         let mut values = group.tuning.iter().map(|trial| trial.hyperparameter(key));
@@ -122,6 +123,12 @@ fn varied(group: &ReportGroup) -> Vec<String> {
         values.any(|value| Some(value) != first)
     };
     keys.filter(is_varied).cloned().collect()
+}
+
+/// Hyperparameters with their values: `lr=0.001, weight_decay=0`.
+pub fn setting_list<'k>(values: impl Iterator<Item = (&'k str, String)>) -> String {
+    let short = |value: String| value.parse().map(number::setting).unwrap_or(value);
+    values.map(|(key, value)| format!("{key}={}", short(value))).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether `trial` has the hyperparameters that its group was then trained with.
@@ -146,9 +153,8 @@ pub fn picked(problem: &Problem) -> Markup {
             (None, Some(text)) => text.to_owned(),
             (None, None) => value.to_string(),
         };
-        let picked =
-            keys.iter().filter_map(|key| Some(format!("{key}={}", value(group.summary.hyperparameters.get(key)?))));
-        let picked: Vec<String> = picked.collect();
+        let picked = keys.iter().filter_map(|key| Some((key.as_str(), value(group.summary.hyperparameters.get(key)?))));
+        let picked = setting_list(picked);
         let losses = group.tuning.iter().filter_map(|trial| Some((trial.final_loss()?, trial)));
         let best = match losses.min_by(|(a, _), (b, _)| a.total_cmp(b)) {
             Some((loss, trial)) => Cell::new(number::number(loss)).to(trial.href()),
@@ -162,9 +168,7 @@ pub fn picked(problem: &Problem) -> Markup {
             Cell::new(&group.name).to(group.href()),
             Cell::new(&group.config.optimizer),
             Cell::new(searched.map_or(number::NONE.to_owned(), |searched| searched.space.replace(',', ", "))),
-            Cell::new(if picked.is_empty() { number::NONE.to_owned() } else { picked.join(", ") })
-                .to(group.href())
-                .note(at_edge),
+            Cell::new(if picked.is_empty() { number::NONE } else { &picked }).to(group.href()).note(at_edge),
             Cell::new(group.tuning.len().to_string()).to(group.href()),
             Cell::new(diverged.to_string()).to(group.href()),
             best,

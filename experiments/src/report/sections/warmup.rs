@@ -4,11 +4,12 @@ use super::curves;
 use crate::report::{
     facet::Facet,
     number,
-    page::{Cell, table},
+    page::table,
     plot::figure::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, Row, Shape},
     problem::Problem,
     samples::By,
     stable_lr::{DEFINITION, Limit, Peak, Ratio, Sweep},
+    table::Cell,
 };
 use maud::{Markup, html};
 use std::cmp::Ordering;
@@ -190,7 +191,7 @@ pub fn figure(facets: &[Facet]) -> Figure {
             curves::test_loss(facet, By::Step),
             curves::gradient_norm(facet),
         ],
-        legend: curves::legend(facet),
+        legend: curves::legend_of_evaluations(facet),
     };
     Figure {
         title: "Losses and gradient norms with and without warmup".to_owned(),

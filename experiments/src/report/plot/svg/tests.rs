@@ -25,7 +25,7 @@ fn draws_whatever_was_measured() {
         (&[(1.0, 2.0), (2.0, f64::INFINITY), (3.0, 1.0)], 3),
         (&[(0.0, -1.0), (1.0, 1e300)], 3),
     ] {
-        let svg = panel(points(values)).svg("mlp").unwrap();
+        let svg = panel(points(values)).svg("mlp", 1).unwrap();
         assert!(svg.starts_with("<svg role=\"img\" aria-label=\"one &amp; &lt;two&gt;: mlp\" viewBox="), "{svg}");
         assert!(svg.trim_end().ends_with("</svg>"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
@@ -36,9 +36,24 @@ fn draws_whatever_was_measured() {
 
 #[test]
 fn a_line_has_the_dashes_of_its_style_and_a_marker_has_none() {
-    let svg = panel(points(&[(1.0, 2.0), (2.0, 1.0)])).svg("").unwrap();
+    let svg = panel(points(&[(1.0, 2.0), (2.0, 1.0)])).svg("", 1).unwrap();
     assert_eq!(svg.matches("stroke-dasharray").count(), 1);
     assert!(svg.contains("stroke=\"#D55E00\" stroke-width=\"4\" stroke-dasharray=\"18 7\""), "{svg}");
+}
+
+#[test]
+fn a_dotted_curve_has_the_colour_of_its_style_and_dots_of_its_own() {
+    for style in 0..STYLES {
+        let mut panel = panel(vec![]);
+        let curve = |drawn| Curve { name: String::new(), style, points: points(&[(1.0, 2.0), (2.0, 1.0)]), drawn };
+        panel.curves = vec![curve(Drawn::Line), curve(Drawn::Dotted)];
+        let (svg, key) =
+            (panel.svg("", 1).unwrap(), Key { name: String::new(), style, drawn: Drawn::Dotted }.svg().unwrap());
+        let RGBColor(r, g, b) = colour(style);
+        let dotted = format!("stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"3\" stroke-dasharray=\"3 6\"");
+        assert_eq!((svg.matches(&dotted).count(), key.matches(&dotted).count()), (1, 1), "{style}: {key}");
+        assert_eq!((svg.matches("<circle").count(), key.matches("<circle").count()), (2, 1), "a ring at each point");
+    }
 }
 
 #[test]
@@ -52,7 +67,7 @@ fn steps_keep_their_value_until_the_next_point() {
         points: vec![at(0.0, 0.0), at(1.0, 1.0), at(2.0, 1.0)],
         drawn: Drawn::Steps,
     }];
-    let corners = corners(&panel.svg("").unwrap());
+    let corners = corners(&panel.svg("", 1).unwrap());
     let [(_, low), (before, level), (after, high), (_, end)] = corners[..] else { panic!("{corners:?}") };
     assert!(low == level && before == after && high == end && high < low, "{corners:?}");
 }
@@ -76,7 +91,7 @@ fn a_long_curve_is_small_and_jumps_where_it_jumps() {
     panel.y = Axis { range: Some([0.0, 1.0]), ..Axis::linear("rate") };
     panel.curves =
         vec![Curve { name: String::new(), style: 0, points: (0..=steps).map(at).collect(), drawn: Drawn::Steps }];
-    let corners = corners(&panel.svg("").unwrap());
+    let corners = corners(&panel.svg("", 1).unwrap());
     let (first, last) = (corners[0], corners[corners.len() - 1]);
     assert!(corners.len() < 12, "{corners:?}");
     let expected = first.0 + (f64::from((last.0 - first.0) * jump) / f64::from(steps)).round() as i32;
@@ -96,7 +111,7 @@ fn every_line_has_markers_as_its_legend_says() {
         for style in 0..STYLES {
             let mut panel = panel(vec![]);
             panel.curves = vec![line(style, count, drawn)];
-            let markers = panel.svg("").unwrap().matches("<polygon").count();
+            let markers = panel.svg("", 1).unwrap().matches("<polygon").count();
             assert!((fewest..=fewest.max(MARKERS)).contains(&markers), "{markers} of {count} {drawn:?}");
         }
     }
@@ -104,8 +119,9 @@ fn every_line_has_markers_as_its_legend_says() {
     let mut panel = panel(vec![]);
     panel.x.range = Some([0.0, 1000.0]);
     panel.curves = vec![line(0, 50, Drawn::Line)];
-    assert_eq!(panel.svg("").unwrap().matches("<polygon").count(), 1);
+    assert_eq!(panel.svg("", 1).unwrap().matches("<polygon").count(), 1);
     for drawn in [Drawn::Line, Drawn::Steps, Drawn::Markers] {
+        assert_eq!(Key { name: String::new(), style: 0, drawn }.svg().unwrap().matches("stroke-dasharray").count(), 0);
         let svg = Key { name: String::new(), style: 3, drawn }.svg().unwrap();
         assert_eq!(svg.matches("<polygon").count(), 1, "{svg}");
     }
@@ -169,7 +185,7 @@ fn the_pointer_finds_the_values_of_a_curve() {
         panel.marks.push(Mark { title: "a: diverged".to_owned(), x: 0.5, y: None, style: 0, shape: Shape::Cross });
         let figure = Figure { title: String::new(), rows: vec![Row { panels: vec![panel.clone()], ..Row::default() }] };
         // On a page and in a file.
-        for svg in [panel.svg("").unwrap(), figure.svg().unwrap()] {
+        for svg in [panel.svg("", 1).unwrap(), figure.svg().unwrap()] {
             let titles: Vec<&str> =
                 svg.split("<title>").skip(1).map(|part| part.split("</title>").next().unwrap()).collect();
             assert_eq!(svg.matches("<path").count(), lines, "{count} {drawn:?}");
@@ -190,7 +206,7 @@ fn the_pointer_finds_the_values_of_a_curve() {
         // What has no name tells nothing.
         panel.curves.iter_mut().for_each(|curve| curve.name.clear());
         panel.marks.clear();
-        assert!(!panel.svg("").unwrap().contains("<title>"));
+        assert!(!panel.svg("", 1).unwrap().contains("<title>"));
     }
 }
 
@@ -206,8 +222,10 @@ fn many_curves_share_the_places_of_a_panel() {
             drawn: Drawn::Line,
         };
         panel.curves = (0..curves).map(curve).collect();
-        let svg = panel.svg("").unwrap();
+        let svg = panel.svg("", 1).unwrap();
         let places = svg.matches("<circle").count();
-        assert!(places <= 40.max(4 * curves) && places >= 4 * curves, "{places} for {curves} curves");
+        assert!(places <= 40.max(2 * curves) && places >= 2 * curves, "{places} for {curves} curves");
+        let of_many = panel.svg("", 60).unwrap().matches("<circle").count();
+        assert!(of_many <= 5.max(2 * curves) && of_many >= 2 * curves, "{of_many} for {curves} curves");
     }
 }
