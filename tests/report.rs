@@ -543,12 +543,12 @@ fn tuning_shows_what_was_tried_and_picked() {
     assert_eq!(adamw[..2], ["4", "640|3.2 × a final trial"]);
     assert_eq!(adamw[3..], ["lr=0.001|0.1500", "lr=0.01|0.3500", "133.33 %|noise 100.00 %", "1 of 4"]);
     // 0.3 and 0.5.
-    assert_eq!(rows[ODD][5..], ["66.67 %|noise 100.00 %", "2 of 4"]);
-    let warnings = text(&page, ".warning");
+    assert_eq!(rows[ODD][5..], ["66.67 %|noise 100.00 %", "2 of 4|lr 0.001 to 0.01"]);
+    let warnings = text(&page, ".warnings li");
     assert_eq!(
         warnings,
         format!(
-            "{ODD}: lr=0.001 and lr=0.01 are equally good as far as the seeds tell: the second is worse by 66.67 %, and the noise is 100.00 %.\n"
+            "{ODD}: lr=0.001 and lr=0.01 are equally good as far as the seeds tell: the second is worse by 66.67 %, and the noise is 100.00 %. So are 2 of 4 trials in all, with lr 0.001 to 0.01.\n"
         )
     );
     let captions = text(&page, "figcaption");
@@ -639,18 +639,21 @@ fn ranks_in_the_course_of_a_run() {
     assert!(!text(&page_of, "figcaption").contains("Rank in the course"));
 }
 
+/// Names and values of what sets a group apart.
+type Factors = Vec<(&'static str, &'static str)>;
+
 /// Groups by their factors with their ends.
-fn by_factors(cells: &[(&[(&'static str, &'static str)], Vec<End>)]) -> Vec<Group> {
-    let group = |(factors, ends): &(&[(&'static str, &'static str)], Vec<End>)| {
+fn by_factors(cells: Vec<(Factors, Vec<End>)>) -> Vec<Group> {
+    let group = |(factors, ends): (Factors, Vec<End>)| {
         let name = factors.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
-        Group { factors: factors.to_vec(), ..Group::new(name.leak(), ends) }
+        Group { factors, ..Group::new(name.leak(), &ends) }
     };
-    cells.iter().map(group).collect()
+    cells.into_iter().map(group).collect()
 }
 
 #[test]
 fn two_numbers_make_a_heat_map_of_each_optimizer() {
-    let mut cells: Vec<(Vec<(&str, &str)>, Vec<End>)> = Vec::new();
+    let mut cells: Vec<(Factors, Vec<End>)> = Vec::new();
     for (optimizer, shift) in
         [("adamw:lr=1e-3|3e-3|1e-2,weight_decay=0|0.1", 0.0), ("sgd:lr=1e-3|3e-3|1e-2,weight_decay=0|0.1", 1.0)]
     {
@@ -666,8 +669,7 @@ fn two_numbers_make_a_heat_map_of_each_optimizer() {
             }
         }
     }
-    let cells: Vec<_> = cells.iter().map(|(factors, ends)| (factors.as_slice(), ends.clone())).collect();
-    let run = run("shootout", "runs/grid", json!({}), by_factors(&cells));
+    let run = run("shootout", "runs/grid", json!({}), by_factors(cells));
     let page = page("grid", std::slice::from_ref(&run), Targets::default());
     let select = |selector: &str| Selector::parse(selector).unwrap();
     let maps: Vec<_> = page.select(&select("svg[aria-label*='Test loss by lr and weight decay']")).collect();
@@ -696,6 +698,18 @@ fn two_numbers_make_a_heat_map_of_each_optimizer() {
         };
         assert!(place("0.001")[0] < place("0.003")[0] && place("0.003")[0] < place("0.01")[0]);
         assert!(place("0.1")[1] < place("0")[1]);
+        // A colour for each mean, of which the least of all has the brightest.
+        let fills: Vec<&str> = map
+            .select(&select("rect[fill]"))
+            .filter_map(|rect| rect.attr("fill"))
+            .filter(|fill| *fill != "#E1E1E1")
+            .collect();
+        assert_eq!(fills.iter().collect::<BTreeSet<_>>().len(), 5, "{fills:?}");
+        assert_eq!(
+            fills.iter().any(|fill| fill.starts_with("#FDE7") || fill.starts_with("#FEE8")),
+            shift == 0.0,
+            "{fills:?}"
+        );
         // One frame; crosses in the corners of two cells, and a grey cell.
         assert_eq!(map.select(&select("polyline[stroke-width='7']")).count(), 1);
         assert_eq!(map.select(&select("line[stroke-width='4'], polyline[stroke-width='4']")).count(), 4);
@@ -708,9 +722,8 @@ fn two_numbers_make_a_heat_map_of_each_optimizer() {
 fn what_differs_in_one_number_is_a_curve_by_it() {
     let ends = |loss: f64| vec![Loss(loss), Loss(loss + 0.01), Loss(loss + 0.02)];
     let cells = |factors: &[[(&'static str, &'static str); 2]]| -> Vec<Group> {
-        let cells: Vec<_> =
-            factors.iter().enumerate().map(|(i, factors)| (&factors[..], ends(0.1 + 0.1 * i as f64))).collect();
-        by_factors(&cells)
+        let cells = factors.iter().enumerate();
+        by_factors(cells.map(|(i, factors)| (factors.to_vec(), ends(0.1 + 0.1 * i as f64))).collect())
     };
     let (a, b) = (("optimizer", "adamw"), ("optimizer", "sgd"));
     for (name, factors, curves) in [

@@ -1,7 +1,8 @@
 //! The report: one page that answers a run's question, made from its records alone.
 //!
 //! ```text
-//! records -> groups (of all runs) -> problems (what can be compared) -> facets (what shares a panel) -> figures, tables -> page
+//! records -> groups (of all runs) -> problems (what can be compared) -> findings (answers, tables, tests) -> page and other forms
+//!                                    problems -> facets (what shares a panel) -> figures -> page
 //! ```
 //!
 //! The page holds everything it needs: pictures, style, configs. It loads nothing and runs no script.
@@ -25,7 +26,8 @@ use crate::{config::targets::Targets, record::run::Run};
 use anyhow::{Result, bail};
 use facet::{Facet, facets};
 use findings::Findings;
-pub use format::{Format, text as in_format};
+pub use format::Format;
+use format::{csv, json, latex, markdown};
 use group::ReportGroup;
 use maud::{Markup, html};
 use page::text;
@@ -51,11 +53,7 @@ const MANY_INSIDES: usize = 4;
 /// # Errors
 /// When there is no run, the records of one contradict each other, or a target is out of range.
 pub fn html(runs: &[Run], options: &Targets, running: Option<&str>) -> Result<String> {
-    options.check()?;
-    if runs.is_empty() {
-        bail!("a report needs a run");
-    }
-    let groups = ReportGroup::all(runs)?;
+    let groups = groups_of(runs, options)?;
     let findings = Findings::of(&groups, runs, options);
     let Findings { title, problems, profiles, .. } = &findings;
     let several = problems.len() > 1;
@@ -102,6 +100,31 @@ pub fn html(runs: &[Run], options: &Targets, running: Option<&str>) -> Result<St
         @for group in &groups { (trials::section(group)) }
     };
     Ok(page::page(title, &body, running.is_some()))
+}
+
+/// The report on `runs` in a `format`.
+///
+/// # Errors
+/// As [`html`].
+pub fn in_format(runs: &[Run], options: &Targets, format: Format) -> Result<String> {
+    let groups = groups_of(runs, options)?;
+    let findings = Findings::of(&groups, runs, options);
+    match format {
+        Format::Html => html(runs, options, None),
+        Format::Markdown => Ok(markdown::text(&findings)),
+        Format::Csv => csv::text(&findings),
+        Format::Latex => Ok(latex::text(&findings)),
+        Format::Json => json::text(&findings),
+    }
+}
+
+/// The groups of `runs`, which are some, once the options are checked.
+fn groups_of<'a>(runs: &'a [Run], options: &Targets) -> Result<Vec<ReportGroup<'a>>> {
+    options.check()?;
+    if runs.is_empty() {
+        bail!("a report needs a run");
+    }
+    ReportGroup::all(runs)
 }
 
 /// The pictures of `run`, as pairs of a file name and its content.

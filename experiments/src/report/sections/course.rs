@@ -35,12 +35,12 @@ fn loss(trial: Trial, percent: u64) -> Option<f64> {
     if percent == 100 {
         return outcome.final_loss;
     }
-    let evaluated = trial.metrics.iter().filter_map(|metric| match *metric {
+    let evaluated = trial.metrics.iter().rev().find_map(|metric| match *metric {
         Metric::Eval { step, loss, .. } if until(step) => Some(loss),
         _ => None,
     });
     // What is no number is worse than any.
-    evaluated.last().map(|loss| if loss.is_nan() { f64::INFINITY } else { loss })
+    evaluated.map(|loss| if loss.is_nan() { f64::INFINITY } else { loss })
 }
 
 /// How `group` stands after `percent` of its updates; none where a trial was not evaluated by then.
@@ -58,30 +58,43 @@ fn ranks(standings: &[Option<Standing>]) -> Vec<Option<usize>> {
     standings.iter().map(|standing| standing.as_ref().map(rank)).collect()
 }
 
+/// How all groups stand after a share of the updates.
+struct Moment {
+    percent: u64,
+    standings: Vec<Option<Standing>>,
+    ranks: Vec<Option<usize>>,
+}
+
+impl Moment {
+    fn of(problem: &Problem, percent: u64) -> Self {
+        let standings: Vec<Option<Standing>> = problem.groups.iter().map(|group| standing(group, percent)).collect();
+        Self { percent, ranks: ranks(&standings), standings }
+    }
+
+    /// The cell of the group at `index`.
+    fn cell(&self, index: usize, group: &ReportGroup) -> Cell {
+        let Some((standing, rank)) = self.standings[index].zip(self.ranks[index]) else {
+            return Cell::new(number::NONE);
+        };
+        let loss = if standing.median.is_finite() { number::number(standing.median) } else { "diverged".to_owned() };
+        Cell::new(rank.to_string()).to(group.href()).note(Some(loss)).strong(rank == 1)
+    }
+}
+
 /// The table of ranks, where groups were evaluated before the end.
 pub fn table_of(problem: &Problem) -> Markup {
-    let columns: Vec<(u64, Vec<Option<Standing>>)> = PERCENT
-        .into_iter()
-        .map(|percent| (percent, problem.groups.iter().map(|group| standing(group, percent)).collect()))
-        .filter(|(_, standings): &(u64, Vec<Option<Standing>>)| standings.iter().any(Option::is_some))
-        .collect();
-    if problem.groups.len() < 2 || columns.len() < 2 {
+    let moments = PERCENT.into_iter().map(|percent| Moment::of(problem, percent));
+    let moments: Vec<Moment> = moments.filter(|moment| moment.standings.iter().any(Option::is_some)).collect();
+    if problem.groups.len() < 2 || moments.len() < 2 {
         return html! {};
     }
-    let ranks: Vec<Vec<Option<usize>>> = columns.iter().map(|(_, standings)| ranks(standings)).collect();
-    let row = |(i, group): (usize, &&ReportGroup)| {
-        let cell = |((_, standings), ranks): (&(u64, Vec<Option<Standing>>), &Vec<Option<usize>>)| {
-            let Some((standing, rank)) = standings[i].zip(ranks[i]) else { return Cell::new(number::NONE) };
-            let loss =
-                if standing.median.is_finite() { number::number(standing.median) } else { "diverged".to_owned() };
-            Cell::new(rank.to_string()).to(group.href()).note(Some(loss)).strong(rank == 1)
-        };
-        std::iter::once(Cell::new(&group.name).to(group.href())).chain(columns.iter().zip(&ranks).map(cell)).collect()
+    let row = |(index, group): (usize, &&ReportGroup)| {
+        let cells = moments.iter().map(|moment| moment.cell(index, group));
+        std::iter::once(Cell::new(&group.name).to(group.href())).chain(cells).collect()
     };
     let rows: Vec<Vec<Cell>> = problem.groups.iter().enumerate().map(row).collect();
-    let head: Vec<String> = std::iter::once("group".to_owned())
-        .chain(columns.iter().map(|(percent, _)| format!(">after {percent} %")))
-        .collect();
+    let head = moments.iter().map(|moment| format!(">after {} %", moment.percent));
+    let head: Vec<String> = std::iter::once("group".to_owned()).chain(head).collect();
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
     table(
         &format!("Rank in the course of the run, {}", problem.title),

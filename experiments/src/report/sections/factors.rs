@@ -110,7 +110,8 @@ fn heat_map(problem: &Problem, all: &[Placed], varying: &[String], x: &str, y: &
     let losses = all.iter().filter_map(|placed| placed.group.summary.loss.mean).filter(|loss| *loss > 0.0);
     let (least, greatest) = losses.fold((f64::INFINITY, 0.0f64), |(a, b), loss| (a.min(loss), b.max(loss)));
     let constant = problem.groups.iter().filter_map(|group| group.workload).map(|workload| workload.constant_loss);
-    let greatest = greatest.min(constant.fold(0.0, f64::max).max(least / CAP) * CAP).max(least);
+    let cap = constant.reduce(f64::max).map_or(f64::INFINITY, |constant| constant * CAP);
+    let greatest = greatest.min(cap).max(least);
     let shade = |loss: f64| if greatest > least { (loss / least).ln() / (greatest / least).ln() } else { 0.0 };
     let ranked = ranking(problem);
     let panels: Vec<Panel> = panels
@@ -134,7 +135,7 @@ fn heat_map(problem: &Problem, all: &[Placed], varying: &[String], x: &str, y: &
             };
             let short = |values: &[f64]| values.iter().copied().map(number::setting).collect();
             Panel {
-                title,
+                title: if title.is_empty() { "test loss at the end".to_owned() } else { title },
                 x: Axis::linear(&label(x)),
                 y: Axis::linear(&label(y)),
                 grid: Some(Grid {
@@ -148,10 +149,11 @@ fn heat_map(problem: &Problem, all: &[Placed], varying: &[String], x: &str, y: &
         .collect();
     let rows = panels.chunks(SIDE_BY_SIDE).map(|panels| Row { panels: panels.to_vec(), ..Row::default() }).collect();
     let title = format!("Test loss by {} and {}, {}", label(x), label(y), problem.title);
+    let left_out = left_out(all, &[x, y]);
     let caption = "The mean test loss at the end over the seeds that did not diverge: the lower, the brighter, on a logarithmic scale that all \
         panels share. A frame is around the first in rank of a panel, by the median, of which diverged trials have the worst. A cross in the \
         corner is a cell of which a trial diverged; a grey cell has no trial that did not. The pointer tells more.";
-    (Figure { title, rows }, caption.to_owned())
+    (Figure { title, rows }, format!("{caption}{left_out}"))
 }
 
 /// What came of `group`, for the pointer.
@@ -208,5 +210,17 @@ fn curves(problem: &Problem, all: &[Placed], varying: &[String], x: &str) -> (Fi
     let title = format!("Test loss by {}, {}", label(x), problem.title);
     let caption = "The mean test loss at the end over the seeds that did not diverge, with its 95 % confidence interval (Student's t, on a \
         logarithmic scale) as the band. A cross at the top edge marks where a trial diverged.";
-    (Figure { title, rows: rows.collect() }, caption.to_owned())
+    (Figure { title, rows: rows.collect() }, format!("{caption}{}", left_out(all, &[x])))
+}
+
+/// How many groups have not all of `numbers`, in words.
+fn left_out(all: &[Placed], numbers: &[&str]) -> String {
+    match all.iter().filter(|placed| numbers.iter().any(|name| placed.number(name).is_none())).count() {
+        0 => String::new(),
+        n => format!(
+            " Without {} are {n} of {} groups, which are not drawn here.",
+            numbers.iter().map(|name| label(name)).collect::<Vec<_>>().join(" or "),
+            all.len()
+        ),
+    }
 }

@@ -75,8 +75,7 @@ pub fn table(problem: &Problem) -> Table {
              their 95 % confidence intervals (Student's t over the seeds, none for fewer than two; by the delta method on a \
              logarithmic scale for losses and times and on a logit scale for shares, so that none leaves what can be). Best: the best \
              single evaluation of any seed, which is picked by the test data and so flatters.{ema} Diverged: trials whose loss left the \
-             finite numbers or the limit, and below the 95 % interval of that share (Wilson). Every number leads to its trials and \
-             their configs.{times}"
+             finite numbers or the limit, and below the 95 % interval of that share (Wilson).{times}"
         ),
     )
 }

@@ -1,6 +1,6 @@
 //! What tuning cost, and how sure what it picked is.
 
-use super::tuning::{setting_list, varied};
+use super::tuning::{learning_rate, setting_list, varied};
 use crate::{
     report::{
         group::{ReportGroup, Trial},
@@ -20,12 +20,12 @@ const DEVIATIONS: f64 = 2.0;
 struct Choice<'a> {
     best: Trial<'a>,
     second: Trial<'a>,
-    /// By what share of the best loss the second is worse.
+    /// By what share of the best loss the second is worse; infinite where the best is 0.
     worse: f64,
     /// Two standard deviations of the end losses over the seeds, as a share of their mean; none of fewer than two seeds.
     noise: Option<f64>,
     /// The trials, the best included, that are worse than it by less than the noise.
-    alike: usize,
+    alike: Vec<Trial<'a>>,
 }
 
 impl<'a> Choice<'a> {
@@ -43,8 +43,16 @@ impl<'a> Choice<'a> {
         let losses: Vec<f64> = group.finals.iter().filter_map(|trial| trial.final_loss()).collect();
         let spread = stats::standard_deviation(&losses).zip(stats::mean(&losses).filter(|mean| *mean > 0.0));
         let noise = spread.map(|(deviation, mean)| DEVIATIONS * deviation / mean);
-        let alike = ended.iter().filter(|(loss, _)| worse(*loss) < noise.unwrap_or(0.0)).count();
+        let is_alike = |(loss, _): &&(f64, Trial)| worse(*loss) < noise.unwrap_or(0.0);
+        let alike = ended.iter().filter(is_alike).map(|(_, trial)| *trial).collect();
         Some(Self { best, second, worse: worse(ended[1].0), noise, alike })
+    }
+
+    /// From where to where the learning rate of those alike lies; none where it is the same.
+    fn rates(&self) -> Option<String> {
+        let rates = || self.alike.iter().filter_map(|trial| learning_rate(*trial));
+        let (low, high) = (rates().reduce(f64::min)?, rates().reduce(f64::max)?);
+        (low < high).then(|| format!("lr {} to {}", number::setting(low), number::setting(high)))
     }
 
     /// Whether the second best may be as good.
@@ -79,15 +87,16 @@ pub fn section(problem: &Problem) -> Markup {
                 };
                 row.extend([cell(choice.best), cell(choice.second)]);
                 row.push(
-                    Cell::new(format!("{} %", number::percent(choice.worse)))
-                        .strong(choice.is_within_noise())
-                        .note(choice.noise.map(|noise| format!("noise {} %", number::percent(noise)))),
+                    Cell::new(
+                        Some(choice.worse)
+                            .filter(|worse| worse.is_finite())
+                            .map_or(number::NONE.to_owned(), |worse| format!("{} %", number::percent(worse))),
+                    )
+                    .strong(choice.is_within_noise())
+                    .note(choice.noise.map(|noise| format!("noise {} %", number::percent(noise)))),
                 );
-                row.push(Cell::new(
-                    choice
-                        .noise
-                        .map_or(number::NONE.to_owned(), |_| format!("{} of {}", choice.alike, group.tuning.len())),
-                ));
+                let alike = choice.noise.map(|_| format!("{} of {}", choice.alike.len(), group.tuning.len()));
+                row.push(Cell::new(alike.unwrap_or(number::NONE.to_owned())).note(choice.rates()));
             }
             None => row.extend([number::NONE; 4].map(Cell::new)),
         }
@@ -104,25 +113,28 @@ pub fn section(problem: &Problem) -> Markup {
     html! {
         (table(
             &format!("What tuning cost, {}", problem.title),
-            &["group", ">trials", ">updates", ">seconds", "best", "second best", ">worse by", ">within noise"],
+            &["group", ">trials", ">updates", ">seconds", "picked", "second best", ">worse by", ">within noise"],
             &rows,
             &format!(
                 "Updates and training time of all tuning trials of a group, and below them as a multiple of one final trial (its updates; \
                  the mean of its seconds). Worse by: the validation loss of the second best tuning trial over that of the best, minus 1. Noise: \
                  two standard deviations of the group's test losses at the end over its final seeds that did not diverge, over their mean. It \
                  is set off where the second best is worse by less than the noise; within noise counts all trials of which that is so, with the \
-                 best. Validation losses are of one seed, and noise of them is not known: that of the test loss stands for it.{neighbours}"
+                 best, and tells their learning rates. Validation losses are of one seed, and noise of them is not known: that of the test loss stands for it.{neighbours}"
             ),
         ))
-        @for warning in &warnings { p.warning { (text(warning)) } }
+        @if !warnings.is_empty() { ul.warnings { @for warning in &warnings { li { (text(warning)) } } } }
     }
 }
 
 /// What a reader must know where the second best may be as good.
 fn warning(group: &ReportGroup, choice: &Choice) -> Option<String> {
     let noise = choice.noise.filter(|_| choice.is_within_noise())?;
+    let all = choice.rates().map_or(String::new(), |rates| {
+        format!(" So are {} of {} trials in all, with {rates}.", choice.alike.len(), group.tuning.len())
+    });
     Some(format!(
-        "{}: {} and {} are equally good as far as the seeds tell: the second is worse by {} %, and the noise is {} %.",
+        "{}: {} and {} are equally good as far as the seeds tell: the second is worse by {} %, and the noise is {} %.{all}",
         group.name,
         tried(group, choice.best),
         tried(group, choice.second),

@@ -44,7 +44,8 @@ pub const CAPTION: &str = "Left: the validation loss at the end of each tuning t
     band, since the points of a space are spread evenly (Sobol) and not drawn independently. A diverged trial counts as the worst \
     that ended. Who leads at small k is easy to tune, in the space that was searched.";
 
-fn learning_rate(trial: Trial) -> Option<f64> {
+/// The learning rate of `trial`.
+pub fn learning_rate(trial: Trial) -> Option<f64> {
     trial.hyperparameter("lr")?.parse().ok()
 }
 
