@@ -1558,7 +1558,7 @@ fn what_differs_between_runs_is_told_and_nothing_else() {
     other.experiment.workloads[0].data_sha256 = Some("0123456789abcdef0123456789abcdef".to_owned());
     let mut third = of("runs/c", config(5, Value::Null, &["sgd", "adamw"]));
     third.experiment.config["tune"]["trials"] = json!(16);
-    let commit = "0123456789abcdef-dirty";
+    let commit = "0123456789ab-dirty";
     for (name, runs, expected) in [
         ("alike", vec![first.clone(), of("runs/b", config(3, Value::Null, &["sgd", "adamw"]))], vec![]),
         (

@@ -33,7 +33,9 @@ fn table(table: &Table) -> String {
 }
 
 fn cell(Cell { text, note, strong, .. }: &Cell) -> String {
-    let text = escaped(text);
+    // A minus sign, not a hyphen.
+    let is_negative = text.starts_with('-') && text[1..].starts_with(|c: char| c.is_ascii_digit());
+    let text = if is_negative { format!("$-${}", escaped(&text[1..])) } else { escaped(text) };
     let text = if *strong && !text.is_empty() { format!("\\textbf{{{text}}}") } else { text };
     match note {
         Some(note) => format!("{text} {{\\footnotesize {}}}", escaped(note)),
