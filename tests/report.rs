@@ -52,6 +52,8 @@ struct Group {
     lr: f64,
     warmup: u64,
     probed: bool,
+    /// Whether an average of the weights is kept, which has half the loss.
+    ema: bool,
 }
 
 impl Group {
@@ -69,6 +71,7 @@ impl Group {
             lr: 1e-3,
             warmup: 0,
             probed: false,
+            ema: false,
         }
     }
 
@@ -85,7 +88,7 @@ impl Group {
                 self.name.bytes().map(u32::from).sum::<u32>()
             ),
             schedule: self.schedule.to_owned(),
-            ema: None,
+            ema: self.ema.then_some(0.99),
             lookahead: None,
             clip: None,
             decay_matrices_only: false,
@@ -166,6 +169,9 @@ fn measurements(group: &Group, seed: u64, lr: f64, end: End) -> (Vec<Metric>, Ou
         if step % 20 == 0 && !blown {
             let (loss, accuracy) = (at(step), 1.0 - at(step) / 3.0);
             metrics.push(Metric::Eval { step, loss, accuracy, seconds });
+            if group.ema {
+                metrics.push(Metric::Ema { step, loss: loss / 2.0, accuracy, seconds });
+            }
             best = Some(best.map_or((loss, accuracy), |(l, a)| (l.min(loss), a.max(accuracy))));
         }
     }
@@ -175,8 +181,8 @@ fn measurements(group: &Group, seed: u64, lr: f64, end: End) -> (Vec<Metric>, Ou
         best_loss: best.map(|(loss, _)| loss),
         final_accuracy: (!diverged).then_some(1.0 - level / 3.0),
         best_accuracy: best.map(|(_, accuracy)| accuracy),
-        ema_loss: None,
-        ema_accuracy: None,
+        ema_loss: (group.ema && !diverged).then_some(level / 2.0),
+        ema_accuracy: (group.ema && !diverged).then_some(1.0 - level / 3.0),
         steps: last,
         seconds: last as f64 * 0.01 * (1.0 + seed as f64 * 0.1),
         stopped: false,
@@ -381,7 +387,7 @@ fn warmup() -> Run {
 
 /// The page for `runs`, well-formed and complete; a copy is left to be looked at.
 fn page(name: &str, runs: &[Run], targets: Targets) -> Html {
-    let html = report::html(runs, &targets).unwrap();
+    let html = report::html(runs, &targets, None).unwrap();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(format!("{name}.html")), &html).unwrap();
@@ -502,6 +508,17 @@ fn shootout_says_who_won_and_how_sure_that_is() {
     assert_eq!(rows["rmsprop"][1], "not reached");
 
     assert!(text(&page, "svg text").contains("entropy: no model does better"));
+    // What the pointer tells: the mean over three seeds, the end of a curve, and where a trial diverged.
+    let told = text(&page, "svg title");
+    for part in [
+        "adamw: step 200, test loss 0.2000\n",
+        "adamw: test loss 0.2000 at the end\n",
+        "lion, seed 1: diverged at step 120\n",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let plain = Selector::parse("svg[role=img]").unwrap();
+    assert!(page.select(&plain).all(|svg| svg.select(&Selector::parse("title").unwrap()).next().is_some()));
     let details = text(&page, "#group-0-3");
     assert!(
         details.contains("the loss was not finite at step 3 <NaN>") && details.contains("\"batch_size\": 32"),
@@ -521,6 +538,22 @@ fn tuning_shows_what_was_tried_and_picked() {
     assert_eq!(rows.len(), 2, "only what was tuned");
     assert_eq!(rows["adamw"], ["adamw:lr=0.001", "lr=1e-4..0.1", "lr=0.001|lr at the edge", "4", "1", "0.1500"]);
     assert_eq!(rows[ODD][2], "lr=0.001");
+    // Four trials, of which one ended after 40 of 200 updates: 3.2 times a final trial. 0.15 and 0.35 differ by 133 %; by hand the end losses
+    // 0.1, 0.2, 0.3 have the standard deviation 0.1, twice of which is 100 % of their mean.
+    let rows = table(&page, "What tuning cost, mlp on digits");
+    assert_eq!(rows.len(), 2);
+    let adamw = &rows["adamw"];
+    assert_eq!(adamw[..2], ["4", "640|3.2 × a final trial"]);
+    assert_eq!(adamw[3..], ["lr=0.001|0.1500", "lr=0.01|0.3500", "133.33 %|noise 100.00 %", "1 of 4"]);
+    // 0.3 and 0.5.
+    assert_eq!(rows[ODD][5..], ["66.67 %|noise 100.00 %", "2 of 4|lr 0.001 to 0.01"]);
+    let warnings = text(&page, ".warnings li");
+    assert_eq!(
+        warnings,
+        format!(
+            "{ODD}: lr=0.001 and lr=0.01 are equally good as far as the seeds tell: the second is worse by 66.67 %, and the noise is 100.00 %. So are 2 of 4 trials in all, with lr 0.001 to 0.01.\n"
+        )
+    );
     let captions = text(&page, "figcaption");
     assert!(captions.contains("no confidence band, since") && !captions.contains("95 % band"), "{captions}");
     let labels = labels(&page);
@@ -531,6 +564,242 @@ fn tuning_shows_what_was_tried_and_picked() {
     let svg =
         page.select(&Selector::parse("svg[aria-label^='validation loss by learning rate']").unwrap()).next().unwrap();
     assert_eq!(svg.select(&Selector::parse("circle[fill=none]").unwrap()).count(), 2);
+}
+
+#[test]
+fn averaged_weights_have_curves_where_they_were_kept() {
+    for ema in [false, true] {
+        let groups = vec![
+            Group { ema, ..Group::new("adamw", &[Loss(0.2), Loss(0.2)]) },
+            Group::new("sgd", &[Loss(0.3), Loss(0.3)]),
+        ];
+        let page = page(&format!("ema-{ema}"), &[run("shootout", "runs/ema", json!({}), groups)], Targets::default());
+        let select = |selector: &str| Selector::parse(selector).unwrap();
+        for (panel, value) in
+            [("test loss", "test loss 0.1000"), ("test accuracy", "test accuracy 93.33 %"), ("training loss", "")]
+        {
+            for by in ["step", "training time"] {
+                let svg = select(&format!("svg[aria-label^='{panel}: Learning curves by {by}']"));
+                let svg = page.select(&svg).next().unwrap();
+                let dotted = svg.select(&select("polyline[stroke-dasharray='3 6'][stroke='#0072B2']")).count();
+                assert_eq!(dotted, usize::from(ema && !value.is_empty()), "{panel} by {by}");
+                let titles: Vec<String> = svg.select(&select("title")).map(|title| title.text().collect()).collect();
+                let expected = format!("adamw, average of the weights: {value} at the end");
+                assert_eq!(titles.contains(&expected), dotted == 1, "{titles:?}");
+                assert!(!titles.iter().any(|title| title.starts_with("sgd, average")));
+            }
+        }
+        assert_eq!(text(&page, ".legend").matches("average of the weights").count(), if ema { 2 } else { 0 });
+        assert_eq!(text(&page, "figcaption").contains("dotted line"), ema);
+        assert_eq!(text(&page, "thead").contains("EMA loss"), ema);
+    }
+}
+
+#[test]
+fn ranks_in_the_course_of_a_run() {
+    // Losses fall by the same law, so who ends lower is lower before: but `late` is made to be worse early.
+    let mut run = run(
+        "shootout",
+        "runs/course",
+        json!({}),
+        vec![
+            Group::new("early", &[Loss(0.3), Loss(0.31), Loss(0.32)]),
+            Group::new("late", &[Loss(0.1), Loss(0.11), Loss(0.12)]),
+            Group::new("lost", &[Loss(0.2), Diverges(90), Diverges(40)]),
+            Group::new("twin", &[Loss(0.3), Loss(0.31), Loss(0.32)]),
+        ],
+    );
+    for (record, metrics) in &mut run.trials {
+        for metric in metrics {
+            if let Metric::Eval { step, loss, .. } = metric {
+                *loss = match (record.group.as_str(), *step) {
+                    ("late", 120..200) => 0.5,
+                    ("late", ..120) => 2.0,
+                    ("lost", ..120) => 1.5,
+                    (_, ..120) => 1.0,
+                    _ => *loss,
+                };
+            }
+        }
+    }
+    let page_of = page("course", &[run.clone()], Targets::default());
+    let rows = table(&page_of, "Rank in the course of the run, mlp on digits");
+    // After 50 of 200 updates one of three trials of `lost` has diverged, after 100 two.
+    for (name, expected) in [
+        ("early", ["1|1.000", "1|1.000", "2|0.3100"]),
+        ("twin", ["1|1.000", "1|1.000", "2|0.3100"]),
+        ("late", ["4|2.000", "3|2.000", "1|0.1100"]),
+        ("lost", ["3|1.500", "4|diverged", "4|diverged"]),
+    ] {
+        assert_eq!(rows[name], expected, "{name}");
+    }
+    assert!(text(&page_of, "figcaption").contains("who leads early and loses later"));
+    // Without evaluations before the end there is nothing to tell.
+    for (_, metrics) in &mut run.trials {
+        metrics.retain(|metric| !matches!(metric, Metric::Eval { step, .. } if *step < 200));
+    }
+    let page_of = page("course-end", &[run], Targets::default());
+    assert!(!text(&page_of, "figcaption").contains("Rank in the course"));
+}
+
+/// Names and values of what sets a group apart.
+type Factors = Vec<(&'static str, &'static str)>;
+
+/// Groups by their factors with their ends.
+fn by_factors(cells: Vec<(Factors, Vec<End>)>) -> Vec<Group> {
+    let group = |(factors, ends): (Factors, Vec<End>)| {
+        let name = factors.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ");
+        Group { factors, ..Group::new(name.leak(), &ends) }
+    };
+    cells.into_iter().map(group).collect()
+}
+
+#[test]
+fn two_numbers_make_a_heat_map_of_each_optimizer() {
+    let mut cells: Vec<(Factors, Vec<End>)> = Vec::new();
+    for (optimizer, shift) in
+        [("adamw:lr=1e-3|3e-3|1e-2,weight_decay=0|0.1", 0.0), ("sgd:lr=1e-3|3e-3|1e-2,weight_decay=0|0.1", 1.0)]
+    {
+        for (i, lr) in ["0.01", "0.001", "0.003"].into_iter().enumerate() {
+            for (j, decay) in ["0", "0.1"].into_iter().enumerate() {
+                let loss = shift + 0.2 + 0.1 * i as f64 + 0.05 * j as f64;
+                let ends = match (lr, decay) {
+                    ("0.01", "0") => vec![Loss(loss), Diverges(30), Loss(loss)],
+                    ("0.003", "0.1") => vec![Diverges(30); 3],
+                    _ => vec![Loss(loss), Loss(loss + 0.01), Loss(loss + 0.02)],
+                };
+                cells.push((vec![("optimizer", optimizer), ("lr", lr), ("weight_decay", decay)], ends));
+            }
+        }
+    }
+    let run = run("shootout", "runs/grid", json!({}), by_factors(cells));
+    let page = page("grid", std::slice::from_ref(&run), Targets::default());
+    let select = |selector: &str| Selector::parse(selector).unwrap();
+    let maps: Vec<_> = page.select(&select("svg[aria-label*='Test loss by lr and weight decay']")).collect();
+    assert_eq!(
+        maps.iter().map(|map| map.attr("aria-label").unwrap().split(':').next().unwrap()).collect::<Vec<_>>(),
+        ["adamw", "sgd"]
+    );
+    for (map, shift) in maps.iter().zip([0.0, 1.0]) {
+        let titles: Vec<String> = map.select(&select("rect > title")).map(|title| title.text().collect()).collect();
+        assert_eq!(titles.len(), 6);
+        let of = |cell: &str| titles.iter().find(|title| title.contains(cell)).unwrap();
+        let (mean, lost) = (0.36 + shift, "lr 0.003, weight_decay 0.1");
+        assert!(of("lr 0.001, weight_decay 0.1").contains(&format!("test loss {mean:.3}")), "{titles:?}");
+        assert!(of(lost).ends_with(": 3 of 3 trials diverged"), "{titles:?}");
+        assert!(of("lr 0.01, weight_decay 0:").ends_with(", 1 of 3 trials diverged"), "{titles:?}");
+        // Written in the cells too: lr from left to right, the decay from the bottom up.
+        let texts: Vec<String> =
+            map.select(&select("text")).map(|text| text.text().collect::<String>().trim().to_owned()).collect();
+        for part in ["lr", "weight decay", "0.001", "0.003", "0.01", "0", "0.1", "diverged"] {
+            assert!(texts.iter().any(|text| text == part), "{part}: {texts:?}");
+        }
+        let place = |text: &str| {
+            let text =
+                map.select(&select("text")).find(|element| element.text().any(|part| part.trim() == text)).unwrap();
+            ["x", "y"].map(|name| text.attr(name).unwrap().parse::<i32>().unwrap())
+        };
+        assert!(place("0.001")[0] < place("0.003")[0] && place("0.003")[0] < place("0.01")[0]);
+        assert!(place("0.1")[1] < place("0")[1]);
+        // A colour for each mean, of which the least of all has the brightest.
+        let fills: Vec<&str> = map
+            .select(&select("rect[fill]"))
+            .filter_map(|rect| rect.attr("fill"))
+            .filter(|fill| *fill != "#E1E1E1")
+            .collect();
+        assert_eq!(fills.iter().collect::<BTreeSet<_>>().len(), 5, "{fills:?}");
+        assert_eq!(
+            fills.iter().any(|fill| fill.starts_with("#FDE7") || fill.starts_with("#FEE8")),
+            shift == 0.0,
+            "{fills:?}"
+        );
+        // One frame; crosses in the corners of two cells, and a grey cell.
+        assert_eq!(map.select(&select("polyline[stroke-width='7']")).count(), 1);
+        assert_eq!(map.select(&select("line[stroke-width='4'], polyline[stroke-width='4']")).count(), 4);
+        assert_eq!(map.select(&select("rect[fill='#E1E1E1']")).count(), 1);
+    }
+    assert!(report::pictures(&run).unwrap().iter().any(|(name, _)| name == "factors.svg"));
+}
+
+#[test]
+fn what_differs_in_one_number_is_a_curve_by_it() {
+    let ends = |loss: f64| vec![Loss(loss), Loss(loss + 0.01), Loss(loss + 0.02)];
+    let cells = |factors: &[[(&'static str, &'static str); 2]]| -> Vec<Group> {
+        let cells = factors.iter().enumerate();
+        by_factors(cells.map(|(i, factors)| (factors.to_vec(), ends(0.1 + 0.1 * i as f64))).collect())
+    };
+    let (a, b) = (("optimizer", "adamw"), ("optimizer", "sgd"));
+    for (name, factors, curves) in [
+        (
+            "by-batch",
+            &[[a, ("batch_size", "8")], [a, ("batch_size", "64")], [b, ("batch_size", "8")], [b, ("batch_size", "64")]]
+                [..],
+            Some(("batch size", &["adamw", "sgd"][..])),
+        ),
+        (
+            "by-clip",
+            &[[a, ("clip", "1")], [a, ("clip", "2")], [a, ("clip", "0.5")]],
+            Some(("clip", &["mlp on digits"])),
+        ),
+        // Two values of one thing are two groups, and what is no number has no axis.
+        ("two-values", &[[a, ("clip", "1")], [a, ("clip", "2")]], None),
+        ("no-number", &[[a, ("clip", "1")], [a, ("clip", "2")], [a, ("clip", "none")], [b, ("clip", "none")]], None),
+    ] {
+        let page = page(name, &[run("shootout", "runs/curve", json!({}), cells(factors))], Targets::default());
+        let svg = Selector::parse("svg[aria-label*='Test loss by']").unwrap();
+        let told: Vec<String> = page.select(&svg).map(|svg| svg.attr("aria-label").unwrap().to_owned()).collect();
+        let Some((axis, curves)) = curves else {
+            assert!(told.is_empty(), "{name}: {told:?}");
+            continue;
+        };
+        assert_eq!(told, [format!("test loss at the end: Test loss by {axis}, mlp on digits")]);
+        let titles: Vec<String> = page
+            .select(&svg)
+            .next()
+            .unwrap()
+            .select(&Selector::parse("circle title").unwrap())
+            .map(|title| title.text().collect())
+            .collect();
+        let expected = format!("{}: {axis} 8, test loss 0.1100", curves[0]);
+        assert!(name != "by-batch" || titles.contains(&expected), "{titles:?}");
+        assert!(curves.iter().all(|curve| titles.iter().any(|title| title.starts_with(curve))), "{titles:?}");
+        assert_eq!(titles.len(), factors.len());
+    }
+}
+
+#[test]
+fn what_is_compared_keeps_no_groups_apart() {
+    let group = |factor: &'static str, value: &'static str, loss: f64| Group {
+        factors: vec![("optimizer", "adamw"), (factor, value)],
+        ..Group::new(value, &[Loss(loss), Loss(loss + 0.01), Loss(loss + 0.03)])
+    };
+    type Change = fn(&mut TrialConfig);
+    for (factor, change) in [
+        ("batch_size", (|config| (config.batch_size, config.steps, config.evaluate_every) = (64, 100, 10)) as Change),
+        ("clip", |config| config.clip = Some(1.0)),
+    ] {
+        for compared in [true, false] {
+            let groups = vec![
+                group(if compared { factor } else { "name" }, "8", 0.3),
+                group(if compared { factor } else { "name" }, "64", 0.4),
+            ];
+            let mut run = run("shootout", "runs/compared", json!({}), groups);
+            run.trials
+                .iter_mut()
+                .filter(|(record, _)| record.group == "64")
+                .for_each(|(record, _)| change(&mut record.config));
+            let page = page(&format!("compared-{factor}-{compared}"), &[run], Targets::default());
+            let answer = text(&page, ".answer");
+            assert_eq!(answer.contains("mlp on digits is 2 problems here"), !compared, "{factor}: {answer}");
+            assert_eq!(answer.contains("its lead over 64 (0.4100) is"), compared, "{factor}: {answer}");
+        }
+    }
+    // Beside a run that did not compare it.
+    let compares =
+        run("shootout", "runs/a", json!({}), vec![group("batch_size", "8", 0.3), group("batch_size", "64", 0.4)]);
+    let plain = run("shootout", "runs/b", json!({}), vec![Group::new("sgd", &[Loss(0.3), Loss(0.4)])]);
+    let page = page("compared-beside", &[compares, plain], Targets::default());
+    assert!(text(&page, ".answer").contains("batch size (compared, 32)"));
 }
 
 #[test]
@@ -755,7 +1024,7 @@ fn who_shares_the_lowest_loss_does_not_lead() {
         assert!(!answer.contains("its lead"), "{name}: {answer}");
         if name == "tie" {
             let set_off = text(&page, "td.strong");
-            assert_eq!(set_off, "2.834\n2.834\n", "both are set off");
+            assert!(set_off.starts_with("2.834\n2.834\n"), "both are set off: {set_off}");
         }
         let captions = text(&page, "figcaption");
         assert!(!captions.contains("as significant: 0.000"), "{name}: {captions}");
@@ -1068,13 +1337,14 @@ fn no_curve_is_on_a_page_twice_and_a_page_of_many_groups_is_small() {
             }
         }
     }
-    let html = report::html(&[run("warmup", "runs/large", json!({}), groups)], &Targets::default()).unwrap();
+    let html = report::html(&[run("warmup", "runs/large", json!({}), groups)], &Targets::default(), None).unwrap();
     let labels = labels(&check(&html));
     let (losses, unique): (Vec<_>, BTreeSet<_>) =
         (labels.iter().filter(|label| label.starts_with("training loss")).collect(), labels.iter().collect());
     // One for each optimizer, peak and norm.
     assert_eq!((losses.len(), unique.len()), (4 * 4 * 2, labels.len()));
-    assert!(html.len() < 1 << 20, "{} bytes", html.len());
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("report/large.html"), &html).unwrap();
+    assert!(html.len() < 5 << 18, "{} bytes", html.len());
 }
 
 #[test]
@@ -1091,12 +1361,253 @@ fn several_runs_are_one_comparison() {
 }
 
 #[test]
+fn a_page_of_a_run_that_goes_on_says_so_and_is_loaded_again() {
+    let refresh = Selector::parse("meta[http-equiv=refresh][content='10']").unwrap();
+    for (running, expected) in
+        [(None, ""), (Some("Running: 12 of 50 trials have ended <&>."), "Running: 12 of 50 trials have ended <&>.\n")]
+    {
+        let page = check(&report::html(&[schedules()], &Targets::default(), running).unwrap());
+        assert_eq!(text(&page, "[role=status]"), expected);
+        assert_eq!(page.select(&refresh).count(), usize::from(running.is_some()));
+    }
+}
+
+const FORMATS: [&str; 4] = ["markdown", "csv", "latex", "json"];
+
+/// The groups of all `runs` in the order of the rows of numbers, which is that of the problems.
+fn in_order(runs: &[Run]) -> Vec<&GroupSummary> {
+    let mut groups: Vec<&GroupSummary> = runs.iter().flat_map(|run| &run.summary.groups).collect();
+    let mut models: Vec<&String> = Vec::new();
+    groups.iter().map(|group| &group.model).for_each(|model| {
+        if !models.contains(&model) {
+            models.push(model)
+        }
+    });
+    groups.sort_by_key(|group| models.iter().position(|model| **model == group.model));
+    groups
+}
+
+#[test]
+fn every_format_has_the_numbers_of_the_records() {
+    for runs in [vec![shootout()], vec![shootout(), schedules()]] {
+        let text = |format: &str| {
+            let format = clap::ValueEnum::from_str(format, false).unwrap();
+            report::in_format(&runs, &Targets::default(), format).unwrap()
+        };
+        let summaries = in_order(&runs);
+
+        // csv: the numbers of summary.json to the last bit, and nothing that is not one.
+        let csv = text("csv");
+        assert!(csv.lines().count() == summaries.len() + 1 && csv.matches("\r\n").count() == summaries.len() + 1);
+        let mut reader = csv::Reader::from_reader(csv.as_bytes());
+        let head = reader.headers().unwrap().clone();
+        let rows: Vec<BTreeMap<String, String>> = reader
+            .records()
+            .map(|row| {
+                head.iter().zip(row.unwrap().iter()).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+            })
+            .collect();
+        assert_eq!(rows.len(), summaries.len());
+        for (row, summary) in rows.iter().zip(&summaries) {
+            assert_eq!(row["group"], summary.name);
+            let low = |estimate: &Estimate| estimate.ci95.map(|[low, _]| low);
+            let high = |estimate: &Estimate| estimate.ci95.map(|[_, high]| high);
+            for (name, expected) in [
+                ("median_loss", summary.median_loss),
+                ("mean_loss", summary.loss.mean),
+                ("mean_loss_low", low(&summary.loss)),
+                ("mean_loss_high", high(&summary.loss)),
+                ("mean_accuracy", summary.accuracy.mean),
+                ("mean_accuracy_high", high(&summary.accuracy)),
+                ("mean_seconds", summary.seconds.mean),
+                ("mean_ema_loss", None),
+                ("n", Some(summary.n as f64)),
+                ("diverged", Some(summary.diverged as f64)),
+            ] {
+                let found = (!row[name].is_empty()).then(|| row[name].parse::<f64>().unwrap());
+                assert_eq!(found, expected, "{name} of {}", summary.name);
+            }
+        }
+
+        // json: the same rows, with the answers and the tests.
+        let json: Value = serde_json::from_str(&text("json")).unwrap();
+        let groups = json["groups"].as_array().unwrap();
+        assert_eq!(groups.len(), rows.len());
+        for (group, row) in groups.iter().zip(&rows) {
+            for (name, value) in group.as_object().unwrap() {
+                let text = match value {
+                    Value::Null => String::new(),
+                    Value::String(text) => text.clone(),
+                    value => value.to_string(),
+                };
+                assert_eq!(row[name], text, "{name}");
+            }
+        }
+        let page = check(&report::html(&runs, &Targets::default(), None).unwrap());
+        let answers: Vec<&str> =
+            json["answers"].as_array().unwrap().iter().map(|answer| answer.as_str().unwrap()).collect();
+        assert_eq!(answers.join("\n") + "\n", self::text(&page, ".answer p"));
+        let pairs = json["comparisons"].as_array().unwrap();
+        let known = pairs.iter().find(|pair| pair["n"] == 3).unwrap();
+        assert!(known["p"].as_f64().unwrap() <= known["adjusted_p"].as_f64().unwrap());
+        assert_eq!(json["differences"].is_null(), runs.len() == 1);
+
+        // Tables: the same cells as on the page.
+        let name = if runs.len() > 1 { "one: adamw" } else { "adamw" };
+        let cells = &table(&page, "Results, mlp on digits")[&format!("{name}|lr at the edge of its space")];
+        let (markdown, latex) = (text("markdown"), text("latex"));
+        let row = |text: &str, start: &str| {
+            text.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{text}")).to_owned()
+        };
+        let of_markdown = row(&markdown, &format!("| {name} (lr at the edge"));
+        let of_latex = row(&latex, &format!("{name} {{\\footnotesize lr at the edge"));
+        for cell in cells {
+            let (value, note) = cell.split_once('|').unwrap_or((cell, ""));
+            let note_of_latex = note.replace('%', "\\%");
+            assert!(of_markdown.contains(value) && of_markdown.contains(note), "{cell}: {of_markdown}");
+            assert!(of_latex.contains(value) && of_latex.contains(&note_of_latex), "{cell}: {of_latex}");
+        }
+        for answer in answers {
+            let start: String = answer.chars().take_while(|c| c.is_alphanumeric() || " ,:".contains(*c)).collect();
+            assert!(markdown.contains(&start), "{start}");
+        }
+    }
+}
+
+#[test]
+fn a_name_breaks_no_format() {
+    // Everything that has a meaning to one of them.
+    let odd = "a|b_c % & # \\ \"q\", $x$ {y} *z* <i>\n~^";
+    let groups = vec![
+        Group { factors: vec![("optimizer", odd)], ..Group::new(odd, &[Loss(0.1), Loss(0.2)]) },
+        Group::new("sgd", &[Loss(0.3), Loss(0.3)]),
+    ];
+    let run = [run("shootout", "runs/odd", json!({}), groups)];
+    let text = |format: &str| {
+        report::in_format(&run, &Targets::default(), clap::ValueEnum::from_str(format, false).unwrap()).unwrap()
+    };
+    // Every row of a table has as many cells as its head.
+    let unescaped = |line: &str, sign: char| {
+        let mut before = ' ';
+        line.chars()
+            .filter(|c| {
+                let is = *c == sign && before != '\\';
+                before = if before == '\\' { ' ' } else { *c };
+                is
+            })
+            .count()
+    };
+    let markdown = text("markdown");
+    let rows: Vec<&str> = markdown.lines().filter(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 4 + 4);
+    for part in rows.chunks(4) {
+        assert!(part.iter().all(|row| unescaped(row, '|') == unescaped(part[1], '|')), "{part:#?}");
+    }
+    let latex = text("latex");
+    let mut columns = 0;
+    let mut lines = 0;
+    for line in latex.lines() {
+        if let Some(spec) = line.strip_prefix("\\begin{tabular}{") {
+            columns = spec.trim_end_matches('}').len();
+        }
+        assert!(
+            line.starts_with('%') || unescaped(line, '%') + unescaped(line, '#') + unescaped(line, '_') == 0,
+            "{line}"
+        );
+        if line.ends_with(" \\\\") {
+            lines += 1;
+            assert_eq!(unescaped(line, '&') + 1, columns, "{line}");
+        }
+    }
+    assert_eq!(lines, 3 + 3);
+    assert_eq!(latex.matches("\\begin{table}").count(), latex.matches("\\bottomrule").count());
+    let csv = text("csv");
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let place = reader.headers().unwrap().iter().position(|name| name == "group").unwrap();
+    assert_eq!(&reader.records().next().unwrap().unwrap()[place], odd);
+    let json: Value = serde_json::from_str(&text("json")).unwrap();
+    assert_eq!(json["groups"][0]["group"], odd);
+}
+
+#[test]
+fn the_program_writes_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = schedules();
+    write(&run, &folder.path().join("run"));
+    run.out = PathBuf::from("run");
+    for format in FORMATS {
+        let expected = report::in_format(
+            std::slice::from_ref(&run),
+            &Targets::default(),
+            clap::ValueEnum::from_str(format, false).unwrap(),
+        )
+        .unwrap();
+        let output = report(folder.path(), &["run", "--format", format]);
+        assert!(output.status.success() && String::from_utf8(output.stdout).unwrap() == expected, "{format}");
+        assert!(!folder.path().join("run/report.html").exists());
+        let output = report(folder.path(), &["run", "--format", format, "--out", "file"]);
+        assert!(output.status.success() && String::from_utf8_lossy(&output.stdout) == "file\n", "{format}");
+        assert!(fs::read_to_string(folder.path().join("file")).unwrap() == expected, "{format}");
+    }
+    let output = report(folder.path(), &["run", "--format", "html"]);
+    assert!(output.status.success() && folder.path().join("run/report.html").exists());
+}
+
+#[test]
+fn what_differs_between_runs_is_told_and_nothing_else() {
+    let config = |seeds: u64, clip: Value, opt: &[&str]| json!({"seeds": seeds, "clip": clip, "opt": opt, "dataset": ["digits"], "out": seeds.to_string(), "tune": {"trials": 8}});
+    let of =
+        |out: &str, config: Value| run("shootout", out, config, vec![Group::new("adamw", &[Loss(0.1), Loss(0.2)])]);
+    let first = of("runs/a", config(3, Value::Null, &["sgd", "adamw"]));
+    let mut other = of("runs/b", config(3, json!(1.0), &["sgd", "lion"]));
+    other.experiment.versions.candle = "0.12.0".to_owned();
+    other.experiment.commit = None;
+    other.experiment.workloads[0].data_sha256 = Some("0123456789abcdef0123456789abcdef".to_owned());
+    let mut third = of("runs/c", config(5, Value::Null, &["sgd", "adamw"]));
+    third.experiment.config["tune"]["trials"] = json!(16);
+    let commit = "0123456789ab-dirty";
+    for (name, runs, expected) in [
+        ("alike", vec![first.clone(), of("runs/b", config(3, Value::Null, &["sgd", "adamw"]))], vec![]),
+        (
+            "differing",
+            vec![first.clone(), other, third],
+            vec![
+                ("seeds", ["3", "3", "5"]),
+                ("clip", ["-", "1.0", "-"]),
+                ("opt", ["sgd, adamw", "sgd, lion", "sgd, adamw"]),
+                ("tune.trials", ["8", "8", "16"]),
+                ("version of candle", ["0.11.1", "0.12.0", "0.11.1"]),
+                ("commit", [commit, "-", commit]),
+                ("data of digits", ["-", "0123456789ab", "-"]),
+            ],
+        ),
+    ] {
+        let page = page(&format!("differences-{name}"), &runs, Targets::default());
+        if expected.is_empty() {
+            assert!(text(&page, "#differences + p").contains("Nothing differs between the runs"));
+            assert!(!text(&page, "figcaption").contains("What differs"));
+            continue;
+        }
+        let rows = table(&page, "What differs between the runs");
+        let expected: BTreeMap<String, Vec<String>> =
+            expected.iter().map(|(name, values)| ((*name).to_owned(), values.map(str::to_owned).to_vec())).collect();
+        assert_eq!(rows, expected);
+        // It stands above the runs.
+        let headings: Vec<String> =
+            page.select(&Selector::parse("h2").unwrap()).filter_map(|h2| Some(h2.attr("id")?.to_owned())).collect();
+        assert!(headings.iter().position(|id| id == "differences") < headings.iter().position(|id| id == "runs"));
+    }
+    let alone = page("differences-none", &[first], Targets::default());
+    assert!(!text(&alone, "h2").contains("What differs"));
+}
+
+#[test]
 fn records_that_contradict_each_other_are_an_error() {
     let mut broken = schedules();
     broken.experiment.groups.pop();
-    let message = report::html(&[broken], &Targets::default()).unwrap_err().to_string();
+    let message = report::html(&[broken], &Targets::default(), None).unwrap_err().to_string();
     assert_eq!(message, "`runs/two`: summary.json has the group `cosine, warm`, experiment.json has not");
-    assert!(report::html(&[], &Targets::default()).is_err());
+    assert!(report::html(&[], &Targets::default(), None).is_err());
 }
 
 #[test]
@@ -1148,7 +1659,10 @@ fn the_program_makes_the_report_again() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "one/report.html\n");
     let page = fs::read_to_string(folder.path().join("one/report.html")).unwrap();
     run.out = PathBuf::from("one");
-    assert!(page == report::html(&[run], &Targets::default()).unwrap(), "the records on disk are all that it needs");
+    assert!(
+        page == report::html(&[run], &Targets::default(), None).unwrap(),
+        "the records on disk are all that it needs"
+    );
     for picture in ["learning_curves.svg", "learning_curves_by_time.svg", "tuning.svg", "profiles.svg"] {
         assert!(fs::read_to_string(folder.path().join("one").join(picture)).unwrap().starts_with("<svg"), "{picture}");
     }
@@ -1218,6 +1732,7 @@ fn wrong_input_is_one_line_and_status_2() {
         (&["run", "--target-loss", "low"], "'low'"),
         (&["run", "--target-loss", "-1"], "--target-loss -1"),
         (&["run", "--colour"], "--colour"),
+        (&["run", "--format", "pdf"], "html, markdown, csv, latex, json"),
         (&["run", "run"], "`run` is the same folder as `run`"),
         (&["run", "./run/trials/../"], "`./run/trials/../`"),
         #[cfg(unix)]

@@ -5,7 +5,7 @@ use clap::Parser;
 use experiments::{
     Targets,
     record::{Run, write_text},
-    report,
+    report::{self, Format},
 };
 use optim::files::is_replaced;
 use std::{
@@ -21,7 +21,11 @@ struct Args {
     /// Folders of finished runs
     #[arg(value_name = "OUT")]
     runs: Vec<PathBuf>,
-    /// Where to write the page, and no pictures [default: OUT/report.html for one run, report.html for several]
+    /// What to write: a page with pictures, or tables and numbers
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    format: Format,
+    /// Where to write it, and no pictures [default: OUT/report.html for a page on one run, report.html on several; the standard output
+    /// for other formats]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Measure the time to this test accuracy, a share such as 0.95 [default: what the runs were told]
@@ -39,15 +43,23 @@ fn main() -> ExitCode {
     };
     match make(&args) {
         Err(error) => experiments::fail(&error, 2),
-        Ok(files) => match write(&files) {
+        Ok(Made::Text(text)) => experiments::print(&text),
+        Ok(Made::Files(files)) => match write(&files) {
             Err(error) => experiments::fail(&error, 1),
             Ok(()) => ExitCode::SUCCESS,
         },
     }
 }
 
-/// The files with their contents, the page first.
-fn make(args: &Args) -> Result<Vec<(PathBuf, String)>> {
+/// What was made.
+enum Made {
+    /// Files with their contents, the report first.
+    Files(Vec<(PathBuf, String)>),
+    /// Text for the standard output.
+    Text(String),
+}
+
+fn make(args: &Args) -> Result<Made> {
     if args.runs.is_empty() {
         bail!("no run given: report OUT [OUT ..]");
     }
@@ -55,15 +67,16 @@ fn make(args: &Args) -> Result<Vec<(PathBuf, String)>> {
     targets.check()?;
     let runs = args.runs.iter().map(|out| Run::read(out)).collect::<Result<Vec<_>>>()?;
     check_distinct(&args.runs)?;
-    let page = report::html(&runs, &targets)?;
-    match (&args.out, runs.as_slice()) {
-        (Some(file), _) => Ok(vec![(file.clone(), page)]),
+    let text = report::in_format(&runs, &targets, args.format)?;
+    Ok(match (&args.out, runs.as_slice()) {
+        (Some(file), _) => Made::Files(vec![(file.clone(), text)]),
+        (None, _) if args.format != Format::Html => Made::Text(text),
         (None, [run]) => {
             let pictures = report::pictures(run)?.into_iter().map(|(name, svg)| (run.out.join(name), svg));
-            Ok(std::iter::once((run.out.join("report.html"), page)).chain(pictures).collect())
+            Made::Files(std::iter::once((run.out.join("report.html"), text)).chain(pictures).collect())
         }
-        (None, _) => Ok(vec![(Path::new("report.html").to_owned(), page)]),
-    }
+        (None, _) => Made::Files(vec![(Path::new("report.html").to_owned(), text)]),
+    })
 }
 
 /// Checks that no folder is given twice, by whatever name: a run would be compared with itself.

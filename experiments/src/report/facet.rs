@@ -104,7 +104,8 @@ pub fn aspect(name: &str, value: &str) -> String {
         ("warmup", "yes") => "with warmup".to_owned(),
         ("warmup", "no") => "without warmup".to_owned(),
         ("norm", value) => format!("{value}-norm"),
-        ("optimizer" | "schedule" | "model" | "dataset", value) => value.to_owned(),
+        ("batch_size", value) => format!("batch size {value}"),
+        ("optimizer" | "schedule" | "model" | "dataset" | "run", value) => value.to_owned(),
         (name, value) => format!("{name} {value}"),
     }
 }

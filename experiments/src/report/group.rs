@@ -173,6 +173,18 @@ impl<'a> ReportGroup<'a> {
         })
     }
 
+    /// The least test loss of any evaluation, and its trial.
+    pub fn best_loss(&self) -> Option<(f64, Trial<'a>)> {
+        let losses = self.finals.iter().filter_map(|trial| Some((trial.outcome()?.best_loss?, *trial)));
+        losses.min_by(|(a, _), (b, _)| a.total_cmp(b))
+    }
+
+    /// The greatest test accuracy of any evaluation, and the first trial that has it.
+    pub fn best_accuracy(&self) -> Option<(f64, Trial<'a>)> {
+        let shares = self.finals.iter().filter_map(|trial| Some((trial.outcome()?.best_accuracy?, *trial)));
+        shares.min_by(|(a, _), (b, _)| b.total_cmp(a))
+    }
+
     /// The updates that each trial was meant to make.
     pub fn steps(&self) -> u64 {
         self.finals.iter().map(|trial| trial.record.config.steps).max().unwrap_or(0)

@@ -1,12 +1,15 @@
 //! The report: one page that answers a run's question, made from its records alone.
 //!
 //! ```text
-//! records -> groups (of all runs) -> problems (what can be compared) -> facets (what shares a panel) -> figures, tables -> page
+//! records -> groups (of all runs) -> problems (what can be compared) -> findings (answers, tables, tests) -> page and other forms
+//!                                    problems -> facets (what shares a panel) -> figures -> page
 //! ```
 //!
 //! The page holds everything it needs: pictures, style, configs. It loads nothing and runs no script.
 
 mod facet;
+mod findings;
+mod format;
 mod group;
 mod number;
 mod page;
@@ -17,10 +20,14 @@ mod ranking;
 mod samples;
 mod sections;
 mod stable_lr;
+mod table;
 
 use crate::{config::targets::Targets, record::run::Run};
 use anyhow::{Result, bail};
 use facet::{Facet, facets};
+use findings::Findings;
+pub use format::Format;
+use format::{csv, json, latex, markdown};
 use group::ReportGroup;
 use maud::{Markup, html};
 use page::text;
@@ -29,8 +36,8 @@ use plot::figure::Figure;
 use problem::{Problem, problems};
 use samples::By;
 use sections::{
-    comparisons, curves, inside, profiles::Profiles, reproduce, results, schedules, settings, target, trials, tuning,
-    warmup, winner,
+    comparisons, course, curves, differences, factors, inside, profiles::Profiles, reproduce, results, schedules,
+    search_cost, settings, target, trials, tuning, warmup,
 };
 use stable_lr::{Sweep, is_at_the_limit};
 
@@ -40,26 +47,17 @@ const MANY_FACETS: usize = 3;
 /// So many pairs of groups have the inside of their model drawn: a picture of each layer takes room.
 const MANY_INSIDES: usize = 4;
 
-/// The report on `runs`, a page of its own: on one run, or comparing the groups of several.
+/// The report on `runs`, a page of its own: on one run, or comparing the groups of several. `running` says how far a run is that still
+/// goes on: it stands on top, and a browser loads the page again every ten seconds.
 ///
 /// # Errors
 /// When there is no run, the records of one contradict each other, or a target is out of range.
-pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
-    options.check()?;
-    if runs.is_empty() {
-        bail!("a report needs a run");
-    }
-    let groups = ReportGroup::all(runs)?;
-    let (problems, apart) = problems(&groups);
-    let profiles = Profiles::of(&problems, options, runs);
-    let title = match (runs, problems.as_slice()) {
-        ([run], [problem]) => format!("{}: {}", run.experiment.experiment, problem.title),
-        ([run], _) => format!("{}: {} problems", run.experiment.experiment, problems.len()),
-        _ => format!("Comparison of {} runs", runs.len()),
-    };
+pub fn html(runs: &[Run], options: &Targets, running: Option<&str>) -> Result<String> {
+    let groups = groups_of(runs, options)?;
+    let findings = Findings::of(&groups, runs, options);
+    let Findings { title, problems, profiles, .. } = &findings;
     let several = problems.len() > 1;
-    let pairs: Vec<Pairs> = problems.iter().map(Pairs::of).collect();
-    let sections = problems.iter().zip(&pairs).enumerate().map(|(i, (problem, pairs))| {
+    let sections = problems.iter().enumerate().map(|(i, (problem, pairs))| {
         anyhow::Ok(html! {
             h2 id=(format!("problem-{i}")) { (text(&problem.title)) }
             (section(problem, pairs, options, runs, several)?)
@@ -67,30 +65,31 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
     });
     let sections = sections.collect::<Result<Vec<_>>>()?;
     let body = html! {
-        h1 { (text(&title)) }
+        @if let Some(running) = running { p.running role="status" { (text(running)) } }
+        h1 { (text(title)) }
         div.answer {
-            @for (problem, pairs) in problems.iter().zip(&pairs) {
-                @for answer in warmup::answer(problem, several) { p { (text(&answer)) } }
-                p { (text(&winner::answer(problem, pairs, several))) }
-            }
-            @if let Some(answer) = profiles.as_ref().and_then(Profiles::answer) { p { (text(&answer)) } }
-            @for note in &apart { p { (text(note)) } }
+            @for answer in &findings.answers { p { (text(answer)) } }
         }
         nav aria-label="Contents" { ul {
-            @for (i, problem) in problems.iter().enumerate() { li { a href=(format!("#problem-{i}")) { (text(&problem.title)) } } }
+            @for (i, (problem, _)) in problems.iter().enumerate() { li { a href=(format!("#problem-{i}")) { (text(&problem.title)) } } }
             @if profiles.is_some() { li { a href="#profiles" { "Over all problems" } } }
             li { a href="#settings" { "Settings" } }
+            @if findings.differences.is_some() { li { a href="#differences" { "What differs" } } }
             li { a href="#runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } } }
             li { a href="#trials" { "All trials" } }
         } }
         @for section in &sections { (section) }
-        @if let Some(profiles) = &profiles {
+        @if let Some(profiles) = profiles {
             h2 id="profiles" { "Over all problems" }
             (page::figure(&profiles.figure(), &profiles.caption())?)
             (profiles.table())
         }
         h2 id="settings" { "Settings" }
-        (settings::table_of(&problems))
+        (settings::table_of(problems.iter().map(|(problem, _)| problem)))
+        @if let Some(differing) = &findings.differences {
+            h2 id="differences" { "What differs" }
+            @if differing.rows.is_empty() { p { (differences::NOTHING) } } @else { (page::table_of(differing)) }
+        }
         h2 id="runs" { @if runs.len() == 1 { "How to reproduce it" } @else { "The runs" } }
         @for (i, run) in runs.iter().enumerate() {
             @if runs.len() > 1 { h3 { (text(&group::run_name(runs, i))) } }
@@ -100,7 +99,32 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
         p { "Every number above leads here: to the trials that it comes from, and what they were configured with." }
         @for group in &groups { (trials::section(group)) }
     };
-    Ok(page::page(&title, &body))
+    Ok(page::page(title, &body, running.is_some()))
+}
+
+/// The report on `runs` in a `format`.
+///
+/// # Errors
+/// As [`html`].
+pub fn in_format(runs: &[Run], options: &Targets, format: Format) -> Result<String> {
+    let groups = groups_of(runs, options)?;
+    let findings = Findings::of(&groups, runs, options);
+    match format {
+        Format::Html => html(runs, options, None),
+        Format::Markdown => Ok(markdown::text(&findings)),
+        Format::Csv => csv::text(&findings),
+        Format::Latex => Ok(latex::text(&findings)),
+        Format::Json => json::text(&findings),
+    }
+}
+
+/// The groups of `runs`, which are some, once the options are checked.
+fn groups_of<'a>(runs: &'a [Run], options: &Targets) -> Result<Vec<ReportGroup<'a>>> {
+    options.check()?;
+    if runs.is_empty() {
+        bail!("a report needs a run");
+    }
+    ReportGroup::all(runs)
 }
 
 /// The pictures of `run`, as pairs of a file name and its content.
@@ -123,6 +147,8 @@ pub fn pictures(run: &Run) -> Result<Vec<(String, String)>> {
         let rows: Vec<_> = figures.into_iter().flat_map(|figure| figure.rows).collect();
         (!rows.is_empty()).then(|| Figure { title: title.to_owned(), rows })
     };
+    let by_factor = problems.iter().filter_map(|problem| Some(factors::drawn(problem)?.0));
+    figures.extend(merged("Test loss by what is compared", by_factor.collect()).map(|figure| ("factors", figure)));
     figures.extend(merged("Tuning", tuned.collect()).map(|figure| ("tuning", figure)));
     if let Some(profiles) = Profiles::of(&problems, &Targets::default(), runs) {
         figures.push(("profiles", profiles.figure()));
@@ -170,7 +196,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
             By::Step => format!("Learning curves by step{place}"),
             By::Seconds => format!("Learning curves by training time{place}"),
         };
-        let figure = page::figure(&curves::figure(&title, &facets, by), &curves::caption(by))?;
+        let figure = page::figure(&curves::figure(&title, &facets, by), &curves::caption(by, &facets))?;
         // Where there are many, the first thing that a reader sees of each is enough.
         let is_folded = facets.len() > MANY_FACETS && by == By::Seconds;
         anyhow::Ok(if is_folded { folded(&title, false, &figure) } else { figure })
@@ -191,13 +217,20 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
             insides.push(folded(&figure.title, true, &page::figure(&figure, &inside::caption(facet))?));
         }
     }
+    let factors = factors::drawn(problem).map(|(figure, caption)| page::figure(&figure, &caption)).transpose()?;
     Ok(html! {
         @if is_warmup {
             (page::figure(&warmup::by_peak(problem), warmup::BY_PEAK)?)
             (warmup::tables(problem))
         }
-        (results::groups(problem))
-        (comparisons::table_of(problem, pairs))
+        @if let Some(figure) = &factors { (figure) }
+        (page::table_of(&results::table(problem)))
+        @match comparisons::table(problem, pairs) {
+            Some(Ok(table)) => (page::table_of(&table)),
+            Some(Err(sentence)) => p { (sentence) },
+            None => {}
+        }
+        (course::table_of(problem))
         @for target in target::Target::of(problem, options, runs) { (target::time_to(problem, target)) }
         @for figure in &schedules { (figure) }
         @if is_schedules { (schedules::areas(problem)) }
@@ -220,6 +253,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
         @if tuning::is_tuned(problem) {
             (page::figure(&tuning::figure(problem), tuning::CAPTION)?)
             (tuning::picked(problem))
+            (search_cost::section(problem))
         }
     })
 }

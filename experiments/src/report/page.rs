@@ -6,6 +6,7 @@ use super::{
         figure::{Figure, Row},
         style::DARK,
     },
+    table::{Cell, Table},
 };
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -28,6 +29,7 @@ td,th,td a,th a{overflow-wrap:break-word}
 p,dl,ul{max-width:76ch;margin:.5rem 0}
 a{color:var(--link)}
 .answer{font-size:1.12rem;border-left:4px solid var(--link);padding:.1rem 0 .1rem .9rem;margin:1rem 0}
+.running{background:var(--strong);border:1px solid var(--link);border-radius:6px;padding:.4rem .8rem;max-width:none}
 .facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1rem;font-size:.92rem}
 .facts dt{color:var(--soft)}.facts dd{margin:0;overflow-wrap:anywhere}
 nav ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem}
@@ -78,8 +80,8 @@ const DARK_STYLE: &str = "\
 :root{--back:#151515;--text:#e6e6e8;--soft:#a6a6ad;--line:#3a3a3f;--box:#202023;--link:#6cb8ff;--strong:#4aa8ff33;
 --head:#ffffff12;--shade:#fff6}\n";
 
-/// The whole page.
-pub fn page(title: &str, body: &Markup) -> String {
+/// The whole page; one that is `refreshed` is loaded again every ten seconds.
+pub fn page(title: &str, body: &Markup, refreshed: bool) -> String {
     let style = format!("{STYLE}@media screen and (prefers-color-scheme:dark){{\n{DARK_STYLE}{DARK}}}\n");
     let page = html! {
         (DOCTYPE)
@@ -87,6 +89,7 @@ pub fn page(title: &str, body: &Markup) -> String {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
+                @if refreshed { meta http-equiv="refresh" content="10"; }
                 title { (title) }
                 style { (PreEscaped(style)) }
             }
@@ -113,7 +116,7 @@ pub fn text(text: &str) -> Markup {
 /// # Errors
 /// When the drawing fails.
 pub fn figure(figure: &Figure, caption: &str) -> Result<Markup> {
-    let rows = figure.rows.iter().map(|row| row_of_panels(&figure.title, row)).collect::<Result<Vec<_>>>()?;
+    let rows = figure.rows.iter().map(|row| row_of_panels(figure, row)).collect::<Result<Vec<_>>>()?;
     Ok(html! {
         figure {
             @for row in &rows { (row) }
@@ -122,9 +125,10 @@ pub fn figure(figure: &Figure, caption: &str) -> Result<Markup> {
     })
 }
 
-fn row_of_panels(figure: &str, row: &Row) -> Result<Markup> {
-    let context = if row.title.is_empty() { figure.to_owned() } else { format!("{figure}, {}", row.title) };
-    let panels = row.panels.iter().map(|panel| panel.svg(&context)).collect::<Result<Vec<_>>>()?;
+fn row_of_panels(figure: &Figure, row: &Row) -> Result<Markup> {
+    let Figure { title, .. } = figure;
+    let context = if row.title.is_empty() { title.clone() } else { format!("{title}, {}", row.title) };
+    let panels = row.panels.iter().map(|panel| panel.svg(&context, figure.panels())).collect::<Result<Vec<_>>>()?;
     let keys = row.legend.iter().map(|key| anyhow::Ok((key.svg()?, key.name.as_str()))).collect::<Result<Vec<_>>>()?;
     let class = match row.panels.as_slice() {
         [panel] if panel.is_wide => "panels wide",
@@ -146,9 +150,13 @@ fn row_of_panels(figure: &str, row: &Row) -> Result<Markup> {
 
 /// A table; in the head, a leading `>` puts the column's text to the right.
 pub fn table(title: &str, head: &[&str], rows: &[Vec<Cell>], caption: &str) -> Markup {
-    let right: Vec<bool> = head.iter().map(|text| text.starts_with('>')).collect();
+    table_of(&Table::new(title.to_owned(), head, rows.to_vec(), caption.to_owned()))
+}
+
+/// A table with its caption.
+pub fn table_of(Table { title, head, rows, caption }: &Table) -> Markup {
     let class = |i: usize, cell: Option<&Cell>| {
-        let right = right.get(i).is_some_and(|right| *right);
+        let right = head.get(i).is_some_and(|column| column.is_right);
         match (right, cell.is_some_and(|cell| cell.strong)) {
             (true, true) => Some("n strong"),
             (true, false) => Some("n"),
@@ -160,13 +168,13 @@ pub fn table(title: &str, head: &[&str], rows: &[Vec<Cell>], caption: &str) -> M
         figure {
             div.scroll tabindex="0" role="region" aria-label=(title) {
                 table {
-                    thead { tr { @for (i, head) in head.iter().enumerate() {
-                        th scope="col" class=[class(i, None)] { (text(head.trim_start_matches('>'))) }
+                    thead { tr { @for (i, column) in head.iter().enumerate() {
+                        th scope="col" class=[class(i, None)] { (text(&column.name)) }
                     } } }
                     tbody { @for row in rows {
                         tr { @for (i, cell) in row.iter().enumerate() {
-                            @if i == 0 { th scope="row" { (cell.content()) } }
-                            @else { td class=[class(i, Some(cell))] { (cell.content()) } }
+                            @if i == 0 { th scope="row" { (content(cell)) } }
+                            @else { td class=[class(i, Some(cell))] { (content(cell)) } }
                         } }
                     } }
                 }
@@ -176,52 +184,14 @@ pub fn table(title: &str, head: &[&str], rows: &[Vec<Cell>], caption: &str) -> M
     }
 }
 
-/// A cell of a table.
-#[derive(Clone, Debug, Default)]
-pub struct Cell {
-    text: String,
-    note: Option<String>,
-    href: Option<String>,
-    strong: bool,
-}
-
-impl Cell {
-    /// With text in it.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), ..Self::default() }
-    }
-
-    /// With a mean in it, and in small letters below it the interval.
-    pub fn estimate((mean, interval): (Option<String>, Option<String>)) -> Self {
-        Self::new(mean.unwrap_or(number::NONE.to_owned())).note(interval)
-    }
-
-    /// With a link to the trials that it comes from.
-    pub fn to(mut self, href: impl Into<String>) -> Self {
-        self.href = Some(href.into());
-        self
-    }
-
-    /// With a line in small letters below.
-    pub fn note(mut self, note: Option<String>) -> Self {
-        self.note = note;
-        self
-    }
-
-    /// Set off from other cells, if `strong`.
-    pub fn strong(mut self, strong: bool) -> Self {
-        self.strong = strong;
-        self
-    }
-
-    fn content(&self) -> Markup {
-        html! {
-            @match &self.href {
-                Some(href) if self.text != number::NONE => a href=(href) { (text(&self.text)) },
-                _ => (text(&self.text)),
-            }
-            @if let Some(note) = &self.note { small { (note) } }
+/// What is in a cell.
+fn content(Cell { text: own, note, href, .. }: &Cell) -> Markup {
+    html! {
+        @match href {
+            Some(href) if own != number::NONE => a href=(href) { (text(own)) },
+            _ => (text(own)),
         }
+        @if let Some(note) = note { small { (note) } }
     }
 }
 

@@ -22,14 +22,18 @@ fn conditions(group: &ReportGroup) -> Conditions {
             let value = value.expect("a config is plain data");
             value.as_str().map_or(value.to_string(), str::to_owned)
         };
+        // What a run compares is no condition of it: only a group that does not compare it is another problem.
+        let fixed = |factor: &str, value: String| {
+            if group.config.factors.contains_key(factor) { "compared".to_owned() } else { value }
+        };
         let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
         conditions.extend(config.text_sha256.clone().map(|hash| ("text", hash)));
         conditions.extend([
-            ("updates", config.steps.to_string()),
-            ("batch size", config.batch_size.to_string()),
-            ("updates between evaluations", config.evaluate_every.to_string()),
+            ("updates", fixed("batch_size", config.steps.to_string())),
+            ("batch size", fixed("batch_size", config.batch_size.to_string())),
+            ("updates between evaluations", fixed("batch_size", config.evaluate_every.to_string())),
             ("augmentation", config.augment.to_string()),
-            ("clipping", config.clip.map_or("none".to_owned(), number::setting)),
+            ("clipping", fixed("clip", config.clip.map_or("none".to_owned(), number::setting))),
             ("decay of matrices only", yes(config.decay_matrices_only)),
             ("loss that counts as divergence", number::setting(config.max_loss)),
             ("precision", word(serde_json::to_value(config.precision))),

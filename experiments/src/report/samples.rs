@@ -96,6 +96,17 @@ pub fn evaluations(metrics: &[Metric], value: impl Fn(f64, f64) -> f64) -> Vec<S
     metrics.iter().filter_map(sample).collect()
 }
 
+/// What `value` takes from each evaluation with averaged weights.
+pub fn averages(metrics: &[Metric], value: impl Fn(f64, f64) -> f64) -> Vec<Sample> {
+    let sample = |metric: &Metric| match *metric {
+        Metric::Ema { step, loss, accuracy, seconds } => {
+            Some(Sample { key: step, step: step as f64, seconds, value: value(loss, accuracy) })
+        }
+        Metric::Train { .. } | Metric::Eval { .. } | Metric::Probe { .. } => None,
+    };
+    metrics.iter().filter_map(sample).collect()
+}
+
 /// What `value` takes from each training line.
 pub fn training(metrics: &[Metric], value: impl Fn(&Metric) -> Option<f64>) -> Vec<Sample> {
     let sample = |metric: &Metric| match *metric {

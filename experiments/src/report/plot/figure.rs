@@ -9,6 +9,13 @@ pub struct Figure {
     pub rows: Vec<Row>,
 }
 
+impl Figure {
+    /// How many panels it has.
+    pub fn panels(&self) -> usize {
+        self.rows.iter().map(|row| row.panels.len()).sum()
+    }
+}
+
 /// Panels side by side, which share a legend.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
@@ -43,6 +50,8 @@ impl Key {
 pub struct Panel {
     /// What it shows.
     pub title: String,
+    /// What stands vertically, in a few words, where that is not the title.
+    pub quantity: String,
     /// Whether it is drawn for a row of its own, less high against its width.
     pub is_wide: bool,
     /// The horizontal axis.
@@ -55,6 +64,38 @@ pub struct Panel {
     pub reference_lines: Vec<ReferenceLine>,
     /// Single points that stand out.
     pub marks: Vec<Mark>,
+    /// Coloured cells in place of curves.
+    pub grid: Option<Grid>,
+}
+
+/// Values by two numbers, as coloured cells.
+#[derive(Clone, Debug, Default)]
+pub struct Grid {
+    /// The names of the columns, from left to right.
+    pub columns: Vec<String>,
+    /// The names of the rows, from the bottom up.
+    pub rows: Vec<String>,
+    /// The cells; a place without one stays empty.
+    pub cells: Vec<GridCell>,
+}
+
+/// A cell of a grid.
+#[derive(Clone, Debug, Default)]
+pub struct GridCell {
+    /// The index of its column.
+    pub column: usize,
+    /// The index of its row.
+    pub row: usize,
+    /// What is written in it, where there is room.
+    pub text: String,
+    /// How dark it is, from 0 to 1; none for a grey one, without a value.
+    pub shade: Option<f64>,
+    /// Whether it is framed.
+    pub is_best: bool,
+    /// Whether it has a cross in its corner.
+    pub is_crossed: bool,
+    /// What the pointer tells of it.
+    pub title: String,
 }
 
 impl Panel {
@@ -100,12 +141,34 @@ impl Axis {
 /// Points of one style.
 #[derive(Clone, Debug)]
 pub struct Curve {
+    /// What the pointer tells of it; empty where it tells nothing.
+    pub name: String,
     /// The index of its style, modulo [`STYLES`](super::style::STYLES).
     pub style: usize,
     /// By x.
     pub points: Vec<Point>,
     /// How they are drawn.
     pub drawn: Drawn,
+}
+
+impl Curve {
+    /// Its points that can be drawn.
+    pub fn finite(&self) -> Vec<Point> {
+        self.points.iter().copied().filter(|point| point.x.is_finite() && point.y.is_finite()).collect()
+    }
+
+    /// The corners of its line.
+    pub fn line(&self) -> Vec<(f64, f64)> {
+        let points = self.finite();
+        let mut line: Vec<(f64, f64)> = Vec::with_capacity(2 * points.len());
+        for point in &points {
+            if let (Drawn::Steps, Some(&(_, y))) = (self.drawn, line.last()) {
+                line.push((point.x, y));
+            }
+            line.push((point.x, point.y));
+        }
+        line
+    }
 }
 
 /// How the points of a curve are drawn.
@@ -117,6 +180,8 @@ pub enum Drawn {
     Steps,
     /// As markers.
     Markers,
+    /// Joined by a thin dotted line, with rings: what goes with another curve of the same style.
+    Dotted,
 }
 
 /// A point of a curve.
@@ -140,8 +205,10 @@ pub struct ReferenceLine {
 }
 
 /// A point that stands out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Mark {
+    /// What the pointer tells of it; empty where it tells nothing.
+    pub title: String,
     /// Where it is horizontally.
     pub x: f64,
     /// Where it is vertically; none for the top edge.

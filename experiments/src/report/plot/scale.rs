@@ -189,7 +189,8 @@ mod tests {
     fn shared_axes_are_the_same() {
         let panel = |values: &[(f64, f64)]| {
             let point = |&(x, y): &(f64, f64)| Point { x, y, band: Some([y * 0.9, y * 1.1]) };
-            let curve = Curve { style: 1, points: values.iter().map(point).collect(), drawn: Drawn::Line };
+            let curve =
+                Curve { name: String::new(), style: 1, points: values.iter().map(point).collect(), drawn: Drawn::Line };
             Panel { y: Axis::logarithmic("loss"), curves: vec![curve], ..Panel::default() }
         };
         let mut panels = [panel(&[(1.0, 1.0), (2.0, 0.5)]), panel(&[(1.0, 8.0)]), panel(&[])];

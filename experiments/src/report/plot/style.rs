@@ -33,6 +33,12 @@ svg [fill="#7F7F7F"]{fill:#a2a2a2}svg [stroke="#7F7F7F"]{stroke:#a2a2a2}
 /// The width of a curve.
 pub const CURVE_WIDTH: u32 = 4;
 
+/// The width of a dotted curve.
+pub const DOTTED_WIDTH: u32 = 3;
+
+/// Its dashes, whatever its style.
+pub const DOTS: &str = "3 6";
+
 /// The radius of a marker.
 const MARKER: f64 = 9.0;
 
@@ -44,6 +50,11 @@ pub const TEXT: RGBColor = RGBColor(40, 40, 40);
 
 /// The colour of the grid.
 pub const GRID: RGBColor = RGBColor(225, 225, 225);
+
+/// About how wide a text is; few are wider.
+pub fn text_width(text: &str, size: u32) -> u32 {
+    text.chars().count() as u32 * size / 2
+}
 
 /// The colour of a style.
 pub fn colour(style: usize) -> RGBColor {

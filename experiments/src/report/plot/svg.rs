@@ -2,8 +2,13 @@
 
 use super::{
     figure::{Curve, Drawn, Figure, Key, Panel, Point, Row, Shape},
+    heat_map,
+    pointer::{self, Hints, escaped},
     scale::{Span, short, spans},
-    style::{COLOURS, CURVE_WIDTH, DARK, DASHES, FONT, GRID, STYLES, TEXT, colour, marker},
+    simplify::kept,
+    style::{
+        COLOURS, CURVE_WIDTH, DARK, DASHES, DOTS, DOTTED_WIDTH, FONT, GRID, STYLES, TEXT, colour, marker, text_width,
+    },
 };
 use anyhow::{Result, anyhow};
 use plotters::{
@@ -24,6 +29,8 @@ const SWATCH: (u32, u32) = (84, 32);
 const FEW_POINTS: usize = 20;
 /// One of more has about so many over the width of the panel.
 const MARKERS: usize = 6;
+/// The radius of a ring on a dotted curve.
+const RING: i32 = 6;
 /// What is nearer to a line than this is not seen beside it.
 const UNSEEN: f64 = 0.7;
 
@@ -42,17 +49,19 @@ impl Figure {
         let height =
             |row: &Row| row.title_height() + row.panel_height() + legend_rows(&row.legend, width) * LEGEND_HEIGHT + 16;
         let size = (width, TITLE_HEIGHT + self.rows.iter().map(height).sum::<u32>());
-        let svg = draw(size, |root| {
+        let mut hints = Hints::of_figure(self.panels());
+        let mut svg = draw(size, |root| {
             root.fill(&WHITE)?;
             root.draw(&Text::new(self.title.clone(), (28, 22), (FONT, 42).into_font().color(&TEXT)))?;
             let mut top = TITLE_HEIGHT;
             for row in &self.rows {
                 let area = root.clone().shrink((0, top), (width, height(row)));
-                row.draw(&area, width)?;
+                row.draw(&area, width, &mut hints)?;
                 top += height(row);
             }
             Ok(())
         })?;
+        pointer::put(&mut svg, &hints);
         let open = format!("<svg width=\"{}\" height=\"{}\"", size.0, size.1);
         let shown = format!(
             "<svg role=\"img\" aria-label=\"{}\" width=\"{}\" height=\"{}\"",
@@ -86,14 +95,14 @@ impl Row {
         self.panel_sizes().map(|size| size.1).max().unwrap_or(0)
     }
 
-    fn draw(&self, area: &Area, width: u32) -> Drawing {
+    fn draw(&self, area: &Area, width: u32, hints: &mut Hints) -> Drawing {
         if !self.title.is_empty() {
             area.draw(&Text::new(self.title.clone(), (28, 14), (FONT, 36).into_font().color(&TEXT)))?;
         }
         let top = self.title_height();
         let mut left = 0;
         for panel in &self.panels {
-            panel.draw(&area.clone().shrink((left, top), panel.size()))?;
+            panel.draw(&area.clone().shrink((left, top), panel.size()), hints)?;
             left += panel.size().0;
         }
         let top = (top + self.panel_height()) as i32;
@@ -126,11 +135,6 @@ fn legend_width(key: &Key) -> u32 {
     SWATCH.0 + 60 + text_width(&key.name, 32)
 }
 
-/// About how wide a text is; few are wider.
-fn text_width(text: &str, size: u32) -> u32 {
-    text.chars().count() as u32 * size / 2
-}
-
 fn legend_rows(legend: &[Key], width: u32) -> u32 {
     legend_places(legend, width).last().map_or(0, |(_, row)| row + 1)
 }
@@ -148,22 +152,29 @@ impl Key {
     /// Draws it from the point `(x, y)` to the right.
     fn draw(&self, area: &Area, (x, y): (i32, i32)) -> Drawing {
         let colour = colour(self.style);
-        if self.drawn != Drawn::Markers {
-            area.draw(&PathElement::new([(x, y), (x + SWATCH.0 as i32, y)], colour.stroke_width(CURVE_WIDTH)))?;
-        }
         let middle = (x + SWATCH.0 as i32 / 2, y);
+        let line = [(x, y), (x + SWATCH.0 as i32, y)];
+        if self.drawn == Drawn::Dotted {
+            area.draw(&PathElement::new(line, colour.stroke_width(DOTTED_WIDTH)))?;
+            return Ok(area.draw(&Circle::new(middle, RING, colour.stroke_width(2)))?);
+        }
+        if self.drawn != Drawn::Markers {
+            area.draw(&PathElement::new(line, colour.stroke_width(CURVE_WIDTH)))?;
+        }
         Ok(area.draw(&(EmptyElement::at(middle) + Polygon::new(marker(self.style), colour.filled())))?)
     }
 }
 
 impl Panel {
     /// The panel for a page: without a background, as wide as the page makes it. `context` tells readers who cannot see it
-    /// where it belongs.
+    /// where it belongs; `panels` are all of the figure.
     ///
     /// # Errors
     /// When the drawing fails.
-    pub fn svg(&self, context: &str) -> Result<String> {
-        let svg = draw(self.size(), |root| self.draw(root))?;
+    pub fn svg(&self, context: &str, panels: usize) -> Result<String> {
+        let mut hints = Hints::of_figure(panels);
+        let mut svg = draw(self.size(), |root| self.draw(root, &mut hints))?;
+        pointer::put(&mut svg, &hints);
         let label = if context.is_empty() { self.title.clone() } else { format!("{}: {context}", self.title) };
         Ok(sized_by_page(&svg, self.size(), &format!("role=\"img\" aria-label=\"{}\"", escaped(&label))))
     }
@@ -172,7 +183,10 @@ impl Panel {
         if self.is_wide { WIDE_PANEL } else { PANEL }
     }
 
-    fn draw(&self, area: &Area) -> Drawing {
+    fn draw(&self, area: &Area, hints: &mut Hints) -> Drawing {
+        if let Some(grid) = &self.grid {
+            return heat_map::draw(grid, self, area, hints);
+        }
         let [x, y] = spans(self);
         let (left, right) = (x.low, x.high);
         let top = y.high;
@@ -231,15 +245,13 @@ impl Panel {
                 }
             }
         }
+        let place = |x: f64, y: f64| chart.as_coord_spec().translate(&(x, y));
+        hints.add_panel(self, place, top);
         Ok(())
     }
 }
 
 impl Curve {
-    fn finite(&self) -> Vec<Point> {
-        self.points.iter().copied().filter(|point| point.x.is_finite() && point.y.is_finite()).collect()
-    }
-
     fn draw_band(&self, chart: &mut Chart) -> Drawing {
         let points = self.finite();
         for part in points.chunk_by(|a, b| a.band.is_some() == b.band.is_some()).filter(|part| part.len() > 1) {
@@ -257,21 +269,21 @@ impl Curve {
 
     fn draw(&self, chart: &mut Chart) -> Drawing {
         let (points, colour) = (self.finite(), colour(self.style));
-        let mut line: Vec<(f64, f64)> = Vec::with_capacity(2 * points.len());
-        for point in &points {
-            if let (Drawn::Steps, Some(&(_, y))) = (self.drawn, line.last()) {
-                line.push((point.x, y));
-            }
-            line.push((point.x, point.y));
-        }
+        let line = self.line();
         if self.drawn != Drawn::Markers && line.len() > 1 {
-            chart.draw_series([PathElement::new(seen(&line, chart), colour.stroke_width(CURVE_WIDTH))])?;
+            let width = if self.drawn == Drawn::Dotted { DOTTED_WIDTH } else { CURVE_WIDTH };
+            chart.draw_series([PathElement::new(seen(&line, chart), colour.stroke_width(width))])?;
         }
         let marked = if self.drawn == Drawn::Markers || points.len() < FEW_POINTS {
             points
         } else {
             spread(&points, self.style, chart)
         };
+        if self.drawn == Drawn::Dotted {
+            let ring = |point: Point| Circle::new((point.x, point.y), RING, colour.stroke_width(2));
+            chart.draw_series(marked.into_iter().map(ring))?;
+            return Ok(());
+        }
         let marker =
             |point: Point| EmptyElement::at((point.x, point.y)) + Polygon::new(marker(self.style), colour.filled());
         chart.draw_series(marked.into_iter().map(marker))?;
@@ -297,37 +309,12 @@ fn spread(points: &[Point], style: usize, chart: &Chart) -> Vec<Point> {
     if marked.is_empty() { points.get(points.len() / 2).copied().into_iter().collect() } else { marked }
 }
 
-/// `line` without the points that make no visible difference (Douglas & Peucker 1973): a picture of a long run is then as small as
-/// that of a short one, and jumps stay where they are.
+/// `line` without the points that make no visible difference.
 fn seen(line: &[(f64, f64)], chart: &Chart) -> Vec<(f64, f64)> {
     let (width, height) = chart.plotting_area().dim_in_pixel();
     let (x_span, y_span) = (chart.as_coord_spec().x_spec(), chart.as_coord_spec().y_spec());
     let place = |(x, y): &(f64, f64)| (x_span.share(*x) * f64::from(width), y_span.share(*y) * f64::from(height));
-    let mut placed: Vec<(usize, (f64, f64))> = line.iter().map(place).enumerate().collect();
-    placed.dedup_by_key(|(_, place)| *place);
-    let mut kept = vec![false; placed.len()];
-    let mut parts = vec![(0, placed.len().saturating_sub(1))];
-    while let Some((first, last)) = parts.pop() {
-        let Some(&[(_, from), .., (_, to)]) = placed.get(first..=last) else {
-            kept.iter_mut().for_each(|kept| *kept = true);
-            break;
-        };
-        (kept[first], kept[last]) = (true, true);
-        let distances = placed[first..=last].iter().enumerate().map(|(i, (_, point))| (distance(*point, from, to), i));
-        let (farthest, i) = distances.max_by(|(a, _), (b, _)| a.total_cmp(b)).unwrap_or_default();
-        if farthest > UNSEEN {
-            parts.extend([(first, first + i), (first + i, last)]);
-        }
-    }
-    placed.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|((i, _), _)| line[i]).collect()
-}
-
-/// How far `point` is from the line between `from` and `to`.
-fn distance((x, y): (f64, f64), from: (f64, f64), to: (f64, f64)) -> f64 {
-    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
-    let length = dx * dx + dy * dy;
-    let share = if length == 0.0 { 0.0 } else { (((x - from.0) * dx + (y - from.1) * dy) / length).clamp(0.0, 1.0) };
-    (x - from.0 - share * dx).hypot(y - from.1 - share * dy)
+    kept(&line.iter().map(place).collect::<Vec<_>>(), UNSEEN).into_iter().map(|i| line[i]).collect()
 }
 
 /// Draws on a canvas of `size`; then gives every curve its dashes, which plotters does not know.
@@ -345,9 +332,13 @@ fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Drawing) -> Result<String> {
         svg = svg.replace(repeated, "");
     }
     svg = svg.replace(">\n", ">").replace("\n<", "<").replacen(" xmlns=", &format!("{shared}{fill} xmlns="), 1);
-    for (RGBColor(r, g, b), dashes) in COLOURS.into_iter().zip(DASHES).filter(|(_, dashes)| !dashes.is_empty()) {
-        let stroke = format!("stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"{CURVE_WIDTH}\"");
-        svg = svg.replace(&stroke, &format!("{stroke} stroke-dasharray=\"{dashes}\""));
+    for (RGBColor(r, g, b), dashes) in COLOURS.into_iter().zip(DASHES) {
+        for (width, dashes) in [(CURVE_WIDTH, dashes), (DOTTED_WIDTH, DOTS)] {
+            if !dashes.is_empty() {
+                let stroke = format!("stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"{width}\"");
+                svg = svg.replace(&stroke, &format!("{stroke} stroke-dasharray=\"{dashes}\""));
+            }
+        }
     }
     Ok(svg)
 }
@@ -355,10 +346,6 @@ fn draw(size: (u32, u32), on: impl FnOnce(&Area) -> Drawing) -> Result<String> {
 /// Puts `attributes` in place of the size, which a page gives.
 fn sized_by_page(svg: &str, size: (u32, u32), attributes: &str) -> String {
     svg.replacen(&format!("<svg width=\"{}\" height=\"{}\"", size.0, size.1), &format!("<svg {attributes}"), 1)
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

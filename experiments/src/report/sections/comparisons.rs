@@ -3,27 +3,27 @@
 use crate::report::{
     group::ReportGroup,
     number,
-    page::{Cell, table},
     pairs::{Pair, Pairs, SIGNIFICANT, Tested},
     problem::Problem,
     ranking::ranking,
+    table::{Cell, Table},
 };
-use maud::{Markup, html};
 
 /// The most groups whose comparisons fit into a matrix; of more, those with the best are listed.
 const WIDEST_MATRIX: usize = 8;
 
-/// The matrix or list of comparisons.
-pub fn table_of(problem: &Problem, pairs: &Pairs) -> Markup {
+/// The matrix or list of comparisons, or why there is none; nothing where there is nothing to compare.
+pub fn table(problem: &Problem, pairs: &Pairs) -> Option<Result<Table, String>> {
     if pairs.all().is_empty() {
-        return html! {};
+        return None;
     }
     let tested: Vec<&Tested> = pairs.all().iter().filter_map(|pair| pair.tested.as_ref()).collect();
     if tested.is_empty() {
-        return html! {
-            p { "No pair of groups on " (problem.title) " has two seeds in common that did not diverge, so no difference can be tested; \
-                 train with more seeds for that." }
-        };
+        return Some(Err(format!(
+            "No pair of groups on {} has two seeds in common that did not diverge, so no difference can be tested; train with more seeds for \
+             that.",
+            problem.title
+        )));
     }
     let family = match (pairs, pairs.all().len()) {
         (_, 1) => "one comparison".to_owned(),
@@ -76,7 +76,7 @@ pub fn table_of(problem: &Problem, pairs: &Pairs) -> Markup {
         let rows: Vec<_> = ranked.iter().map(row).collect();
         let head: Vec<&str> = head.iter().map(String::as_str).collect();
         let caption = format!("{method} A cell is row minus column, so a negative number speaks for the row.");
-        return table(&format!("Comparisons, {}", problem.title), &head, &rows, &caption);
+        return Some(Ok(Table::new(format!("Comparisons, {}", problem.title), &head, rows, caption)));
     }
     let row = |pair: &Pair| {
         let mut row = vec![Cell::new(&pair.a.name).to(pair.a.href()), Cell::new(&pair.b.name).to(pair.b.href())];
@@ -113,10 +113,10 @@ pub fn table_of(problem: &Problem, pairs: &Pairs) -> Markup {
         "{method}{which} A difference is the first group minus the second, with its 95 % confidence interval; beside it the least \
          that could have been significant."
     );
-    table(
-        &format!("Comparisons, {}", problem.title),
+    Some(Ok(Table::new(
+        format!("Comparisons, {}", problem.title),
         &["group", "compared with", ">pairs", ">difference", ">least", ">p", ">adjusted p"],
-        &rows,
-        &caption,
-    )
+        rows,
+        caption,
+    )))
 }

@@ -5,7 +5,10 @@ use crate::{
     report::{
         facet::{Facet, Member},
         plot::figure::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, ReferenceLine, Row, Shape},
-        samples::{By, Estimator, PARTS, Sample, evaluations, grad_norm, loss, over_seeds, shared, smoothed, training},
+        samples::{
+            By, Estimator, PARTS, Sample, averages, evaluations, grad_norm, loss, over_seeds, shared, smoothed,
+            training,
+        },
     },
     stats::Estimate,
 };
@@ -40,11 +43,16 @@ fn panel_of(
             None => trial,
         });
         let points = over_seeds(trials, by, estimate);
-        for outcome in finals.iter().filter_map(|trial| trial.outcome()).filter(|outcome| outcome.diverged) {
+        for (trial, outcome) in finals.iter().filter_map(|trial| Some((trial, trial.outcome()?))) {
+            if !outcome.diverged {
+                continue;
+            }
+            let title =
+                format!("{}, seed {}: diverged at step {}", member.label, trial.record.config.seed, outcome.steps);
             let x = if by == By::Step { outcome.steps as f64 } else { outcome.seconds };
-            panel.marks.push(Mark { x, y: None, style: member.style, shape: Shape::Cross });
+            panel.marks.push(Mark { title, x, y: None, style: member.style, shape: Shape::Cross });
         }
-        panel.curves.push(Curve { style: member.style, points, drawn: Drawn::Line });
+        panel.curves.push(Curve { name: member.label.clone(), style: member.style, points, drawn: Drawn::Line });
     }
     // All panels of a facet have the same horizontal axis, from the start to the end of its runs.
     let end = match by {
@@ -53,6 +61,26 @@ fn panel_of(
     };
     panel.x.range = (end > 0.0).then_some([0.0, end]);
     panel
+}
+
+/// What the legend calls evaluations with averaged weights.
+const AVERAGE: &str = "average of the weights";
+
+/// The curves of what `value` takes from evaluations with averaged weights, where a group kept them; bands of both would hide each other.
+fn of_averages(facet: &Facet, by: By, value: fn(f64, f64) -> f64, estimate: Estimator) -> Vec<Curve> {
+    let curve = |member: &Member| {
+        let trials = member.group.finals.iter().map(|trial| averages(trial.metrics, value));
+        let mut points = over_seeds(trials, by, estimate);
+        points.iter_mut().for_each(|point| point.band = None);
+        Curve { name: format!("{}, {AVERAGE}", member.label), style: member.style, points, drawn: Drawn::Dotted }
+    };
+    facet.members.iter().map(curve).filter(|curve| !curve.points.is_empty()).collect()
+}
+
+/// Whether any trial in `facet` was evaluated with averaged weights.
+fn has_averages(facet: &Facet) -> bool {
+    let mut trials = facet.members.iter().flat_map(|member| &member.group.finals);
+    trials.any(|trial| trial.metrics.iter().any(|metric| matches!(metric, Metric::Ema { .. })))
 }
 
 /// An axis of losses: what is far above the first loss is beyond it.
@@ -91,6 +119,7 @@ pub fn train_loss(facet: &Facet, by: By) -> Panel {
 pub fn test_loss(facet: &Facet, by: By) -> Panel {
     let samples = |metrics: &[Metric]| evaluations(metrics, |loss, _| loss);
     let mut panel = panel("test loss", loss_axis(facet), by, facet, samples);
+    panel.curves.extend(of_averages(facet, by, |loss, _| loss, Estimate::positive));
     panel.reference_lines = floor(facet);
     panel
 }
@@ -100,6 +129,7 @@ pub fn test_accuracy(facet: &Facet, by: By) -> Panel {
     let samples = |metrics: &[Metric]| evaluations(metrics, |_, accuracy| accuracy);
     let axis = Axis { within: Some([0.0, 100.0]), ..Axis::linear("%") };
     let mut panel = panel_of("test accuracy", axis, by, facet, samples, Estimate::share, None);
+    panel.curves.extend(of_averages(facet, by, |_, accuracy| accuracy, Estimate::share));
     for point in panel.curves.iter_mut().flat_map(|curve| &mut curve.points) {
         *point = Point { y: point.y * 100.0, band: point.band.map(|band| band.map(|share| share * 100.0)), ..*point };
     }
@@ -113,9 +143,21 @@ pub fn gradient_norm(facet: &Facet) -> Panel {
     panel_of("gradient norm", axis, By::Step, facet, samples, Estimate::positive, Some(PARTS))
 }
 
+/// The style of the legend's entry for averages, which have those of their groups: black.
+const ANY_STYLE: usize = 6;
+
 /// The legend of `facet`.
 pub fn legend(facet: &Facet) -> Vec<Key> {
     Key::all(facet.members.iter().map(|member| (member.label.as_str(), member.style)), Drawn::Line)
+}
+
+/// The legend of `facet` below panels of evaluations.
+pub fn legend_of_evaluations(facet: &Facet) -> Vec<Key> {
+    let mut keys = legend(facet);
+    if has_averages(facet) {
+        keys.extend(Key::all([(AVERAGE, ANY_STYLE)].into_iter(), Drawn::Dotted));
+    }
+    keys
 }
 
 /// Training loss, test loss and test accuracy, a row per facet.
@@ -123,7 +165,7 @@ pub fn figure(title: &str, facets: &[Facet], by: By) -> Figure {
     let row = |facet: &Facet| Row {
         title: facet.title.clone(),
         panels: vec![train_loss(facet, by), test_loss(facet, by), test_accuracy(facet, by)],
-        legend: legend(facet),
+        legend: legend_of_evaluations(facet),
     };
     Figure { title: title.to_owned(), rows: facets.iter().map(row).collect() }
 }
@@ -133,7 +175,7 @@ pub const BANDS: &str = "the 95 % confidence interval of the mean (Student's t, 
     on that of the logit; none for one seed)";
 
 /// What the curves of [`figure`] are.
-pub fn caption(by: By) -> String {
+pub fn caption(by: By, facets: &[Facet]) -> String {
     let place = match by {
         By::Step => "By update.",
         By::Seconds => {
@@ -141,9 +183,14 @@ pub fn caption(by: By) -> String {
              and goes on by the time of the others where a trial diverged."
         }
     };
+    let averages = if facets.iter().any(has_averages) {
+        " A dotted line of the same colour is the same group with the average of its weights (--ema)."
+    } else {
+        ""
+    };
     format!(
         "{place} Lines are means over the seeds that came to the step, bands {BANDS}. The training loss is averaged over {PARTS} equal parts of the run, the test loss is not smoothed. A cross at \
          the top edge marks where a trial diverged, whose curve is in the mean until then; what lies beyond an axis is drawn at \
-         its end. Losses have logarithmic axes."
+         its end. Losses have logarithmic axes.{averages} Where the pointer rests on a curve, its values are told."
     )
 }

@@ -40,10 +40,11 @@ pub fn figure(facet: &Facet) -> Figure {
                 let mut points = over_seeds(trials, By::Step, Estimate::of);
                 // Bands of so many curves would hide each other.
                 points.iter_mut().for_each(|point| point.band = None);
-                Curve { style, points, drawn: Drawn::Line }
+                Curve { name: layer.clone(), style, points, drawn: Drawn::Line }
             };
             Panel {
                 title: format!("{title}, {}", member.label),
+                quantity: title.to_owned(),
                 x: By::Step.axis(),
                 y: Axis::logarithmic(y),
                 curves: layers.iter().enumerate().map(of_layer).collect(),

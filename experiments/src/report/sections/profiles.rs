@@ -7,13 +7,14 @@ use crate::{
     report::{
         facet::{aspect, is_of_problem},
         group::ReportGroup,
-        page::{Cell, table},
+        page::table,
         plot::{
             figure::{Axis, Curve, Drawn, Figure, Key, Panel, Point, Row},
             style::STYLES,
         },
         problem::Problem,
         samples::By,
+        table::Cell,
     },
     stats::{self, Profile},
 };
@@ -117,10 +118,11 @@ impl Profiles {
         let panel = |title: &str, profiles: &[Profile]| {
             let curve = |(style, profile): (usize, &Profile)| {
                 let points = profile.tau.iter().zip(&profile.rho).map(|(&x, &y)| Point { x, y, band: None });
-                Curve { style, points: points.collect(), drawn: Drawn::Steps }
+                Curve { name: self.solvers[style].clone(), style, points: points.collect(), drawn: Drawn::Steps }
             };
             Panel {
                 title: title.to_owned(),
+                quantity: "share of the problems".to_owned(),
                 x: Axis { range: Some([1.0, 4.0]), ..Axis::linear("τ: time over that of the soonest") },
                 y: Axis { range: Some([0.0, 1.03]), ..Axis::linear("share of the problems") },
                 curves: profiles.iter().enumerate().take(STYLES).map(curve).collect(),

@@ -4,28 +4,24 @@ use crate::{
     report::{
         group::{ReportGroup, Trial},
         number,
-        page::{Cell, table},
         problem::Problem,
         ranking::{ranking, shares_median},
+        table::{Cell, Table},
     },
     stats,
 };
-use maud::Markup;
 
 /// The table of groups.
-pub fn groups(problem: &Problem) -> Markup {
+pub fn table(problem: &Problem) -> Table {
     let best = ranking(problem).first().copied();
     let is_best = |group: &ReportGroup| best.is_some_and(|best| best.is(group) || shares_median(best, group));
     let has_ema = problem.groups.iter().any(|group| group.summary.ema_loss.is_some());
     let row = |group: &&ReportGroup| {
         let summary = &group.summary;
         let cell = |estimate| Cell::estimate(estimate).to(group.href());
-        let extreme = |value: fn(Trial) -> Option<f64>, text: fn(f64) -> String| {
-            let values = group.finals.iter().filter_map(|trial| Some((value(*trial)?, trial)));
-            match values.min_by(|(a, _), (b, _)| a.total_cmp(b)) {
-                Some((least, trial)) => Cell::new(text(least)).to(trial.href()).note(Some(seed(*trial))),
-                None => Cell::new(number::NONE),
-            }
+        let best = |best: Option<(f64, Trial)>, text: fn(f64) -> String| match best {
+            Some((best, trial)) => Cell::new(text(best)).to(trial.href()).note(Some(seed(trial))),
+            None => Cell::new(number::NONE),
         };
         let [low, high] = stats::share_interval(summary.diverged, summary.n);
         let share = (summary.n > 0).then(|| format!("{:.0} % to {:.0} %", low * 100.0, high * 100.0));
@@ -41,9 +37,9 @@ pub fn groups(problem: &Problem) -> Markup {
             Cell::new(median).to(group.href()).strong(is_best(group)),
             cell(number::estimate(&summary.loss)),
             Cell::new(summary.ended().to_string()).to(group.href()),
-            extreme(|trial| trial.outcome()?.best_loss, number::number),
+            best(group.best_loss(), number::number),
             cell(number::percent_estimate(&summary.accuracy)),
-            extreme(|trial| Some(-trial.outcome()?.best_accuracy?), |least| number::percent(-least)),
+            best(group.best_accuracy(), number::percent),
         ];
         if has_ema {
             row.push(summary.ema_loss.as_ref().map_or(Cell::new(number::NONE), |loss| cell(number::estimate(loss))));
@@ -69,18 +65,17 @@ pub fn groups(problem: &Problem) -> Markup {
         (&[], "")
     };
     let head = ["group", ">median loss", ">mean loss", ">n", ">best loss", ">accuracy (%)", ">best (%)"];
-    table(
-        &format!("Results, {}", problem.title),
+    Table::new(
+        format!("Results, {}", problem.title),
         &[&head, of_ema, &[">seconds", ">diverged"]].concat(),
-        &rows,
-        &format!(
+        rows,
+        format!(
             "Test loss (mean cross entropy), accuracy and training time at the end. Median: over all trials, of which those that diverged \
              count as worse than any number; the least is set off. Means are of the n trials that ended, and below them stand \
              their 95 % confidence intervals (Student's t over the seeds, none for fewer than two; by the delta method on a \
              logarithmic scale for losses and times and on a logit scale for shares, so that none leaves what can be). Best: the best \
              single evaluation of any seed, which is picked by the test data and so flatters.{ema} Diverged: trials whose loss left the \
-             finite numbers or the limit, and below the 95 % interval of that share (Wilson). Every number leads to its trials and \
-             their configs.{times}"
+             finite numbers or the limit, and below the 95 % interval of that share (Wilson).{times}"
         ),
     )
 }

@@ -7,10 +7,11 @@ use crate::{
         facet::{Facet, Member},
         group::{ReportGroup, Trial},
         number,
-        page::{Cell, table},
+        page::table,
         plot::figure::{Axis, Curve, Drawn, Figure, Panel, Point, Row},
         problem::Problem,
         samples::{By, PARTS, Sample, evaluations, loss, training},
+        table::Cell,
     },
     stats::{self, Estimate},
 };
@@ -36,7 +37,7 @@ pub fn figure(facet: &Facet) -> Figure {
     panels.iter_mut().for_each(|panel| panel.is_wide = true);
     let mut rows: Vec<Row> = panels.into_iter().map(one).collect();
     if let Some(last) = rows.last_mut() {
-        last.legend = curves::legend(facet);
+        last.legend = curves::legend_of_evaluations(facet);
     }
     let title = if facet.title.is_empty() { String::new() } else { format!(", {}", facet.title) };
     Figure { title: format!("Schedules and the losses that they led to{title}"), rows }
@@ -62,7 +63,7 @@ fn rates(member: &Member) -> Curve {
     let updates = |trial: &Trial| used_rates(trial.metrics).last().map_or(0, |(step, _)| *step);
     let longest = member.group.finals.iter().max_by_key(|trial| updates(trial));
     let points = longest.map_or(Vec::new(), |trial| points(&trial.record.config, &used_rates(trial.metrics)));
-    Curve { style: member.style, points, drawn: Drawn::Steps }
+    Curve { name: member.label.clone(), style: member.style, points, drawn: Drawn::Steps }
 }
 
 /// Updates, counted from 1, with the learning rates that they used, as far as they are recorded.

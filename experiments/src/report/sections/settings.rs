@@ -1,17 +1,14 @@
 //! What each problem is in full.
 
 use crate::{
-    record::workload::Workload,
-    report::{
-        number,
-        page::{Cell, table},
-        problem::Problem,
-    },
+    record::{trial::TrialConfig, workload::Workload},
+    report::{number, page::table, problem::Problem, table::Cell},
 };
 use maud::Markup;
+use std::collections::BTreeSet;
 
 /// The table of what was trained.
-pub fn table_of(problems: &[Problem]) -> Markup {
+pub fn table_of<'p>(problems: impl Iterator<Item = &'p Problem<'p, 'p>>) -> Markup {
     let mut rows: Vec<Vec<Cell>> = Vec::new();
     let mut seen: Vec<(&str, &Workload)> = Vec::new();
     for problem in problems {
@@ -20,14 +17,22 @@ pub fn table_of(problems: &[Problem]) -> Markup {
                 continue;
             }
             seen.push((&problem.title, workload));
+            // What a run compares is not of the workload.
+            let of = |own: u64, value: fn(&TrialConfig) -> u64| {
+                let groups = problem.groups.iter().filter(|group| group.workload == Some(workload));
+                let configs = groups.flat_map(|group| &group.finals).map(|trial| value(&trial.record.config));
+                let values: BTreeSet<u64> = configs.collect();
+                let values = if values.is_empty() { BTreeSet::from([own]) } else { values };
+                values.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+            };
             rows.push(vec![
                 Cell::new(&problem.title),
                 Cell::new(&workload.model),
                 Cell::new(workload.parameters.to_string()),
                 Cell::new(workload.classes.to_string()),
-                Cell::new(workload.steps.to_string()),
-                Cell::new(workload.batch_size.to_string()),
-                Cell::new(workload.evaluate_every.to_string())
+                Cell::new(of(workload.steps, |config| config.steps)),
+                Cell::new(of(workload.batch_size as u64, |config| config.batch_size as u64)),
+                Cell::new(of(workload.evaluate_every, |config| config.evaluate_every))
                     .note(workload.evaluate_on.map(|examples| format!("on {examples} examples"))),
                 Cell::new(number::number(workload.constant_loss)),
                 Cell::new(workload.floor.map_or(number::NONE.to_owned(), number::number)),

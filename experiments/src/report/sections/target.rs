@@ -6,10 +6,11 @@ use crate::{
     report::{
         group::{ReportGroup, Trial},
         number,
-        page::{Cell, table},
+        page::table,
         problem::Problem,
         ranking::ranking,
         samples::By,
+        table::Cell,
     },
     stats,
 };

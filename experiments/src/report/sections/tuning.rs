@@ -7,9 +7,10 @@ use crate::{
         facet::{Facet, Member, facets},
         group::{ReportGroup, Trial},
         number,
-        page::{Cell, table},
+        page::table,
         plot::figure::{Axis, Curve, Drawn, Figure, Mark, Panel, Point, Row, Shape},
         problem::Problem,
+        table::Cell,
     },
     stats::{self, BestOf},
 };
@@ -43,13 +44,15 @@ pub const CAPTION: &str = "Left: the validation loss at the end of each tuning t
     band, since the points of a space are spread evenly (Sobol) and not drawn independently. A diverged trial counts as the worst \
     that ended. Who leads at small k is easy to tune, in the space that was searched.";
 
-fn learning_rate(trial: Trial) -> Option<f64> {
+/// The learning rate of `trial`.
+pub fn learning_rate(trial: Trial) -> Option<f64> {
     trial.hyperparameter("lr")?.parse().ok()
 }
 
 fn sensitivity(facet: &Facet) -> Panel {
     let mut panel = Panel {
         title: "validation loss by learning rate".to_owned(),
+        quantity: "validation loss".to_owned(),
         x: Axis::logarithmic("learning rate"),
         y: Axis::logarithmic("cross entropy"),
         ..Panel::default()
@@ -63,10 +66,19 @@ fn sensitivity(facet: &Facet) -> Panel {
                     // A positive f64 sorts as its bits do.
                     by_rate.entry(x.to_bits()).or_default().push(y);
                     if is_picked(*trial, member.group) {
-                        panel.marks.push(Mark { x, y: Some(y), style: member.style, shape: Shape::Ring });
+                        let title = format!(
+                            "{}: picked, learning rate {}, validation loss {}",
+                            member.label,
+                            number::setting(x),
+                            number::number(y)
+                        );
+                        panel.marks.push(Mark { title, x, y: Some(y), style: member.style, shape: Shape::Ring });
                     }
                 }
-                None => panel.marks.push(Mark { x, y: None, style: member.style, shape: Shape::Cross }),
+                None => {
+                    let title = format!("{}: diverged, learning rate {}", member.label, number::setting(x));
+                    panel.marks.push(Mark { title, x, y: None, style: member.style, shape: Shape::Cross })
+                }
             }
         }
         let points: Vec<Point> = by_rate
@@ -78,9 +90,9 @@ fn sensitivity(facet: &Facet) -> Panel {
             let mean =
                 |(x, ys): (&u64, &Vec<f64>)| Some(Point { x: f64::from_bits(*x), y: stats::mean(ys)?, band: None });
             let means = by_rate.iter().filter_map(mean).collect();
-            panel.curves.push(Curve { style: member.style, points: means, drawn: Drawn::Line });
+            panel.curves.push(Curve { name: String::new(), style: member.style, points: means, drawn: Drawn::Line });
         }
-        panel.curves.push(Curve { style: member.style, points, drawn: Drawn::Markers });
+        panel.curves.push(Curve { name: member.label.clone(), style: member.style, points, drawn: Drawn::Markers });
     }
     panel
 }
@@ -91,10 +103,11 @@ fn best_of(facet: &Facet) -> Panel {
         let point = |best: BestOf| Point { x: best.k as f64, y: best.mean, band: Some(best.spread) };
         let rng = stream(SEED, Purpose::Bootstrap, 0);
         let points = stats::expected_best(&losses.collect::<Vec<_>>(), true, rng).into_iter().map(point).collect();
-        Curve { style: member.style, points, drawn: Drawn::Line }
+        Curve { name: member.label.clone(), style: member.style, points, drawn: Drawn::Line }
     };
     Panel {
         title: "expected best of k trials".to_owned(),
+        quantity: "expected best validation loss".to_owned(),
         x: Axis::linear("k"),
         y: Axis::logarithmic("cross entropy"),
         curves: facet.members.iter().map(curve).collect(),
@@ -103,7 +116,7 @@ fn best_of(facet: &Facet) -> Panel {
 }
 
 /// The hyperparameters that differ between the tuning trials.
-fn varied(group: &ReportGroup) -> Vec<String> {
+pub fn varied(group: &ReportGroup) -> Vec<String> {
     let keys = group.summary.hyperparameters.keys();
     let is_varied = |key: &&String| {
         let mut values = group.tuning.iter().map(|trial| trial.hyperparameter(key));
@@ -111,6 +124,12 @@ fn varied(group: &ReportGroup) -> Vec<String> {
         values.any(|value| Some(value) != first)
     };
     keys.filter(is_varied).cloned().collect()
+}
+
+/// Hyperparameters with their values: `lr=0.001, weight_decay=0`.
+pub fn setting_list<'k>(values: impl Iterator<Item = (&'k str, String)>) -> String {
+    let short = |value: String| value.parse().map(number::setting).unwrap_or(value);
+    values.map(|(key, value)| format!("{key}={}", short(value))).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether `trial` has the hyperparameters that its group was then trained with.
@@ -135,9 +154,8 @@ pub fn picked(problem: &Problem) -> Markup {
             (None, Some(text)) => text.to_owned(),
             (None, None) => value.to_string(),
         };
-        let picked =
-            keys.iter().filter_map(|key| Some(format!("{key}={}", value(group.summary.hyperparameters.get(key)?))));
-        let picked: Vec<String> = picked.collect();
+        let picked = keys.iter().filter_map(|key| Some((key.as_str(), value(group.summary.hyperparameters.get(key)?))));
+        let picked = setting_list(picked);
         let losses = group.tuning.iter().filter_map(|trial| Some((trial.final_loss()?, trial)));
         let best = match losses.min_by(|(a, _), (b, _)| a.total_cmp(b)) {
             Some((loss, trial)) => Cell::new(number::number(loss)).to(trial.href()),
@@ -151,9 +169,7 @@ pub fn picked(problem: &Problem) -> Markup {
             Cell::new(&group.name).to(group.href()),
             Cell::new(&group.config.optimizer),
             Cell::new(searched.map_or(number::NONE.to_owned(), |searched| searched.space.replace(',', ", "))),
-            Cell::new(if picked.is_empty() { number::NONE.to_owned() } else { picked.join(", ") })
-                .to(group.href())
-                .note(at_edge),
+            Cell::new(if picked.is_empty() { number::NONE } else { &picked }).to(group.href()).note(at_edge),
             Cell::new(group.tuning.len().to_string()).to(group.href()),
             Cell::new(diverged.to_string()).to(group.href()),
             best,

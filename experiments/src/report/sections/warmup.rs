@@ -4,11 +4,12 @@ use super::curves;
 use crate::report::{
     facet::Facet,
     number,
-    page::{Cell, table},
+    page::table,
     plot::figure::{Axis, Curve, Drawn, Figure, Key, Mark, Panel, Point, Row, Shape},
     problem::Problem,
     samples::By,
     stable_lr::{DEFINITION, Limit, Peak, Ratio, Sweep},
+    table::Cell,
 };
 use maud::{Markup, html};
 use std::cmp::Ordering;
@@ -39,11 +40,18 @@ pub fn by_peak(problem: &Problem) -> Figure {
                 let loss = &peak.group.summary.loss;
                 points.extend(loss.mean.map(|y| Point { x: peak.lr, y, band: loss.ci95 }));
                 if peak.group.summary.diverged > 0 {
-                    panel.marks.push(Mark { x: peak.lr, y: None, style, shape: Shape::Cross });
+                    let title = format!(
+                        "{}: {} of {} trials diverged at {}",
+                        sides[style],
+                        peak.group.summary.diverged,
+                        peak.group.summary.n,
+                        number::setting(peak.lr)
+                    );
+                    panel.marks.push(Mark { title, x: peak.lr, y: None, style, shape: Shape::Cross });
                 }
             }
-            panel.curves.push(Curve { style, points: points.clone(), drawn: Drawn::Line });
-            panel.curves.push(Curve { style, points, drawn: Drawn::Markers });
+            panel.curves.push(Curve { name: String::new(), style, points: points.clone(), drawn: Drawn::Line });
+            panel.curves.push(Curve { name: sides[style].to_owned(), style, points, drawn: Drawn::Markers });
         }
         let legend = Key::all(sides.into_iter().zip(0..), Drawn::Line);
         Row { title: sweep.title.clone(), panels: vec![panel], legend }
@@ -183,7 +191,7 @@ pub fn figure(facets: &[Facet]) -> Figure {
             curves::test_loss(facet, By::Step),
             curves::gradient_norm(facet),
         ],
-        legend: curves::legend(facet),
+        legend: curves::legend_of_evaluations(facet),
     };
     Figure {
         title: "Losses and gradient norms with and without warmup".to_owned(),

@@ -1,5 +1,6 @@
-use super::super::figure::Axis;
+use super::super::figure::{Axis, Mark};
 use super::*;
+use crate::report::number::number;
 
 fn points(values: &[(f64, f64)]) -> Vec<Point> {
     values.iter().map(|&(x, y)| Point { x, y, band: Some([y * 0.9, y * 1.1]) }).collect()
@@ -10,7 +11,7 @@ fn panel(points: Vec<Point>) -> Panel {
         title: "one & <two>".to_owned(),
         x: Axis::linear("step"),
         y: Axis::logarithmic("loss"),
-        curves: vec![Curve { style: 1, points, drawn: Drawn::Line }],
+        curves: vec![Curve { name: String::new(), style: 1, points, drawn: Drawn::Line }],
         ..Panel::default()
     }
 }
@@ -24,7 +25,7 @@ fn draws_whatever_was_measured() {
         (&[(1.0, 2.0), (2.0, f64::INFINITY), (3.0, 1.0)], 3),
         (&[(0.0, -1.0), (1.0, 1e300)], 3),
     ] {
-        let svg = panel(points(values)).svg("mlp").unwrap();
+        let svg = panel(points(values)).svg("mlp", 1).unwrap();
         assert!(svg.starts_with("<svg role=\"img\" aria-label=\"one &amp; &lt;two&gt;: mlp\" viewBox="), "{svg}");
         assert!(svg.trim_end().ends_with("</svg>"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
@@ -35,9 +36,24 @@ fn draws_whatever_was_measured() {
 
 #[test]
 fn a_line_has_the_dashes_of_its_style_and_a_marker_has_none() {
-    let svg = panel(points(&[(1.0, 2.0), (2.0, 1.0)])).svg("").unwrap();
+    let svg = panel(points(&[(1.0, 2.0), (2.0, 1.0)])).svg("", 1).unwrap();
     assert_eq!(svg.matches("stroke-dasharray").count(), 1);
     assert!(svg.contains("stroke=\"#D55E00\" stroke-width=\"4\" stroke-dasharray=\"18 7\""), "{svg}");
+}
+
+#[test]
+fn a_dotted_curve_has_the_colour_of_its_style_and_dots_of_its_own() {
+    for style in 0..STYLES {
+        let mut panel = panel(vec![]);
+        let curve = |drawn| Curve { name: String::new(), style, points: points(&[(1.0, 2.0), (2.0, 1.0)]), drawn };
+        panel.curves = vec![curve(Drawn::Line), curve(Drawn::Dotted)];
+        let (svg, key) =
+            (panel.svg("", 1).unwrap(), Key { name: String::new(), style, drawn: Drawn::Dotted }.svg().unwrap());
+        let RGBColor(r, g, b) = colour(style);
+        let dotted = format!("stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"3\" stroke-dasharray=\"3 6\"");
+        assert_eq!((svg.matches(&dotted).count(), key.matches(&dotted).count()), (1, 1), "{style}: {key}");
+        assert_eq!((svg.matches("<circle").count(), key.matches("<circle").count()), (2, 1), "a ring at each point");
+    }
 }
 
 #[test]
@@ -45,9 +61,13 @@ fn steps_keep_their_value_until_the_next_point() {
     let mut panel = panel(vec![]);
     panel.y = Axis { range: Some([0.0, 1.0]), ..Axis::linear("share") };
     let at = |x, y| Point { x, y, band: None };
-    panel.curves =
-        vec![Curve { style: 0, points: vec![at(0.0, 0.0), at(1.0, 1.0), at(2.0, 1.0)], drawn: Drawn::Steps }];
-    let corners = corners(&panel.svg("").unwrap());
+    panel.curves = vec![Curve {
+        name: String::new(),
+        style: 0,
+        points: vec![at(0.0, 0.0), at(1.0, 1.0), at(2.0, 1.0)],
+        drawn: Drawn::Steps,
+    }];
+    let corners = corners(&panel.svg("", 1).unwrap());
     let [(_, low), (before, level), (after, high), (_, end)] = corners[..] else { panic!("{corners:?}") };
     assert!(low == level && before == after && high == end && high < low, "{corners:?}");
 }
@@ -69,8 +89,9 @@ fn a_long_curve_is_small_and_jumps_where_it_jumps() {
     let mut panel = panel(vec![]);
     panel.x = Axis { range: Some([0.0, f64::from(steps)]), ..Axis::linear("step") };
     panel.y = Axis { range: Some([0.0, 1.0]), ..Axis::linear("rate") };
-    panel.curves = vec![Curve { style: 0, points: (0..=steps).map(at).collect(), drawn: Drawn::Steps }];
-    let corners = corners(&panel.svg("").unwrap());
+    panel.curves =
+        vec![Curve { name: String::new(), style: 0, points: (0..=steps).map(at).collect(), drawn: Drawn::Steps }];
+    let corners = corners(&panel.svg("", 1).unwrap());
     let (first, last) = (corners[0], corners[corners.len() - 1]);
     assert!(corners.len() < 12, "{corners:?}");
     let expected = first.0 + (f64::from((last.0 - first.0) * jump) / f64::from(steps)).round() as i32;
@@ -82,7 +103,7 @@ fn a_long_curve_is_small_and_jumps_where_it_jumps() {
 fn every_line_has_markers_as_its_legend_says() {
     let line = |style: usize, count: i32, drawn| {
         let at = |t: i32| Point { x: f64::from(t), y: 1.0 + f64::from(t), band: None };
-        Curve { style, points: (0..count).map(at).collect(), drawn }
+        Curve { name: String::new(), style, points: (0..count).map(at).collect(), drawn }
     };
     for (count, drawn, fewest) in
         [(5, Drawn::Line, 5), (1000, Drawn::Line, 5), (1000, Drawn::Steps, 5), (1000, Drawn::Markers, 1000)]
@@ -90,7 +111,7 @@ fn every_line_has_markers_as_its_legend_says() {
         for style in 0..STYLES {
             let mut panel = panel(vec![]);
             panel.curves = vec![line(style, count, drawn)];
-            let markers = panel.svg("").unwrap().matches("<polygon").count();
+            let markers = panel.svg("", 1).unwrap().matches("<polygon").count();
             assert!((fewest..=fewest.max(MARKERS)).contains(&markers), "{markers} of {count} {drawn:?}");
         }
     }
@@ -98,8 +119,9 @@ fn every_line_has_markers_as_its_legend_says() {
     let mut panel = panel(vec![]);
     panel.x.range = Some([0.0, 1000.0]);
     panel.curves = vec![line(0, 50, Drawn::Line)];
-    assert_eq!(panel.svg("").unwrap().matches("<polygon").count(), 1);
+    assert_eq!(panel.svg("", 1).unwrap().matches("<polygon").count(), 1);
     for drawn in [Drawn::Line, Drawn::Steps, Drawn::Markers] {
+        assert_eq!(Key { name: String::new(), style: 0, drawn }.svg().unwrap().matches("stroke-dasharray").count(), 0);
         let svg = Key { name: String::new(), style: 3, drawn }.svg().unwrap();
         assert_eq!(svg.matches("<polygon").count(), 1, "{svg}");
     }
@@ -139,5 +161,71 @@ fn long_names_have_room() {
         let length = name.len() as f64 * field(text, "font-size") / 2.0;
         let start = field(text, "x") - if text.contains("middle") { length / 2.0 } else { 0.0 };
         assert!(start >= 0.0 && start + length <= width, "{start} + {length} of {width}");
+    }
+}
+
+#[test]
+fn the_pointer_finds_the_values_of_a_curve() {
+    let last = |count: i32| 0.25 + f64::from(count - 1);
+    for (count, drawn, lines, places) in [
+        (1, Drawn::Line, 0, 1),
+        (5, Drawn::Line, 1, 5),
+        (1000, Drawn::Line, 1, 20),
+        (1000, Drawn::Steps, 1, 20),
+        (7, Drawn::Markers, 0, 7),
+        (0, Drawn::Line, 0, 0),
+    ] {
+        let mut panel = panel(vec![]);
+        (panel.title, panel.x, panel.y) =
+            ("training loss".to_owned(), Axis::linear("training time (s)"), Axis::linear("%"));
+        panel.quantity = "loss".to_owned();
+        let at = |t: i32| Point { x: f64::from(t) + 0.5, y: 0.25 + f64::from(t), band: None };
+        panel.curves =
+            vec![Curve { name: "a & <b>".to_owned(), style: 0, points: (0..count).map(at).collect(), drawn }];
+        panel.marks.push(Mark { title: "a: diverged".to_owned(), x: 0.5, y: None, style: 0, shape: Shape::Cross });
+        let figure = Figure { title: String::new(), rows: vec![Row { panels: vec![panel.clone()], ..Row::default() }] };
+        // On a page and in a file.
+        for svg in [panel.svg("", 1).unwrap(), figure.svg().unwrap()] {
+            let titles: Vec<&str> =
+                svg.split("<title>").skip(1).map(|part| part.split("</title>").next().unwrap()).collect();
+            assert_eq!(svg.matches("<path").count(), lines, "{count} {drawn:?}");
+            assert_eq!(titles.len(), lines + places + 1, "{count} {drawn:?}: {titles:?}");
+            assert_eq!(titles[titles.len() - 1], "a: diverged");
+            if count > 0 {
+                let y = number(last(count));
+                let expected =
+                    format!("a &amp; &lt;b&gt;: training time {} s, loss {y} %", number(f64::from(count) - 0.5));
+                assert_eq!(titles[titles.len() - 2], expected);
+            }
+            if lines > 0 {
+                let expected = format!("a &amp; &lt;b&gt;: loss {} % at the end", number(last(count)));
+                assert_eq!(titles[0], expected);
+            }
+            assert!(svg.trim_end().ends_with("</g></svg>"), "on top of all else");
+        }
+        // What has no name tells nothing.
+        panel.curves.iter_mut().for_each(|curve| curve.name.clear());
+        panel.marks.clear();
+        assert!(!panel.svg("", 1).unwrap().contains("<title>"));
+    }
+}
+
+#[test]
+fn many_curves_share_the_places_of_a_panel() {
+    for curves in [1, 3, 8, 40] {
+        let at = |t: i32| Point { x: f64::from(t), y: f64::from(t), band: None };
+        let mut panel = panel(vec![]);
+        let curve = |style: usize| Curve {
+            name: style.to_string(),
+            style,
+            points: (0..200).map(at).collect(),
+            drawn: Drawn::Line,
+        };
+        panel.curves = (0..curves).map(curve).collect();
+        let svg = panel.svg("", 1).unwrap();
+        let places = svg.matches("<circle").count();
+        assert!(places <= 40.max(2 * curves) && places >= 2 * curves, "{places} for {curves} curves");
+        let of_many = panel.svg("", 60).unwrap().matches("<circle").count();
+        assert!(of_many <= 5.max(2 * curves) && of_many >= 2 * curves, "{of_many} for {curves} curves");
     }
 }
