@@ -152,7 +152,7 @@ mod tests {
             steps: None,
             own: &SPECIAL,
             probe: false,
-            groups: |_, _, _| Ok(Vec::new()),
+            groups: |_| Ok(Vec::new()),
         };
         let help = command(&study).render_help().to_string();
         let places = HEADINGS

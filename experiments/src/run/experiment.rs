@@ -7,7 +7,8 @@ use super::{
     memory, optimizer,
     plan::{self, Group, Plan},
     resolve::{
-        MAX_LOSS, MOST_TRIALS, check_around, check_options, check_schedule, check_spaces, datasets, reopen, resolve,
+        MAX_LOSS, check_around, check_options, check_schedule, check_spaces, check_trials, count_seeds, datasets,
+        reopen, resolve, texts,
     },
     space::Space,
     split::Split,
@@ -98,18 +99,24 @@ impl Experiment {
         let device: DeviceName = settings.device.as_deref().unwrap_or("cpu").parse()?;
         settings.precision.unwrap_or_default().set(&device.open()?)?;
         let datasets = datasets(&settings)?;
-        for model in &settings.model {
+        let models = texts(&settings.model)?;
+        for model in &models {
             registry::parse(model)?;
         }
-        let texts = match &settings.recipe {
+        let optimizers = match &settings.recipe {
             Some(recipe) => vec![recipes::by_name(recipe, 1)?.rule.boxed().to_string()],
-            None => settings.opt.clone(),
+            None => texts(&settings.opt)?,
         };
-        let rules: Vec<AnyRule> = texts.iter().map(|text| optimizer::parse(text)).collect::<Result<_>>()?;
-        for (text, rule) in texts.iter().zip(&rules) {
+        let schedules = texts(&settings.schedule)?;
+        let rules: Vec<AnyRule> = optimizers.iter().map(|text| optimizer::parse(text)).collect::<Result<_>>()?;
+        // There may be more groups; but so many that it takes long to plan them are refused now.
+        let lists = [models.len(), schedules.len(), settings.batch_size.len(), settings.clip.len()];
+        let lists = lists.into_iter().fold(rules.len(), |product, n| product.saturating_mul(n.max(1)));
+        check_trials(&settings, lists.saturating_mul(datasets.len()))?;
+        for (text, rule) in optimizers.iter().zip(&rules) {
             Space::choose(text, rule, &settings.space)?;
             check_around(&settings, text, rule)?;
-            for schedule in &settings.schedule {
+            for schedule in &schedules {
                 check_schedule(schedule, rule, settings.steps)?;
             }
         }
@@ -141,16 +148,9 @@ impl Experiment {
                 }
             }
             let plan = plan::plan(&study, &settings, &datasets, &data, &hashes)?;
-            let seeds = settings.seeds.map_or(3, NonZeroUsize::get);
-            let (tune, n) = (settings.tune.map_or(0, NonZeroUsize::get), plan.groups.len());
-            // Neither number is above the most that is allowed.
-            if n * (seeds + tune) > MOST_TRIALS {
-                let tuned = if tune > 0 { format!(" and --tune {tune}") } else { String::new() };
-                bail!(
-                    "--seeds {seeds}{tuned}: {n} groups have {} trials; a run may have {MOST_TRIALS}",
-                    n * (seeds + tune)
-                );
-            }
+            let (seeds, n) = (count_seeds(&settings), plan.groups.len());
+            check_trials(&settings, n)?;
+            let tune = settings.tune.map_or(0, NonZeroUsize::get);
             let jobs = match settings.jobs {
                 Some(jobs) => jobs.get(),
                 None if device == DeviceName::Cpu => threads,
@@ -281,7 +281,7 @@ impl Experiment {
     }
 
     fn trial(&self, group: usize, rule: &AnyRule, phase: Phase, seed: u64) -> Result<Trial<'_>> {
-        let Group { config: group_config, workload, .. } = &self.plan.groups[group];
+        let Group { config: group_config, workload, clip, .. } = &self.plan.groups[group];
         let loaded = &self.plan.workloads[*workload];
         let LoadedWorkload { record: workload, model, dataset, .. } = loaded;
         let defaults = dataset.spec().defaults;
@@ -301,7 +301,7 @@ impl Experiment {
             model: model.to_string(),
             optimizer: rule.to_string(),
             schedule: schedule.to_string(),
-            clip: self.settings.clip.filter(|clip| *clip > 0.0),
+            clip: *clip,
             ema: self.settings.ema,
             lookahead: self.settings.lookahead.map(NonZeroU64::get),
             decay_matrices_only: defaults.decay_matrices_only,
