@@ -378,7 +378,7 @@ fn warmup() -> Run {
 
 /// The page for `runs`, well-formed and complete; a copy is left to be looked at.
 fn page(name: &str, runs: &[Run], targets: Targets) -> Html {
-    let html = report::html(runs, &targets).unwrap();
+    let html = report::html(runs, &targets, None).unwrap();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(format!("{name}.html")), &html).unwrap();
@@ -1061,7 +1061,7 @@ fn no_curve_is_on_a_page_twice_and_a_page_of_many_groups_is_small() {
             }
         }
     }
-    let html = report::html(&[run("warmup", "runs/large", json!({}), groups)], &Targets::default()).unwrap();
+    let html = report::html(&[run("warmup", "runs/large", json!({}), groups)], &Targets::default(), None).unwrap();
     let labels = labels(&check(&html));
     let (losses, unique): (Vec<_>, BTreeSet<_>) =
         (labels.iter().filter(|label| label.starts_with("training loss")).collect(), labels.iter().collect());
@@ -1084,12 +1084,24 @@ fn several_runs_are_one_comparison() {
 }
 
 #[test]
+fn a_page_of_a_run_that_goes_on_says_so_and_is_loaded_again() {
+    let refresh = Selector::parse("meta[http-equiv=refresh][content='10']").unwrap();
+    for (running, expected) in
+        [(None, ""), (Some("Running: 12 of 50 trials have ended <&>."), "Running: 12 of 50 trials have ended <&>.\n")]
+    {
+        let page = check(&report::html(&[schedules()], &Targets::default(), running).unwrap());
+        assert_eq!(text(&page, "[role=status]"), expected);
+        assert_eq!(page.select(&refresh).count(), usize::from(running.is_some()));
+    }
+}
+
+#[test]
 fn records_that_contradict_each_other_are_an_error() {
     let mut broken = schedules();
     broken.experiment.groups.pop();
-    let message = report::html(&[broken], &Targets::default()).unwrap_err().to_string();
+    let message = report::html(&[broken], &Targets::default(), None).unwrap_err().to_string();
     assert_eq!(message, "`runs/two`: summary.json has the group `cosine, warm`, experiment.json has not");
-    assert!(report::html(&[], &Targets::default()).is_err());
+    assert!(report::html(&[], &Targets::default(), None).is_err());
 }
 
 #[test]
@@ -1141,7 +1153,10 @@ fn the_program_makes_the_report_again() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "one/report.html\n");
     let page = fs::read_to_string(folder.path().join("one/report.html")).unwrap();
     run.out = PathBuf::from("one");
-    assert!(page == report::html(&[run], &Targets::default()).unwrap(), "the records on disk are all that it needs");
+    assert!(
+        page == report::html(&[run], &Targets::default(), None).unwrap(),
+        "the records on disk are all that it needs"
+    );
     for picture in ["learning_curves.svg", "learning_curves_by_time.svg", "tuning.svg", "profiles.svg"] {
         assert!(fs::read_to_string(folder.path().join("one").join(picture)).unwrap().starts_with("<svg"), "{picture}");
     }

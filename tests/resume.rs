@@ -299,7 +299,7 @@ fn damages(whole: &[u8]) -> Vec<(String, Vec<u8>)> {
 /// What a report is made from, as text, in which NaN equals NaN and numbers are the same only if their bits are.
 fn read(out: &Path) -> Result<String, String> {
     let run = Run::read(out).map_err(|error| format!("{error:#}"))?;
-    report::html(std::slice::from_ref(&run), &Targets::default()).map_err(|error| format!("{error:#}"))?;
+    report::html(std::slice::from_ref(&run), &Targets::default(), None).map_err(|error| format!("{error:#}"))?;
     Ok(format!("{run:?}"))
 }
 

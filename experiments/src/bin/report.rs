@@ -55,7 +55,7 @@ fn make(args: &Args) -> Result<Vec<(PathBuf, String)>> {
     targets.check()?;
     let runs = args.runs.iter().map(|out| Run::read(out)).collect::<Result<Vec<_>>>()?;
     check_distinct(&args.runs)?;
-    let page = report::html(&runs, &targets)?;
+    let page = report::html(&runs, &targets, None)?;
     match (&args.out, runs.as_slice()) {
         (Some(file), _) => Ok(vec![(file.clone(), page)]),
         (None, [run]) => {

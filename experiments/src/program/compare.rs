@@ -128,7 +128,7 @@ fn write_report(run: &Run) -> Result<()> {
     for (name, svg) in report::pictures(run)? {
         write_text(&run.out.join(name), &svg)?;
     }
-    let html = report::html(std::slice::from_ref(run), &Targets::default())?;
+    let html = report::html(std::slice::from_ref(run), &Targets::default(), None)?;
     write_text(&run.out.join("report.html"), &html)
 }
 

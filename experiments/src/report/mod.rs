@@ -40,11 +40,12 @@ const MANY_FACETS: usize = 3;
 /// So many pairs of groups have the inside of their model drawn: a picture of each layer takes room.
 const MANY_INSIDES: usize = 4;
 
-/// The report on `runs`, a page of its own: on one run, or comparing the groups of several.
+/// The report on `runs`, a page of its own: on one run, or comparing the groups of several. `running` says how far a run is that still
+/// goes on: it stands on top, and a browser loads the page again every ten seconds.
 ///
 /// # Errors
 /// When there is no run, the records of one contradict each other, or a target is out of range.
-pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
+pub fn html(runs: &[Run], options: &Targets, running: Option<&str>) -> Result<String> {
     options.check()?;
     if runs.is_empty() {
         bail!("a report needs a run");
@@ -67,6 +68,7 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
     });
     let sections = sections.collect::<Result<Vec<_>>>()?;
     let body = html! {
+        @if let Some(running) = running { p.running role="status" { (text(running)) } }
         h1 { (text(&title)) }
         div.answer {
             @for (problem, pairs) in problems.iter().zip(&pairs) {
@@ -100,7 +102,7 @@ pub fn html(runs: &[Run], options: &Targets) -> Result<String> {
         p { "Every number above leads here: to the trials that it comes from, and what they were configured with." }
         @for group in &groups { (trials::section(group)) }
     };
-    Ok(page::page(&title, &body))
+    Ok(page::page(&title, &body, running.is_some()))
 }
 
 /// The pictures of `run`, as pairs of a file name and its content.

@@ -28,6 +28,7 @@ td,th,td a,th a{overflow-wrap:break-word}
 p,dl,ul{max-width:76ch;margin:.5rem 0}
 a{color:var(--link)}
 .answer{font-size:1.12rem;border-left:4px solid var(--link);padding:.1rem 0 .1rem .9rem;margin:1rem 0}
+.running{background:var(--strong);border:1px solid var(--link);border-radius:6px;padding:.4rem .8rem;max-width:none}
 .facts{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:.15rem 1rem;font-size:.92rem}
 .facts dt{color:var(--soft)}.facts dd{margin:0;overflow-wrap:anywhere}
 nav ul{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem}
@@ -78,8 +79,8 @@ const DARK_STYLE: &str = "\
 :root{--back:#151515;--text:#e6e6e8;--soft:#a6a6ad;--line:#3a3a3f;--box:#202023;--link:#6cb8ff;--strong:#4aa8ff33;
 --head:#ffffff12;--shade:#fff6}\n";
 
-/// The whole page.
-pub fn page(title: &str, body: &Markup) -> String {
+/// The whole page; one that is `refreshed` is loaded again every ten seconds.
+pub fn page(title: &str, body: &Markup, refreshed: bool) -> String {
     let style = format!("{STYLE}@media screen and (prefers-color-scheme:dark){{\n{DARK_STYLE}{DARK}}}\n");
     let page = html! {
         (DOCTYPE)
@@ -87,6 +88,7 @@ pub fn page(title: &str, body: &Markup) -> String {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
+                @if refreshed { meta http-equiv="refresh" content="10"; }
                 title { (title) }
                 style { (PreEscaped(style)) }
             }
