@@ -4,6 +4,7 @@ use super::{
     console::Console,
     environment,
     jobs::Jobs,
+    live::{Live, PAGES_APART},
     memory, optimizer,
     plan::{self, Group, Plan},
     resolve::{
@@ -15,6 +16,7 @@ use super::{
     summarise::summarise,
     trial::Trial,
     tune,
+    watcher::Watcher,
     workload::{LoadedWorkload, check_memory},
 };
 use crate::{
@@ -181,19 +183,20 @@ impl Experiment {
         &self.out
     }
 
-    /// Tunes, trains all trials and writes OUT, `write_report` the pages that are made of the records. It ends early, with everything
-    /// saved, once `stop` is set; a trial that fails sets it.
+    /// Tunes, trains all trials and writes OUT; `watcher` is told of it, and writes the pages that are made of the records. It ends early,
+    /// with everything saved, once `stop` is set; a trial that fails sets it.
     ///
     /// # Errors
     /// When a file cannot be written or candle fails. A trial that diverges is a result.
-    pub fn run(&self, stop: &Arc<AtomicBool>, write_report: impl Fn(&Run) -> Result<()>) -> Result<End> {
-        let file = |name: &str| self.out.path().join(name);
-        match &self.before {
+    pub fn run(&self, stop: &Arc<AtomicBool>, watcher: &impl Watcher) -> Result<End> {
+        let out = self.out.path();
+        let file = |name: &str| out.join(name);
+        let record = match &self.before {
             Some(before) => {
                 self.console.log_to(&file("log.txt"))?;
                 if let Some(run) = &self.finished {
-                    if !file("report.html").exists() {
-                        write_report(run)?;
+                    if !watcher.is_written(out) {
+                        watcher.write(run)?;
                     }
                     return Ok(End::Finished(Box::new(run.summary.clone())));
                 }
@@ -206,13 +209,16 @@ impl Experiment {
                 if record != *before {
                     write_json(&file("experiment.json"), &record)?;
                 }
+                record
             }
             None => {
                 // Without a record there is nothing to go on with.
-                write_json(&file("experiment.json"), &self.record()?).inspect_err(|_| self.out.discard())?;
+                let record = self.record()?;
+                write_json(&file("experiment.json"), &record).inspect_err(|_| self.out.discard())?;
                 self.console.log_to(&file("log.txt"))?;
+                record
             }
-        }
+        };
         // The process may have been killed between the two.
         write_text(&file("config.toml"), &self.settings.to_toml()?)?;
         tracing::info!(
@@ -228,6 +234,15 @@ impl Experiment {
             }
         }
 
+        let tune = self.settings.tune.map_or(0, NonZeroUsize::get);
+        let live = Live::new(out, record, [tune, self.seeds.len()].map(|trials| trials * self.plan.groups.len()));
+        let write_so_far = |run: &Run, so_far: &str| watcher.write_so_far(run, so_far);
+        let on_end = |trial: &TrialRecord, is_new: bool| {
+            if is_new && trial.outcome.as_ref().is_some_and(|outcome| outcome.diverged) {
+                watcher.diverged(out, trial);
+            }
+            live.ended(&trial.id);
+        };
         let jobs = Jobs {
             out: &self.out,
             console: &self.console,
@@ -235,17 +250,33 @@ impl Experiment {
             threads: self.threads,
             jobs: self.jobs,
             checkpoint_every: self.settings.checkpoint_every,
+            on_end: &on_end,
         };
-        let Some((tuning, tuned, spaces)) = self.tune(&jobs, stop)? else { return Ok(End::Interrupted) };
-        let picked = self.pick(&spaces, &tuning, &tuned)?;
-        let finals = self.final_trials(&picked)?;
-        let Some(outcomes) = jobs.run_all(&finals, &self.data, stop)? else { return Ok(End::Interrupted) };
-
-        let summary = summarise(&self.study, &self.plan, (&picked, &spaces), (&tuning, &tuned), (&finals, &outcomes))?;
+        let trained = thread::scope(|scope| {
+            let _over = live.until_dropped();
+            scope.spawn(|| live.keep(PAGES_APART, write_so_far));
+            self.train(&jobs, stop)
+        });
+        let Ok(Some(summary)) = trained else {
+            if let Err(error) = live.interrupted(write_so_far) {
+                tracing::warn!("the page of the run cannot be made: {error:#}");
+            }
+            return trained.map(|_| End::Interrupted);
+        };
         write_json(&file("summary.json"), &summary)?;
-        write_report(&Run::read(self.out.path())?)?;
+        watcher.write(&Run::read(out)?)?;
         tracing::info!("ended");
         Ok(End::Finished(Box::new(summary)))
+    }
+
+    /// Trains all trials; none when it was stopped.
+    fn train(&self, jobs: &Jobs<'_>, stop: &Arc<AtomicBool>) -> Result<Option<Summary>> {
+        let Some((tuning, tuned, spaces)) = self.tune(jobs, stop)? else { return Ok(None) };
+        let picked = self.pick(&spaces, &tuning, &tuned)?;
+        let finals = self.final_trials(&picked)?;
+        let Some(outcomes) = jobs.run_all(&finals, &self.data, stop)? else { return Ok(None) };
+        let (tuning, finals) = ((tuning.as_slice(), tuned.as_slice()), (finals.as_slice(), outcomes.as_slice()));
+        summarise(&self.study, &self.plan, (&picked, &spaces), tuning, finals).map(Some)
     }
 
     /// The record of the run as `before`, with what this program was told and is.
