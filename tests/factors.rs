@@ -62,7 +62,8 @@ fn measurements(out: &Path) -> BTreeMap<String, String> {
 fn each_value_of_a_list_is_a_factor() {
     let folder = tempfile::tempdir().unwrap();
     let short = ["--steps", "2", "--seeds", "1"];
-    let rows: &[(&str, &[&str], &[(&str, &str)])] = &[
+    type Row = (&'static str, &'static [&'static str], &'static [(&'static str, &'static str)]);
+    let rows: &[Row] = &[
         // Nothing is listed.
         (
             SHOOTOUT,
@@ -172,7 +173,7 @@ fn each_value_of_a_list_is_a_factor() {
                 let value = value.as_str().unwrap();
                 let text = |key: &str| config[key].as_str().unwrap();
                 let is_so = match key.as_str() {
-                    "batch_size" => config["batch_size"].to_string() == value,
+                    "batch_size" => config["batch_size"].as_u64() == value.parse().ok(),
                     "clip" => config["clip"].as_f64().unwrap_or(0.0).to_string() == value,
                     "peak" => text("optimizer").contains(&format!("lr={value}")),
                     "warmup" if *name == WARMUP => true,

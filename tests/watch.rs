@@ -94,6 +94,7 @@ fn the_page_is_of_the_trials_that_have_ended_so_far() {
                         assert!(so_far.summary.groups.iter().all(|group| group.n > 0));
                     } else {
                         assert!(so_far.summary.trials.is_empty() && so_far.summary.tuning.len() == i + 1);
+                        assert!(html.contains("No trial that is compared has ended yet."), "{html}");
                     }
                 }
             }
