@@ -171,12 +171,18 @@ fn commands_are_told_of_the_run_and_change_nothing() {
 
     // Resumed, a run has those that it is given now, and a trial that diverged before does so no more.
     done(shootout(folder.path(), &["--out", "out", "--resume"]).output().unwrap());
-    let more = [&["--out", "out", "--resume", "--seeds", "2"][..], &["--on-end", "echo \"$DESCENT_STATUS\" > second"]];
-    done(shootout(folder.path(), &more.concat()).output().unwrap());
+    let again = ["--on-end", "echo \"$DESCENT_STATUS\" > second", "--on-diverge", "echo \"$DESCENT_TRIAL\" >> later"];
+    done(
+        shootout(folder.path(), &[&["--out", "out", "--resume", "--seeds", "2"], &again[..]].concat())
+            .output()
+            .unwrap(),
+    );
     assert_eq!((at("second").as_str(), at("diverged")), ("finished\n", diverged));
+    let later = at("later");
+    assert!(later.starts_with("sgd-seed1-") && later.lines().count() == 1, "{later}");
     // One that cannot be run is a warning as well.
-    let output = shootout(folder.path(), &["--out", "out", "--resume", "--on-end", "no-such-command"]);
-    let output = done({ output }.output().unwrap());
+    let args = ["--out", "out", "--resume", "--on-end", "no-such-command"];
+    let output = done(shootout(folder.path(), &args).output().unwrap());
     assert!(text(&output.stderr).contains("the command `no-such-command` failed"), "{}", text(&output.stderr));
 }
 

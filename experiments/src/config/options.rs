@@ -40,13 +40,13 @@ pub struct Options {
     /// A larger --seeds adds trials; --threads, --jobs, --data-dir and --text can be others than before
     #[arg(long, requires = "out", conflicts_with = "config", help_heading = OUTPUT)]
     pub resume: bool,
-    /// Run this command line when a trial has diverged, by `sh -c`; the run does not wait for it
+    /// Run this command line when a trial has diverged, by `sh -c`, on Windows `cmd /C`
     ///
     /// Its environment has DESCENT_OUT, DESCENT_TRIAL, DESCENT_GROUP and DESCENT_CAUSE. What it prints goes to stderr; where it fails, that is a
-    /// warning. No file keeps it: a resumed run has the commands that --resume is given
+    /// warning. The run does not wait for it. No file keeps it: a resumed run has the commands that --resume is given
     #[arg(long, value_name = "CMD", help_heading = OUTPUT)]
     pub on_diverge: Option<OsString>,
-    /// Run this command line when the run has ended, by `sh -c`
+    /// Run this command line when the run has ended, finished or not
     ///
     /// Its environment has DESCENT_OUT; DESCENT_STATUS, which is finished, interrupted or failed; and, of a finished run, DESCENT_SUMMARY, the
     /// path of summary.json. The program waits for it for 10 seconds. All else is as for --on-diverge
