@@ -23,7 +23,8 @@ fn commands(document: &str) -> Vec<(String, Vec<String>)> {
     let text = fs::read_to_string(document).unwrap().replace("\\\n", " ");
     let of = |line: &str| {
         let words = line.split(" # ").next()?.strip_prefix("cargo run --release --bin ")?.split_whitespace();
-        let mut words = words.filter(|word| *word != "--").map(str::to_owned);
+        // A shell takes the quotes away; no word here has a blank in them.
+        let mut words = words.filter(|word| *word != "--").map(|word| word.trim_matches('\'').to_owned());
         Some((words.next()?, words.collect()))
     };
     text.lines().filter_map(of).collect()

@@ -3,7 +3,7 @@
 //! The rule is known to every option: `--list softsign`, `--opt sam:base=softsign`, `--tune 8`, `--space softsign:lr=1e-3..1e-1`.
 
 use anyhow::{Result, bail};
-use experiments::{GroupConfig, Settings, Study};
+use experiments::{Choice, Compared, GroupConfig, Study};
 use optim::rule::{Elementwise, OneKernelRule, Progress, Real, hyperparameters};
 use std::process::ExitCode;
 
@@ -68,17 +68,14 @@ fn main() -> ExitCode {
     })
 }
 
-fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>> {
-    let [schedule] = settings.schedule.as_slice() else {
+fn groups(compared: &Compared) -> Result<Vec<GroupConfig>> {
+    let [schedule] = compared.schedules else {
         bail!("own_rule compares optimizers: give one --schedule");
     };
-    let group = |optimizer: &String| GroupConfig {
-        name: optimizer.clone(),
-        dataset: dataset.to_owned(),
-        model: model.to_owned(),
-        optimizer: optimizer.clone(),
-        schedule: schedule.clone(),
-        factors: [("optimizer".to_owned(), optimizer.clone())].into(),
+    let group = |optimizer: &Choice| {
+        let mut group = compared.group(&optimizer.text, &schedule.text);
+        group.choose(Some("optimizer"), optimizer)?;
+        Ok(group)
     };
-    Ok(settings.opt.iter().map(group).collect())
+    compared.optimizers.iter().map(group).collect()
 }

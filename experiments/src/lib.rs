@@ -26,9 +26,10 @@ pub mod run;
 pub mod stats;
 
 pub use config::{
+    choice::Choice,
     group::GroupConfig,
     options::{Norm, Options, Settings},
-    study::{First, Study},
+    study::{Compared, First, Study},
     targets::Targets,
 };
 pub use program::{

@@ -1,7 +1,7 @@
 //! Which schedule serves this problem? Trains with each of them on equal terms and compares.
 
 use anyhow::Result;
-use experiments::{GroupConfig, Settings, Study};
+use experiments::{Choice, Compared, GroupConfig, Study};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -11,6 +11,7 @@ fn main() -> ExitCode {
         examples: &[
             ("", "compare four schedules on digits, in seconds"),
             ("--schedule cosine --schedule wsd:warmup=100", "compare these two"),
+            ("--schedule 'wsd:warmup=50|100' --opt 'adamw:lr=1e-3|3e-3'", "compare all pairs of these values"),
             ("--opt sgd:lr=0.1,momentum=0.9 --tune 8", "find a good learning rate for each schedule first"),
             ("--out runs/a --resume", "finish a run that was stopped"),
         ],
@@ -28,22 +29,13 @@ fn main() -> ExitCode {
     })
 }
 
-fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>> {
-    let pairs = settings.opt.iter().flat_map(|optimizer| settings.schedule.iter().map(move |s| (optimizer, s)));
-    let group = |(optimizer, schedule): (&String, &String)| {
-        let several = settings.opt.len() > 1;
-        let mut group = GroupConfig {
-            name: if several { format!("{schedule}, {optimizer}") } else { schedule.clone() },
-            dataset: dataset.to_owned(),
-            model: model.to_owned(),
-            optimizer: optimizer.clone(),
-            schedule: schedule.clone(),
-            factors: [("schedule".to_owned(), schedule.clone())].into(),
-        };
-        if several {
-            group.factors.insert("optimizer".to_owned(), optimizer.clone());
-        }
-        group
+fn groups(compared: &Compared) -> Result<Vec<GroupConfig>> {
+    let pairs = compared.optimizers.iter().flat_map(|optimizer| compared.schedules.iter().map(move |s| (optimizer, s)));
+    let group = |(optimizer, schedule): (&Choice, &Choice)| {
+        let mut group = compared.group(&optimizer.text, &schedule.text);
+        group.choose(Some("schedule"), schedule)?;
+        group.choose(compared.optimizer_factor(), optimizer)?;
+        Ok(group)
     };
-    Ok(pairs.map(group).collect())
+    pairs.map(group).collect()
 }

@@ -1,7 +1,7 @@
 //! Which optimizer serves this problem? Trains with each of them on equal terms and compares.
 
 use anyhow::{Result, bail};
-use experiments::{First, GroupConfig, Settings, Study};
+use experiments::{Choice, Compared, First, GroupConfig, Study};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
             ("", "tune and compare five optimizers on digits, in a minute"),
             ("--opt adamw:lr=1e-3 --opt lion:lr=1e-4 --seeds 5", "compare these two, with five seeds"),
             ("--tune 8 --opt sgd:momentum=0.9 --opt adamw", "find good learning rates first, then compare"),
+            ("--opt 'sgd:lr=0.05|0.1|0.2,momentum=0.9' --batch-size 16,64", "compare all pairs of these values"),
             ("--dataset cifar10 --data-dir DIR --epochs 10", "the same on photographs"),
             ("--out runs/a --resume", "finish a run that was stopped"),
         ],
@@ -29,17 +30,14 @@ fn main() -> ExitCode {
     })
 }
 
-fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>> {
-    let [schedule] = settings.schedule.as_slice() else {
+fn groups(compared: &Compared) -> Result<Vec<GroupConfig>> {
+    let [schedule] = compared.schedules else {
         bail!("shootout compares optimizers: give one --schedule, or compare schedules with `schedules`");
     };
-    let group = |optimizer: &String| GroupConfig {
-        name: optimizer.clone(),
-        dataset: dataset.to_owned(),
-        model: model.to_owned(),
-        optimizer: optimizer.clone(),
-        schedule: schedule.clone(),
-        factors: [("optimizer".to_owned(), optimizer.clone())].into(),
+    let group = |optimizer: &Choice| {
+        let mut group = compared.group(&optimizer.text, &schedule.text);
+        group.choose(Some("optimizer"), optimizer)?;
+        Ok(group)
     };
-    Ok(settings.opt.iter().map(group).collect())
+    compared.optimizers.iter().map(group).collect()
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use experiments::{
-    GroupConfig, Norm, Settings, Study,
+    Choice, Compared, GroupConfig, Norm, Study,
     run::{optimizer::parse, space::gives},
 };
 use optim::{Rule, text::SpecText};
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         examples: &[
             ("", "a small transformer at four peak learning rates, in minutes"),
             ("--norm post --lr 1e-3,4e-3", "norms after each block, at two peaks"),
+            ("--lr 2e-3,8e-3 --clip 0,1", "does clipping take the place of warmup?"),
             ("--text FILE --steps 1000", "learn from a text of yours"),
             ("--out runs/a --resume", "finish a run that was stopped"),
         ],
@@ -34,17 +35,18 @@ fn main() -> ExitCode {
     })
 }
 
-fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>> {
+fn groups(compared: &Compared) -> Result<Vec<GroupConfig>> {
+    let Compared { settings, model, .. } = *compared;
     if let Some(recipe) = &settings.recipe {
         bail!(
             "--recipe {recipe} has a learning rate of its own, and warmup compares peaks: give --opt, --schedule and --lr"
         );
     }
-    let [schedule] = settings.schedule.as_slice() else {
+    let [schedule] = compared.schedules else {
         bail!("warmup compares one schedule with and without its warmup: give one --schedule");
     };
-    if let Some(optimizer) = settings.opt.iter().find(|optimizer| gives(optimizer, "lr")) {
-        bail!("--opt {optimizer}: warmup compares peak learning rates: give them by --lr, and leave `lr` out here");
+    if let Some(Choice { text, .. }) = compared.optimizers.iter().find(|optimizer| gives(&optimizer.text, "lr")) {
+        bail!("--opt {text}: warmup compares peak learning rates: give them by --lr, and leave `lr` out here");
     }
     let models = match settings.norm {
         None => vec![(None, model.to_owned())],
@@ -62,15 +64,15 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
     };
     let mut groups = Vec::new();
     for (norm, model) in &models {
-        for optimizer in &settings.opt {
+        for optimizer in compared.optimizers {
             for peak in &settings.lr {
+                let mut rule = parse(&optimizer.text)?;
+                if rule.sharpness().is_some() {
+                    bail!("`{}`: sam takes two gradients a step, and warmup watches one", optimizer.text);
+                }
+                rule.set("lr", (*peak).into())?;
                 for warmup in [true, false] {
-                    let mut rule = parse(optimizer)?;
-                    if rule.sharpness().is_some() {
-                        bail!("`{optimizer}`: sam takes two gradients a step, and warmup watches one");
-                    }
-                    rule.set("lr", (*peak).into())?;
-                    let schedule = if warmup { schedule.clone() } else { with_key(schedule, "warmup", "0") };
+                    let schedule = if warmup { schedule.text.clone() } else { with_key(&schedule.text, "warmup", "0") };
                     // Whether its numbers fit the length of the run is checked where that is known; this is any length.
                     let defaults = optim::schedule::Defaults { lr: Some(*peak), steps: Some(1_000) };
                     match optim::Schedule::parse(&schedule, &defaults) {
@@ -81,28 +83,16 @@ fn groups(settings: &Settings, dataset: &str, model: &str) -> Result<Vec<GroupCo
                             return Err(error).context(need);
                         }
                     }
-                    let mut name = format!("lr {peak:?}, {}", if warmup { "warmup" } else { "no warmup" });
-                    let mut factors: std::collections::BTreeMap<String, String> = [
-                        ("peak".to_owned(), format!("{peak:?}")),
-                        ("warmup".to_owned(), if warmup { "yes" } else { "no" }.to_owned()),
-                    ]
-                    .into();
-                    if settings.opt.len() > 1 {
-                        name = format!("{optimizer}, {name}");
-                        factors.insert("optimizer".to_owned(), optimizer.clone());
-                    }
+                    let mut group = compared.group(&rule.to_string(), &schedule);
+                    group.model.clone_from(model);
                     if let Some(norm) = norm {
-                        name = format!("{norm}-norm, {name}");
-                        factors.insert("norm".to_owned(), (*norm).to_owned());
+                        group.vary("norm", *norm, &format!("{norm}-norm"))?;
                     }
-                    groups.push(GroupConfig {
-                        name,
-                        dataset: dataset.to_owned(),
-                        model: model.clone(),
-                        optimizer: rule.to_string(),
-                        schedule,
-                        factors,
-                    });
+                    group.choose(compared.optimizer_factor(), optimizer)?;
+                    group.vary("peak", format!("{peak:?}"), &format!("lr {peak:?}"))?;
+                    let (value, words) = if warmup { ("yes", "warmup") } else { ("no", "no warmup") };
+                    group.vary("warmup", value, words)?;
+                    groups.push(group);
                 }
             }
         }

@@ -1,10 +1,11 @@
 //! What an experiment is told: the command line, and the same as a TOML file.
 
-use super::{augmentation::Augmentation, names, operations::Operations, precision::Precision};
+use super::{augmentation::Augmentation, names, one_or_more, operations::Operations, precision::Precision};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::{
+    ffi::OsString,
     fmt, fs,
     num::{NonZeroU64, NonZeroUsize},
     path::{Path, PathBuf},
@@ -39,6 +40,18 @@ pub struct Options {
     /// A larger --seeds adds trials; --threads, --jobs, --data-dir and --text can be others than before
     #[arg(long, requires = "out", conflicts_with = "config", help_heading = OUTPUT)]
     pub resume: bool,
+    /// Run this command line when a trial has diverged, by `sh -c`, on Windows `cmd /C`
+    ///
+    /// Its environment has DESCENT_OUT, DESCENT_TRIAL, DESCENT_GROUP and DESCENT_CAUSE. What it prints goes to stderr; where it fails, that is a
+    /// warning. The run does not wait for it. No file keeps it: a resumed run has the commands that --resume is given
+    #[arg(long, value_name = "CMD", help_heading = OUTPUT)]
+    pub on_diverge: Option<OsString>,
+    /// Run this command line when the run has ended, finished or not
+    ///
+    /// Its environment has DESCENT_OUT; DESCENT_STATUS, which is finished, interrupted or failed; and, of a finished run, DESCENT_SUMMARY, the
+    /// path of summary.json. The program waits for it for 10 seconds. All else is as for --on-diverge
+    #[arg(long, value_name = "CMD", help_heading = OUTPUT)]
+    pub on_end: Option<OsString>,
     /// List what options can name: data sets, models, optimizers, schedules, recipes. With NAME, all about one of them
     ///
     /// With --model, `--list` of an optimizer on matrices says which parameters of the model it takes as such
@@ -72,14 +85,20 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<PathBuf>,
     /// Model, repeatable [default: the data set's own, see --list]
+    ///
+    /// KEY=VALUE|VALUE.. stands for a model with each of these values, as it does in --opt
     #[arg(long, value_name = "NAME[:KEY=VALUE,..]", help_heading = PROBLEM)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub model: Vec<String>,
     /// Optimizer, repeatable [default: see --list]
+    ///
+    /// KEY=VALUE|VALUE.. stands for an optimizer with each of these values: 'adamw:lr=1e-3|3e-3,weight_decay=0.1|0.5' are four
     #[arg(long, value_name = "NAME[:KEY=VALUE,..]", help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub opt: Vec<String>,
     /// Schedule of the learning rate, repeatable where schedules are compared [default: see --list]
+    ///
+    /// There KEY=VALUE|VALUE.. stands for a schedule with each of these values
     #[arg(long, value_name = "NAME[:KEY=VALUE,..]", help_heading = OPTIMIZERS)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub schedule: Vec<String>,
@@ -135,10 +154,12 @@ pub struct Settings {
     #[arg(long, value_name = "N", help_heading = LENGTH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<NonZeroU64>,
-    /// Examples per update [default: the data set's own, see --list]
-    #[arg(long, value_name = "N", help_heading = LENGTH)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub batch_size: Option<NonZeroUsize>,
+    /// Examples per update; several, separated by commas, are compared [default: the data set's own, see --list]
+    ///
+    /// With --epochs each batch size sees the same number of examples, and with --steps it makes the same number of updates
+    #[arg(long, value_name = "N,..", value_delimiter = ',', help_heading = LENGTH)]
+    #[serde(skip_serializing_if = "Vec::is_empty", with = "one_or_more")]
+    pub batch_size: Vec<NonZeroUsize>,
     /// How training images are moved and mirrored [default: the data set's own, see --list]
     ///
     /// none; random: by up to 4 pixels, black around them, mirrored by chance; alternating: by up to 2 pixels, their mirror image around
@@ -146,10 +167,10 @@ pub struct Settings {
     #[arg(long, value_name = "HOW", help_heading = PROBLEM)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<Augmentation>,
-    /// Clip the global gradient norm; 0 for no clipping [default: no clipping]
-    #[arg(long, value_name = "NORM", allow_negative_numbers = true, help_heading = OPTIMIZERS)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f64>,
+    /// Clip the global gradient norm; 0 for no clipping; several, separated by commas, are compared [default: no clipping]
+    #[arg(long, value_name = "NORM,..", value_delimiter = ',', allow_negative_numbers = true, help_heading = OPTIMIZERS)]
+    #[serde(skip_serializing_if = "Vec::is_empty", with = "one_or_more")]
+    pub clip: Vec<f64>,
     /// Evaluate the exponential moving average of the weights beside them, with this decay, as 0.999
     ///
     /// After n updates the decay is at most (1 + n) / (10 + n). Training does not see the average
@@ -314,7 +335,9 @@ impl Settings {
         let option = |key: &str| format!("--{}", key.replace('_', "-"));
         let fields = serde_json::to_value(self)?;
         for (key, value) in fields.as_object().into_iter().flatten() {
-            if let Some(whole) = value.as_u64().filter(|whole| i64::try_from(*whole).is_err()) {
+            let mut wholes = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice).iter();
+            if let Some(whole) = wholes.find_map(|whole| whole.as_u64().filter(|whole| i64::try_from(*whole).is_err()))
+            {
                 bail!("{} {whole}: it must be at most {}", option(key), i64::MAX);
             }
         }
@@ -391,94 +414,4 @@ fn check_kind(key: &str, value: &toml::Value) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_override_the_file_and_the_result_reads_back() {
-        let file = "dataset = [\"digits\"]\nopt = [\"adam\", \"lion\"]\nepochs = 3\nlr = [1e-3, 1]\nnorm = \"both\"\nops = \"candle\"\nprecision = \"bf16\"\n";
-        let options = Settings { steps: NonZeroU64::new(7), opt: vec!["sgd".to_owned()], ..Default::default() };
-        let settings = Settings::parse(file, Path::new(""), &options).unwrap();
-        let expected = Settings {
-            dataset: vec!["digits".to_owned()],
-            opt: vec!["sgd".to_owned()],
-            steps: NonZeroU64::new(7),
-            lr: vec![1e-3, 1.0],
-            norm: Some(Norm::Both),
-            ops: Some(Operations::Candle),
-            precision: Some(Precision::Bf16),
-            ..Default::default()
-        };
-        assert_eq!(settings, expected);
-        assert_eq!(
-            Settings::parse(&settings.to_toml().unwrap(), Path::new(""), &Settings::default()).unwrap(),
-            settings
-        );
-        assert_eq!(
-            settings.given().unwrap(),
-            ["--dataset", "--opt", "--lr", "--norm", "--steps", "--ops", "--precision"]
-        );
-    }
-
-    #[test]
-    fn a_text_beside_other_data_sets_is_named_among_them() {
-        let text = |dataset: &[&str], text: Option<&str>| Settings {
-            dataset: dataset.iter().map(|name| name.to_string()).collect(),
-            text: text.map(PathBuf::from),
-            ..Default::default()
-        };
-        let both = text(&["text", "language"], Some("/abc"));
-        for (file, given, expected) in [
-            (&both, text(&[], None), both.clone()),
-            (&both, text(&[], Some("/new")), text(&["text", "language"], Some("/new"))),
-            (&both, text(&["digits"], None), text(&["digits"], None)),
-            (&both, text(&["text"], None), text(&["text"], Some("/abc"))),
-            (&text(&["digits"], None), text(&[], Some("/new")), text(&[], Some("/new"))),
-        ] {
-            let parsed = Settings::parse(&file.to_toml().unwrap(), Path::new(""), &given).unwrap();
-            assert_eq!(parsed, expected, "{file:?} {given:?}");
-        }
-    }
-
-    #[test]
-    fn paths_in_a_file_are_relative_to_its_folder() {
-        let file = "data_dir = \"data\"\ntext = \"/abs/t.txt\"";
-        let settings = Settings::parse(file, Path::new("sub/here"), &Settings::default()).unwrap();
-        assert_eq!(settings.data_dir.unwrap(), Path::new("sub/here/data"));
-        assert_eq!(settings.text.unwrap(), Path::new("/abs/t.txt"));
-        let given = Settings { data_dir: Some("mine".into()), ..Default::default() };
-        let settings = Settings::parse(file, Path::new("sub"), &given).unwrap();
-        assert_eq!(settings.data_dir.unwrap(), Path::new("mine"));
-    }
-
-    #[test]
-    fn what_is_wrong_in_the_file_is_named() {
-        for (file, parts) in [
-            ("optt = [\"adam\"]", &["`optt`", "did you mean `opt`?"][..]),
-            ("batch-size = 3", &["`batch-size`", "did you mean `batch_size`?"]),
-            ("steps = 0", &["steps", "nonzero"]),
-            ("steps = \"many\"", &["steps", "many"]),
-            ("seeds = 1\nsteps = = 2", &["line 2"]),
-            ("seeds = 1\n= 2", &["line 2"]),
-            ("\n\n\n]", &["line 4"]),
-            ("seeds = 1\nlr = [1]\nseeds = 2", &["line 3", "duplicate key `seeds`"]),
-            ("lr = [1]\nseeds = 9223372036854775808", &["line 2", "`seeds`", "at most 9223372036854775807"]),
-            ("max_loss = 18446744073709551616", &["line 1", "`max_loss`", "at most 9223372036854775807"]),
-            ("dataset = \"digits\"", &["`dataset`", "digits"]),
-            ("text = \"\"", &["`text` is empty"]),
-            ("norm = 3", &["`norm` is 3", "pre, post, both"]),
-            ("ops = [\"candle\"]", &["`ops`", "descent, candle"]),
-            ("scale_recipe = 1", &["`scale_recipe`", "boolean"]),
-            ("seeds = -1", &["`seeds`", "-1"]),
-            ("steps = 1\nepochs = 1", &["`epochs` and `steps`"]),
-            ("tune = 1\ntune_steps = 1", &["`tune` and `tune_steps`"]),
-            ("norm = \"middle\"", &["middle", "pre"]),
-            ("ops = \"torch\"", &["torch", "descent"]),
-            ("precision = \"f16\"", &["f16", "bf16"]),
-        ] {
-            let message = format!("{:#}", Settings::parse(file, Path::new(""), &Settings::default()).unwrap_err());
-            assert!(parts.iter().all(|part| message.contains(part)), "{file}: {message}");
-            assert_eq!(message.lines().count(), 1, "{message}");
-        }
-    }
-}
+mod tests;

@@ -1,10 +1,12 @@
 //! A study: what a binary compares.
 
 use super::{
+    choice::Choice,
     group::GroupConfig,
     options::{Norm, Settings},
 };
 use anyhow::Result;
+use std::collections::BTreeMap;
 
 /// What a binary compares.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +37,42 @@ pub struct Study {
     pub own: &'static [&'static str],
     /// Whether every step is probed.
     pub probe: bool,
-    /// The groups it compares on a data set and a model; the settings have at least one optimizer and one schedule.
-    pub groups: fn(&Settings, dataset: &str, model: &str) -> Result<Vec<GroupConfig>>,
+    /// The groups it compares on a data set and a model.
+    pub groups: fn(&Compared) -> Result<Vec<GroupConfig>>,
+}
+
+/// What the groups on a data set and a model are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Compared<'a> {
+    /// All that the run was told.
+    pub settings: &'a Settings,
+    /// The data set.
+    pub dataset: &'a str,
+    /// The model, with one value of each list.
+    pub model: &'a str,
+    /// The optimizers; at least one.
+    pub optimizers: &'a [Choice],
+    /// The schedules; at least one.
+    pub schedules: &'a [Choice],
+}
+
+impl Compared<'_> {
+    /// A group of this optimizer and schedule, which nothing sets apart yet.
+    pub fn group(&self, optimizer: &str, schedule: &str) -> GroupConfig {
+        GroupConfig {
+            name: String::new(),
+            dataset: self.dataset.to_owned(),
+            model: self.model.to_owned(),
+            optimizer: optimizer.to_owned(),
+            schedule: schedule.to_owned(),
+            factors: BTreeMap::new(),
+        }
+    }
+
+    /// The factor that sets optimizers apart; none where the run was told one, lists or not.
+    pub fn optimizer_factor(&self) -> Option<&'static str> {
+        (self.settings.opt.len() > 1).then_some("optimizer")
+    }
 }
 
 /// A run that answers a question in about a minute.

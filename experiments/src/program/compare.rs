@@ -2,6 +2,7 @@
 
 use super::{
     exit::{INTERRUPTED, NOT_BEGUN, fail, print, usage},
+    hooks::{Hooks, Status},
     manual,
     signals::{end_where_preparing_hangs, stop_on_signals},
     speed::set_for_speed,
@@ -13,19 +14,21 @@ use crate::{
         study::{SPECIAL, Study},
         targets::Targets,
     },
-    record::{files::write_text, run::Run},
+    record::{files::write_text, run::Run, trial::TrialRecord},
     report,
     run::{
         console::Console,
         experiment::{End, Experiment},
         list::{describe, list},
+        watcher::Watcher,
     },
 };
 use anyhow::Result;
 use clap::{Command, CommandFactory, FromArgMatches};
 use std::{
-    env,
+    env, fs,
     io::{self, Write},
+    path::Path,
     process::ExitCode,
     sync::{
         Arc,
@@ -79,20 +82,65 @@ pub fn main(study: Study) -> ExitCode {
         }
         Err(error) => return fail(&error, 2),
     };
-    let out = experiment.out().path();
-    match experiment.run(&stop, write_report) {
+    let out = experiment.out().path().to_owned();
+    let watch = Watch { hooks: Hooks::new(options.on_diverge, options.on_end) };
+    let ended = experiment.run(&stop, &watch);
+    // OUT is free for what the last command does there.
+    drop(experiment);
+    let (code, status) = match ended {
         Ok(End::Finished(summary)) => {
-            print(&format!("{}\n\nresults in {}: open report.html\n", summary.table(), out.display()))
+            let text = format!("{}\n\nresults in {}: open report.html\n", summary.table(), out.display());
+            (print(&text), Status::Finished)
         }
         Ok(End::Interrupted) => {
             tracing::info!("interrupted");
             let flag = if out.as_os_str().as_encoded_bytes().starts_with(b"-") { "--out=" } else { "--out " };
             let out = for_shell(out.as_os_str());
             let _ = writeln!(io::stderr(), "interrupted; go on with `{} {flag}{out} --resume`", study.name);
-            ExitCode::from(INTERRUPTED)
+            (ExitCode::from(INTERRUPTED), Status::Interrupted)
         }
-        Err(error) => fail(&error, 1),
+        Err(error) => (fail(&error, 1), Status::Failed),
+    };
+    watch.hooks.ended(&out, status);
+    watch.hooks.wait();
+    code
+}
+
+/// What a run tells while it trains: it joins the run and its report.
+struct Watch {
+    hooks: Hooks,
+}
+
+impl Watcher for Watch {
+    fn diverged(&self, out: &Path, trial: &TrialRecord) {
+        self.hooks.diverged(out, trial);
     }
+
+    fn write_so_far(&self, run: &Run, so_far: &str) -> Result<()> {
+        write_page(run, Some(so_far))
+    }
+
+    fn write(&self, run: &Run) -> Result<()> {
+        for (name, svg) in report::pictures(run)? {
+            write_text(&run.out.join(name), &svg)?;
+        }
+        write_page(run, None)
+    }
+
+    fn is_written(&self, out: &Path) -> bool {
+        // The process may have been killed when all trials had ended, and the page had not been made anew.
+        let head = |page: &str| page.split("</head>").next().map(str::to_owned);
+        let head = fs::read_to_string(out.join(PAGE)).ok().and_then(|page| head(&page));
+        head.is_some_and(|head| !head.contains("http-equiv=\"refresh\""))
+    }
+}
+
+/// The page in OUT.
+const PAGE: &str = "report.html";
+
+fn write_page(run: &Run, so_far: Option<&str>) -> Result<()> {
+    let html = report::html(std::slice::from_ref(run), &Targets::default(), so_far)?;
+    write_text(&run.out.join(PAGE), &html)
 }
 
 /// The command line of a study.
@@ -123,15 +171,6 @@ fn examples(study: &Study) -> String {
     format!("Examples:\n{}", lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Writes the report on a finished run into its folder.
-fn write_report(run: &Run) -> Result<()> {
-    for (name, svg) in report::pictures(run)? {
-        write_text(&run.out.join(name), &svg)?;
-    }
-    let html = report::html(std::slice::from_ref(run), &Targets::default(), None)?;
-    write_text(&run.out.join("report.html"), &html)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +191,7 @@ mod tests {
             steps: None,
             own: &SPECIAL,
             probe: false,
-            groups: |_, _, _| Ok(Vec::new()),
+            groups: |_| Ok(Vec::new()),
         };
         let help = command(&study).render_help().to_string();
         let places = HEADINGS

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod exit;
+pub mod hooks;
 pub mod manual;
 pub mod signals;
 pub mod speed;

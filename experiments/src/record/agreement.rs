@@ -8,7 +8,7 @@ use super::{
     summary::{GroupSummary, TrialSummary},
     trial::TrialRecord,
 };
-use crate::config::group::GroupConfig;
+use crate::config::{group::GroupConfig, names::number};
 use anyhow::{Context, Result, bail, ensure};
 use optim::text::SpecText;
 use std::{collections::BTreeSet, path::Path};
@@ -181,8 +181,14 @@ fn of_another(record: &TrialRecord, group: &GroupSummary, config: &GroupConfig, 
     let trial = &record.config;
     let name = SpecText::of(&trial.optimizer).name;
     let differs = |key: &str, one: &str, other: &str| (one != other).then(|| format!("{key} is `{one}` and `{other}`"));
+    // Its batch size is held against its workload.
+    let clip = config.factors.get("clip").and_then(|told| {
+        let own = number(trial.clip.unwrap_or(0.0));
+        differs("clip", told, &own)
+    });
     let told = differs("dataset", &group.dataset, &trial.dataset)
         .or_else(|| differs("dataset", &config.dataset, &trial.dataset))
+        .or(clip)
         .or_else(|| differs("model", &group.model, &trial.model))
         .or_else(|| differs("optimizer", &group.optimizer, &name));
     if told.is_some() || !is_final {

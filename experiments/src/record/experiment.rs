@@ -33,10 +33,14 @@ pub struct ExperimentRecord {
 }
 
 impl ExperimentRecord {
-    /// What the group of a summary and a config was trained on. It may have left the model to the data set; the summary knows it.
+    /// What the group of a summary and a config was trained on. It may have left the model to the data set; the summary knows it. Where
+    /// batch sizes are compared, each has a workload.
     pub fn workload(&self, group: &GroupSummary, config: &GroupConfig) -> Option<&Workload> {
+        let batch_size = config.factors.get("batch_size");
         let is_own = |workload: &&Workload| {
-            workload.dataset == group.dataset && [&group.model, &config.model].contains(&&workload.model)
+            workload.dataset == group.dataset
+                && [&group.model, &config.model].contains(&&workload.model)
+                && batch_size.is_none_or(|size| *size == workload.batch_size.to_string())
         };
         self.workloads.iter().find(is_own)
     }

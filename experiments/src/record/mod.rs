@@ -8,7 +8,7 @@
 //! OUT/trials/<id>/checkpoint.safetensors  where it stands, until it has ended
 //! OUT/tensorboard/<id>/            the measurements as TensorBoard reads them
 //! OUT/summary.json                 statistics over the seeds
-//! OUT/report.html, OUT/*.svg       the report and its pictures
+//! OUT/report.html, OUT/*.svg       the report and its pictures; while the run trains, the report on what has ended so far
 //! OUT/log.txt                      the log
 //! OUT/lock                         locked by the process that writes here
 //! ```
@@ -32,6 +32,7 @@ pub mod outcome;
 pub mod progress;
 pub mod read;
 pub mod run;
+pub mod so_far;
 pub mod summary;
 pub mod tensorboard;
 pub mod trial;

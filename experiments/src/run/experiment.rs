@@ -6,16 +6,19 @@ use super::{
     console::Console,
     environment, halving,
     jobs::Jobs,
+    live::{Live, PAGES_APART},
     memory, optimizer,
     plan::{self, Group, Plan},
     resolve::{
-        MAX_LOSS, MOST_TRIALS, check_around, check_options, check_schedule, check_spaces, datasets, reopen, resolve,
+        MAX_LOSS, check_around, check_options, check_schedule, check_spaces, check_trials, count_seeds, datasets,
+        reopen, resolve, texts,
     },
     space::Space,
     split::Split,
     summarise::summarise,
     trial::Trial,
     tune,
+    watcher::Watcher,
     workload::{LoadedWorkload, check_memory},
 };
 use crate::{
@@ -97,18 +100,24 @@ impl Experiment {
         let device: DeviceName = settings.device.as_deref().unwrap_or("cpu").parse()?;
         settings.precision.unwrap_or_default().set(&device.open()?)?;
         let datasets = datasets(&settings)?;
-        for model in &settings.model {
+        let models = texts(&settings.model)?;
+        for model in &models {
             registry::parse(model)?;
         }
-        let texts = match &settings.recipe {
+        let optimizers = match &settings.recipe {
             Some(recipe) => vec![recipes::by_name(recipe, 1)?.rule.boxed().to_string()],
-            None => settings.opt.clone(),
+            None => texts(&settings.opt)?,
         };
-        let rules: Vec<AnyRule> = texts.iter().map(|text| optimizer::parse(text)).collect::<Result<_>>()?;
-        for (text, rule) in texts.iter().zip(&rules) {
+        let schedules = texts(&settings.schedule)?;
+        let rules: Vec<AnyRule> = optimizers.iter().map(|text| optimizer::parse(text)).collect::<Result<_>>()?;
+        // There may be more groups; but so many that it takes long to plan them are refused now.
+        let lists = [models.len(), schedules.len(), settings.batch_size.len(), settings.clip.len()];
+        let lists = lists.into_iter().fold(rules.len(), |product, n| product.saturating_mul(n.max(1)));
+        check_trials(&settings, lists.saturating_mul(datasets.len()))?;
+        for (text, rule) in optimizers.iter().zip(&rules) {
             Space::choose(text, rule, &settings.space)?;
             check_around(&settings, text, rule)?;
-            for schedule in &settings.schedule {
+            for schedule in &schedules {
                 check_schedule(schedule, rule, settings.steps)?;
             }
         }
@@ -140,16 +149,8 @@ impl Experiment {
                 }
             }
             let plan = plan::plan(&study, &settings, &datasets, &data, &hashes)?;
-            let seeds = settings.seeds.map_or(3, NonZeroUsize::get);
-            let (tune, n) = (settings.tune.map_or(0, NonZeroUsize::get), plan.groups.len());
-            // Neither number is above the most that is allowed.
-            if n * (seeds + tune) > MOST_TRIALS {
-                let tuned = if tune > 0 { format!(" and --tune {tune}") } else { String::new() };
-                bail!(
-                    "--seeds {seeds}{tuned}: {n} groups have {} trials; a run may have {MOST_TRIALS}",
-                    n * (seeds + tune)
-                );
-            }
+            let (seeds, n) = (count_seeds(&settings), plan.groups.len());
+            check_trials(&settings, n)?;
             for LoadedWorkload { record, .. } in &plan.workloads {
                 let whole = data[&record.dataset].steps_for_tuning(record.steps);
                 let rungs = halving::rungs(whole, data[&record.dataset].steps_for_tuning(record.evaluate_every));
@@ -169,6 +170,7 @@ impl Experiment {
                     _ => {}
                 }
             }
+            let tune = settings.tune.map_or(0, NonZeroUsize::get);
             let jobs = match settings.jobs {
                 Some(jobs) => jobs.get(),
                 None if device == DeviceName::Cpu => threads,
@@ -200,19 +202,20 @@ impl Experiment {
         &self.out
     }
 
-    /// Tunes, trains all trials and writes OUT, `write_report` the pages that are made of the records. It ends early, with everything
-    /// saved, once `stop` is set; a trial that fails sets it.
+    /// Tunes, trains all trials and writes OUT; `watcher` is told of it, and writes the pages that are made of the records. It ends early,
+    /// with everything saved, once `stop` is set; a trial that fails sets it.
     ///
     /// # Errors
     /// When a file cannot be written or candle fails. A trial that diverges is a result.
-    pub fn run(&self, stop: &Arc<AtomicBool>, write_report: impl Fn(&Run) -> Result<()>) -> Result<End> {
-        let file = |name: &str| self.out.path().join(name);
-        match &self.before {
+    pub fn run(&self, stop: &Arc<AtomicBool>, watcher: &impl Watcher) -> Result<End> {
+        let out = self.out.path();
+        let file = |name: &str| out.join(name);
+        let record = match &self.before {
             Some(before) => {
                 self.console.log_to(&file("log.txt"))?;
                 if let Some(run) = &self.finished {
-                    if !file("report.html").exists() {
-                        write_report(run)?;
+                    if !watcher.is_written(out) {
+                        watcher.write(run)?;
                     }
                     return Ok(End::Finished(Box::new(run.summary.clone())));
                 }
@@ -225,13 +228,16 @@ impl Experiment {
                 if record != *before {
                     write_json(&file("experiment.json"), &record)?;
                 }
+                record
             }
             None => {
                 // Without a record there is nothing to go on with.
-                write_json(&file("experiment.json"), &self.record()?).inspect_err(|_| self.out.discard())?;
+                let record = self.record()?;
+                write_json(&file("experiment.json"), &record).inspect_err(|_| self.out.discard())?;
                 self.console.log_to(&file("log.txt"))?;
+                record
             }
-        }
+        };
         // The process may have been killed between the two.
         write_text(&file("config.toml"), &self.settings.to_toml()?)?;
         tracing::info!(
@@ -247,6 +253,15 @@ impl Experiment {
             }
         }
 
+        let tune = self.settings.tune.map_or(0, NonZeroUsize::get);
+        let live = Live::new(out, record, [tune, self.seeds.len()].map(|trials| trials * self.plan.groups.len()));
+        let write_so_far = |run: &Run, so_far: &str| watcher.write_so_far(run, so_far);
+        let on_end = |trial: &TrialRecord, is_new: bool| {
+            if is_new && trial.outcome.as_ref().is_some_and(|outcome| outcome.diverged) {
+                watcher.diverged(out, trial);
+            }
+            live.ended(&trial.id);
+        };
         let jobs = Jobs {
             out: &self.out,
             console: &self.console,
@@ -254,22 +269,35 @@ impl Experiment {
             threads: self.threads,
             jobs: self.jobs,
             checkpoint_every: self.settings.checkpoint_every,
+            on_end: &on_end,
         };
-        let Some(searched) = self.search(&jobs, stop)? else { return Ok(End::Interrupted) };
-        let picked = self.pick(&searched);
-        let Searched { trials: tuning, outcomes: tuned, spaces } = searched;
-        let finals = self.final_trials(&picked)?;
-        let Some(outcomes) =
-            jobs.run_all(&finals.iter().map(|trial| (trial, None)).collect::<Vec<_>>(), &self.data, stop)?
-        else {
-            return Ok(End::Interrupted);
+        let trained = thread::scope(|scope| {
+            let _over = live.until_dropped();
+            scope.spawn(|| live.keep(PAGES_APART, write_so_far));
+            self.train(&jobs, stop)
+        });
+        let Ok(Some(summary)) = trained else {
+            if let Err(error) = live.interrupted(write_so_far) {
+                tracing::warn!("the page of the run cannot be made: {error:#}");
+            }
+            return trained.map(|_| End::Interrupted);
         };
-
-        let summary = summarise(&self.study, &self.plan, (&picked, &spaces), (&tuning, &tuned), (&finals, &outcomes))?;
         write_json(&file("summary.json"), &summary)?;
-        write_report(&Run::read(self.out.path())?)?;
+        watcher.write(&Run::read(out)?)?;
         tracing::info!("ended");
         Ok(End::Finished(Box::new(summary)))
+    }
+
+    /// Trains all trials; none when it was stopped.
+    fn train(&self, jobs: &Jobs<'_>, stop: &Arc<AtomicBool>) -> Result<Option<Summary>> {
+        let Some(searched) = self.search(jobs, stop)? else { return Ok(None) };
+        let picked = self.pick(&searched);
+        let finals = self.final_trials(&picked)?;
+        let whole: Vec<_> = finals.iter().map(|trial| (trial, None)).collect();
+        let Some(outcomes) = jobs.run_all(&whole, &self.data, stop)? else { return Ok(None) };
+        let Searched { trials, outcomes: tuned, spaces } = &searched;
+        let (tuning, finals) = ((trials.as_slice(), tuned.as_slice()), (finals.as_slice(), outcomes.as_slice()));
+        summarise(&self.study, &self.plan, (&picked, spaces), tuning, finals).map(Some)
     }
 
     /// The record of the run as `before`, with what this program was told and is.
@@ -305,7 +333,7 @@ impl Experiment {
     }
 
     fn trial(&self, group: usize, rule: &AnyRule, phase: Phase, seed: u64) -> Result<Trial<'_>> {
-        let Group { config: group_config, workload, .. } = &self.plan.groups[group];
+        let Group { config: group_config, workload, clip, .. } = &self.plan.groups[group];
         let loaded = &self.plan.workloads[*workload];
         let LoadedWorkload { record: workload, model, dataset, .. } = loaded;
         let defaults = dataset.spec().defaults;
@@ -325,7 +353,7 @@ impl Experiment {
             model: model.to_string(),
             optimizer: rule.to_string(),
             schedule: schedule.to_string(),
-            clip: self.settings.clip.filter(|clip| *clip > 0.0),
+            clip: *clip,
             ema: self.settings.ema,
             lookahead: self.settings.lookahead.map(NonZeroU64::get),
             decay_matrices_only: defaults.decay_matrices_only,

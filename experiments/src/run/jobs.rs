@@ -55,6 +55,8 @@ pub struct Jobs<'a> {
     pub jobs: usize,
     /// Updates between two checkpoints, where that is told.
     pub checkpoint_every: Option<NonZeroU64>,
+    /// Is told of each trial that has ended, and whether that was now.
+    pub on_end: &'a (dyn Fn(&TrialRecord, bool) + Sync),
 }
 
 impl Jobs<'_> {
@@ -144,14 +146,15 @@ impl Jobs<'_> {
             if record.config != *config {
                 bail!("`{}` is of another config", file("trial.json").display());
             }
-            match record.outcome {
+            match &record.outcome {
                 Some(outcome) if !outcome.stopped => {
                     TrialRecord::read(&self.out.trial_file(id, "")).map_err(again)?;
                     // The process may have been killed between the outcome and this.
                     let _ = fs::remove_file(file(CHECKPOINT));
-                    return Ok(Some(outcome));
+                    (self.on_end)(&record, false);
+                    return Ok(Some(outcome.clone()));
                 }
-                Some(outcome) if until.is_some_and(|until| until <= outcome.steps) => return Ok(Some(outcome)),
+                Some(outcome) if until.is_some_and(|until| until <= outcome.steps) => return Ok(Some(outcome.clone())),
                 stopped => goes_on = stopped.is_some(),
             }
         }
@@ -189,15 +192,15 @@ impl Jobs<'_> {
         let Some(outcome) = outcome else { return Ok(None) };
         let metrics_sha256 = Some(metrics.sha256());
         let record = TrialRecord { outcome: Some(outcome.clone()), metrics_sha256, ..trial.record.clone() };
-        let (path, ended) = (file("trial.json"), outcome.clone());
+        let (path, written, ended) = (file("trial.json"), record.clone(), outcome.clone());
         queue.push(move || {
             if ended.stopped {
                 metrics.sync()?;
-                return write_json(&path, &record);
+                return write_json(&path, &written);
             }
             metrics.end(&ended)?;
             // The trial has ended once its outcome is there, with all else.
-            write_json(&path, &record)?;
+            write_json(&path, &written)?;
             // What ended needs no checkpoint.
             let _ = fs::remove_file(&saving.path);
             Ok(())
@@ -206,6 +209,7 @@ impl Jobs<'_> {
             tracing::info!(trial = id, steps = outcome.steps, "stopped");
             return Ok(Some(outcome));
         }
+        (self.on_end)(&record, true);
         self.console.line(&format!("{name}: {}{}", describe(&outcome), trial.tried));
         match &outcome.cause {
             Some(cause) => tracing::info!(trial = id, cause, "diverged"),

@@ -271,7 +271,7 @@ mod tests {
             steps: None,
             own: &[],
             probe: false,
-            groups: |_, _, _| Ok(Vec::new()),
+            groups: |_| Ok(Vec::new()),
         })
     }
 

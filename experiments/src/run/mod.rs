@@ -1,7 +1,7 @@
 //! From options to records: plans, tunes, trains.
 //!
 //! [`experiment`] has the phases. It goes by options that [`resolve`] checked, for groups that [`plan`] made of them, and has
-//! [`jobs`] run their trials, each of which is a [`train::Training`].
+//! [`jobs`] run their trials, each of which is a [`train::Training`]. A [`watcher`] is told of them, and writes the pages.
 
 pub mod checkpoint;
 pub mod console;
@@ -11,6 +11,7 @@ pub mod experiment;
 pub mod halving;
 pub mod jobs;
 pub mod list;
+pub mod live;
 pub mod memory;
 pub mod optimizer;
 pub mod plan;
@@ -22,5 +23,6 @@ pub mod summarise;
 pub mod train;
 pub mod trial;
 pub mod tune;
+pub mod watcher;
 pub mod workload;
 pub mod write_queue;

@@ -3,6 +3,7 @@
 use super::{optimizer, space::Space, tune};
 use crate::{
     config::{
+        choice::{Choice, twice},
         operations::Operations,
         options::Settings,
         precision::Precision,
@@ -32,6 +33,10 @@ pub const MOST_TRIALS: usize = 100_000;
 
 /// A training loss above it counts as diverged.
 pub const MAX_LOSS: f64 = 1_000.0;
+
+/// The seeds of a run that is told nothing of them.
+const SEEDS: usize = 3;
+
 /// Takes the folder of a run to go on with, whose settings may be changed as `given` says.
 pub fn reopen(study: &Study, path: &Path, given: &Settings) -> Result<(OutDir, ExperimentRecord, Settings)> {
     given.check_storable()?;
@@ -99,13 +104,23 @@ pub fn check_options(study: &Study, settings: &Settings) -> Result<()> {
             settings.dataset.join(" --dataset ")
         );
     }
-    for (name, value, allowed, fits) in [
-        ("--clip", settings.clip, "a number >= 0", (|x| x >= 0.0) as fn(f64) -> bool),
-        ("--max-loss", settings.max_loss, "a number > 0", |x| x > 0.0),
-        ("--ema", settings.ema, "a number in [0, 1)", |x| (0.0..1.0).contains(&x)),
+    for (name, values, allowed, fits) in [
+        ("--clip", settings.clip.as_slice(), "a number >= 0", (|x| x >= 0.0) as fn(f64) -> bool),
+        ("--max-loss", settings.max_loss.as_slice(), "a number > 0", |x| x > 0.0),
+        ("--ema", settings.ema.as_slice(), "a number in [0, 1)", |x| (0.0..1.0).contains(&x)),
     ] {
-        if let Some(value) = value.filter(|value| !fits(*value)) {
+        if let Some(value) = values.iter().find(|value| !fits(**value)) {
             bail!("{name} {value}: it must be {allowed}");
+        }
+    }
+    let texts = |values: &[f64]| values.iter().map(|value| (value + 0.0).to_string()).collect::<Vec<_>>();
+    for (name, values) in [
+        ("--batch-size", settings.batch_size.iter().map(ToString::to_string).collect()),
+        ("--clip", texts(&settings.clip)),
+        ("--lr", texts(&settings.lr)),
+    ] {
+        if let Some(value) = twice(values.iter().cloned()) {
+            bail!("{name} {}: {value} is there twice", values.join(","));
         }
     }
     Targets { accuracy: settings.target_accuracy, loss: settings.target_loss }.check()?;
@@ -123,6 +138,28 @@ pub fn check_options(study: &Study, settings: &Settings) -> Result<()> {
         bail!("--lr {lr}: it must be a number > 0");
     }
     Ok(())
+}
+
+/// Checks that a run of `groups` groups has no more trials than a run may have.
+pub fn check_trials(settings: &Settings, groups: usize) -> Result<()> {
+    let (seeds, tune) = (count_seeds(settings), settings.tune.map_or(0, NonZeroUsize::get));
+    // Neither number is above the most that is allowed.
+    let trials = groups.saturating_mul(seeds + tune);
+    if trials > MOST_TRIALS {
+        let tuned = if tune > 0 { format!(" and --tune {tune}") } else { String::new() };
+        bail!("--seeds {seeds}{tuned}: {groups} groups have {trials} trials; a run may have {MOST_TRIALS}");
+    }
+    Ok(())
+}
+
+/// The seeds of each group.
+pub fn count_seeds(settings: &Settings) -> usize {
+    settings.seeds.map_or(SEEDS, NonZeroUsize::get)
+}
+
+/// The texts that stand for the models, optimizers or schedules of a run.
+pub fn texts(lists: &[String]) -> Result<Vec<String>> {
+    Ok(Choice::of(lists, MOST_TRIALS)?.into_iter().map(|choice| choice.text).collect())
 }
 
 /// A length that no usual schedule is too long for.
@@ -150,7 +187,7 @@ pub fn check_around(settings: &Settings, text: &str, rule: &AnyRule) -> Result<(
     if let Some(every) = settings.lookahead.filter(|_| is_averaging || rule.quasi_newton().is_some()) {
         bail!("--lookahead {every}: it does not go around `{text}`, whose state knows where its last step ended");
     }
-    if let Some(clip) = settings.clip.filter(|clip| *clip > 0.0 && rule.quasi_newton().is_some()) {
+    if let Some(clip) = settings.clip.iter().find(|clip| **clip > 0.0 && rule.quasi_newton().is_some()) {
         bail!("--clip {clip}: `{text}` searches along a line, which clipping would bend");
     }
     if rule.quasi_newton().is_some() && rule.options().cautious {
@@ -161,7 +198,12 @@ pub fn check_around(settings: &Settings, text: &str, rule: &AnyRule) -> Result<(
 
 /// Checks that each of `spaces` is searched.
 pub fn check_spaces(spaces: &[String], rules: &[AnyRule]) -> Result<()> {
-    let names: Vec<&str> = rules.iter().map(|rule| rule.spec().name).collect();
+    let mut names: Vec<&str> = Vec::new();
+    for rule in rules {
+        if !names.contains(&rule.spec().name) {
+            names.push(rule.spec().name);
+        }
+    }
     let mut seen = HashSet::new();
     for text in spaces {
         let name = optim::by_name(&SpecText::of(text).name)?.spec().name;
@@ -211,7 +253,7 @@ pub fn resolve(study: &Study, mut settings: Settings) -> Result<Settings> {
     if settings.epochs.is_none() && settings.steps.is_none() && settings.recipe.is_none() {
         settings.steps = study.steps.and_then(NonZeroU64::new);
     }
-    settings.seeds = settings.seeds.or(NonZeroUsize::new(3));
+    settings.seeds = settings.seeds.or(NonZeroUsize::new(SEEDS));
     settings.device = settings.device.or(Some("cpu".to_owned()));
     settings.ops = settings.ops.or(Some(Operations::default()));
     settings.precision = settings.precision.or(Some(Precision::default()));

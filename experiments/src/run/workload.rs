@@ -13,7 +13,6 @@ use crate::{
 use anyhow::{Result, bail};
 use candle_core::Device;
 use optim::recipes;
-use std::num::NonZeroUsize;
 
 /// A workload, with what trains on it.
 pub struct LoadedWorkload {
@@ -30,7 +29,7 @@ pub struct LoadedWorkload {
 }
 
 impl LoadedWorkload {
-    /// That of `dataset`, whose data have this hash, and `model`, as in `--model`.
+    /// That of `dataset`, whose data have this hash, and `model`, as in `--model`, with the first batch size of `settings`.
     ///
     /// # Errors
     /// When the model is none, does not fit the data, or is too large for the memory, or a batch is.
@@ -42,7 +41,7 @@ impl LoadedWorkload {
             model.shape(&Data::Text(text.split_for_tuning()))?;
         }
         let defaults = dataset.spec().defaults;
-        let batch_size = settings.batch_size.map_or(defaults.batch_size, NonZeroUsize::get);
+        let batch_size = settings.batch_size.first().map_or(defaults.batch_size, |one| one.get());
         let steps_per_epoch = steps_per_epoch(data, &shape, batch_size);
         if steps_per_epoch == 0 || settings.tunes() && steps_per_epoch < 2 {
             bail!("batch size {batch_size}: {dataset} has too few training examples for one batch");

@@ -15,6 +15,9 @@ pub fn answer(problem: &Problem, pairs: &Pairs, name_problem: bool) -> String {
     let Some(best) = ranked.first() else {
         let n: usize = problem.groups.iter().map(|group| group.summary.n).sum();
         let all = match (n, name_problem) {
+            // A page of a run that still tunes.
+            (0, false) => return "No trial that is compared has ended yet.".to_owned(),
+            (0, true) => return format!("{place}no trial that is compared has ended yet."),
             (1, false) => "The only trial".to_owned(),
             (1, true) => "the only trial".to_owned(),
             (n, false) => format!("All {n} trials"),
