@@ -126,7 +126,8 @@ pub struct Settings {
     pub tune: Option<NonZeroUsize>,
     /// As --tune, by trials that make N updates together for each group: bad ones are stopped early
     ///
-    /// Successive halving: of the trials that came to a ninth of their updates the better third is run on, and again at a third of them
+    /// Successive halving: of the trials that are spread over the space the better half is run on after an eighth of their updates, a quarter and
+    /// a half; then whole trials follow around the best
     #[arg(long, value_name = "N", conflicts_with = "tune", help_heading = SEARCH)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tune_steps: Option<NonZeroU64>,

@@ -147,9 +147,9 @@ fn write_page(run: &Run, so_far: Option<&str>) -> Result<()> {
 fn command(study: &Study) -> Command {
     let mut command = Options::command().name(study.name).about(study.about).version(env!("CARGO_PKG_VERSION"));
     command = command.after_help(examples(study));
-    for special in SPECIAL.map(|option| option.trim_start_matches('-')) {
-        let is_own = study.own.iter().any(|own| own.trim_start_matches('-') == special);
-        command = command.mut_arg(special, |argument| argument.hide(!is_own));
+    for special in SPECIAL {
+        let id = special.trim_start_matches('-').replace('-', "_");
+        command = command.mut_arg(id, |argument| argument.hide(!study.own.contains(&special)));
     }
     // Headings are printed in the order of the arguments, of which the one that is changed goes to the end.
     for heading in HEADINGS {

@@ -38,7 +38,6 @@ struct Search<'a> {
     space: Space,
     rungs: Vec<u64>,
     budget: u64,
-    spent: u64,
     tried: Vec<Tried<'a>>,
 }
 
@@ -61,7 +60,7 @@ impl Experiment {
     }
 
     fn unsearched(&self, group: &Group) -> Search<'_> {
-        Search { space: group.space.clone(), rungs: Vec::new(), budget: 0, spent: 0, tried: Vec::new() }
+        Search { space: group.space.clone(), rungs: Vec::new(), budget: 0, tried: Vec::new() }
     }
 
     /// `count` whole trials of each group.
@@ -114,45 +113,46 @@ impl Experiment {
             points.push((0..spread).map(|at| group.space.spread(&group.rule, at)).collect::<Result<Vec<_>>>()?);
             searches.push(Search { rungs, budget: budget.get(), ..self.unsearched(group) });
         }
-        for round in 0.. {
-            if round > 0 {
-                points = searches.iter_mut().map(|search| search.next(round - 1)).collect::<Result<_>>()?;
-            }
-            if points.iter().all(Vec::is_empty) {
+        let new = self.begin(&searches, points, "")?;
+        for trial in new {
+            searches[trial.group].tried.push(Tried { trial, outcome: Outcome::default(), losses: Vec::new() });
+        }
+        let mut running: Vec<Vec<usize>> = searches.iter().map(|search| (0..search.tried.len()).collect()).collect();
+        for rung in 0.. {
+            let run = searches.iter().zip(&running).flat_map(|(search, running)| {
+                let until = search.rungs.get(rung).copied();
+                running.iter().map(move |at| (&search.tried[*at].trial, until))
+            });
+            let run: Vec<_> = run.collect();
+            if run.is_empty() {
                 break;
             }
-            let new = self.begin(&searches, std::mem::take(&mut points), "")?;
-            let mut promoted: Vec<Vec<usize>> = searches.iter().map(|_| Vec::new()).collect();
-            for trial in new {
-                let search = &mut searches[trial.group];
-                promoted[trial.group].push(search.tried.len());
-                search.tried.push(Tried { trial, outcome: Outcome::default(), losses: Vec::new() });
-            }
-            let mut rung = 0;
-            while promoted.iter().any(|promoted| !promoted.is_empty()) {
-                let run = searches.iter().zip(&promoted).flat_map(|(search, promoted)| {
-                    let until = Some(search.rungs[rung]).filter(|_| rung + 1 < search.rungs.len());
-                    promoted.iter().map(move |at| (&search.tried[*at].trial, until))
-                });
-                let run: Vec<_> = run.collect();
-                let Some(ended) = jobs.run_all(&run, &self.data, stop)? else { return Ok(None) };
-                let mut ended = ended.into_iter();
-                for (search, promoted) in searches.iter_mut().zip(&mut promoted) {
-                    let step = search.rungs.get(rung).copied().unwrap_or_default();
-                    for at in promoted.iter() {
-                        let tried = &mut search.tried[*at];
-                        tried.outcome = ended.next().expect("an outcome of each trial");
-                        search.spent +=
-                            tried.outcome.steps.min(step) - rung.checked_sub(1).map_or(0, |at| search.rungs[at]);
-                        let diverged = tried.outcome.diverged && tried.outcome.steps <= step;
-                        tried.losses.push(if diverged { None } else { jobs.loss_at(&tried.trial, step)? });
-                    }
-                    *promoted = search.promote(promoted, rung, round == 0);
+            let Some(ended) = jobs.run_all(&run, &self.data, stop)? else { return Ok(None) };
+            let mut ended = ended.into_iter();
+            for (search, running) in searches.iter_mut().zip(&mut running) {
+                for at in running.iter() {
+                    let (tried, step) = (&mut search.tried[*at], search.rungs[rung]);
+                    tried.outcome = ended.next().expect("an outcome of each trial");
+                    tried.losses.push(jobs.loss_at(&tried.trial, step)?);
                 }
-                rung += 1;
+                *running = search.promoted(running, rung);
             }
-            for tried in searches.iter().flat_map(|search| &search.tried).filter(|tried| tried.outcome.stopped) {
-                jobs.give_up(&tried.trial);
+        }
+        for tried in searches.iter().flat_map(|search| &search.tried).filter(|tried| tried.outcome.stopped) {
+            jobs.give_up(&tried.trial);
+        }
+        for round in 0.. {
+            let points = searches.iter_mut().map(|search| search.next(round)).collect::<Result<Vec<_>>>()?;
+            let new = self.begin(&searches, points, "")?;
+            if new.is_empty() {
+                break;
+            }
+            let run: Vec<_> = new.iter().map(|trial| (trial, None)).collect();
+            let Some(ended) = jobs.run_all(&run, &self.data, stop)? else { return Ok(None) };
+            for (trial, outcome) in new.into_iter().zip(ended) {
+                let search = &mut searches[trial.group];
+                let losses = search.rungs.iter().map(|step| jobs.loss_at(&trial, *step)).collect::<Result<_>>()?;
+                search.tried.push(Tried { trial, outcome, losses });
             }
         }
         Ok(Some(searches))
@@ -197,10 +197,14 @@ impl Experiment {
 }
 
 impl Search<'_> {
-    /// What is tried next, of what the budget has left: points around the best of the whole trials.
+    /// What is tried next, of what the budget has left for whole trials: points around the best.
     fn next(&mut self, round: usize) -> Result<Vec<AnyRule>> {
-        let first = self.rungs[0];
-        let left = self.budget.saturating_sub(self.spent) / first;
+        let spent: u64 = self.tried.iter().map(|tried| tried.outcome.steps).sum();
+        let whole = self.rungs.last().copied().unwrap_or(1);
+        let left = self.budget.saturating_sub(spent) / whole;
+        if left == 0 {
+            return Ok(Vec::new());
+        }
         let mut points = self.space.around_best(&self.estimates(), round)?;
         points.retain(|rule| self.tried.iter().all(|tried| tried.trial.rule != *rule));
         points.truncate(usize::try_from(left).unwrap_or(usize::MAX));
@@ -223,19 +227,15 @@ impl Search<'_> {
         self.tried.iter().map(|tried| (tried.trial.rule.clone(), estimate(tried))).collect()
     }
 
-    /// Which of the trials that were just run to `rung` go on to the next one.
-    fn promote(&self, run: &[usize], rung: usize, is_spread: bool) -> Vec<usize> {
-        let Some(next) = self.rungs.get(rung + 1) else { return Vec::new() };
-        let cost = next - self.rungs[rung];
-        let there = self.tried.iter().filter_map(|tried| *tried.losses.get(rung)?);
-        let there: Vec<f64> = there.collect();
-        let most = halving::survivors(if is_spread { run.len() } else { there.len() });
-        let mut own: Vec<(f64, usize)> =
-            run.iter().filter_map(|at| Some(((*self.tried[*at].losses.get(rung)?)?, *at))).collect();
+    /// Which of the trials that were just run to `rung` go on to the next one: the better half, of which none diverged.
+    fn promoted(&self, run: &[usize], rung: usize) -> Vec<usize> {
+        if rung + 1 >= self.rungs.len() {
+            return Vec::new();
+        }
+        let loss = |at: usize| self.tried[at].losses[rung];
+        let mut own: Vec<(f64, usize)> = run.iter().filter_map(|at| Some((loss(*at)?, *at))).collect();
         own.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let better = |loss: f64| there.iter().filter(|other| **other < loss).count();
-        own.retain(|(loss, _)| better(*loss) < most);
-        own.truncate(usize::try_from(self.budget.saturating_sub(self.spent) / cost).unwrap_or(usize::MAX));
+        own.truncate(halving::survivors(run.len()));
         own.into_iter().map(|(_, at)| at).collect()
     }
 }
