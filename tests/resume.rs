@@ -117,9 +117,26 @@ fn results(out: &Path) -> Vec<Value> {
     results
 }
 
+/// `ARGS` with trials that are tuned by successive halving.
+fn with_halving() -> Vec<&'static str> {
+    let at = ARGS.iter().position(|arg| *arg == "--tune").unwrap();
+    [&ARGS[..at], &["--tune-steps", "3000"], &ARGS[at + 2..]].concat()
+}
+
 /// `DESCENT_KILLS` runs are killed; 4 where it is not set.
 #[test]
 fn killed_at_any_moment_and_resumed_is_the_same_bits() {
+    killed_and_resumed(&ARGS);
+}
+
+/// As many.
+#[test]
+fn a_search_that_stops_trials_is_the_same_bits_too() {
+    killed_and_resumed(&with_halving());
+}
+
+fn killed_and_resumed(args: &[&str]) {
+    let start = |folder: &Path, out: &str| command(folder, &[args, &["--out", out]].concat()).spawn().unwrap();
     let kills: usize = std::env::var("DESCENT_KILLS").map_or(4, |n| n.parse().expect("DESCENT_KILLS is a number"));
     let folder = tempfile::tempdir().unwrap();
     let began = Instant::now();

@@ -77,6 +77,11 @@ impl<'a> Trial<'a> {
         self.outcome().is_some_and(|outcome| outcome.diverged)
     }
 
+    /// Whether a search stopped it on the way.
+    pub fn stopped(self) -> bool {
+        self.outcome().is_some_and(|outcome| outcome.stopped)
+    }
+
     /// The value of a hyperparameter of its optimizer.
     pub fn hyperparameter(self, key: &str) -> Option<String> {
         SpecText::of(&self.record.config.optimizer).get(key).map(str::to_owned)

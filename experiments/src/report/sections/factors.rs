@@ -85,8 +85,8 @@ pub fn drawn(problem: &Problem) -> Option<(Figure, String)> {
 }
 
 /// The numbers that a factor has, in order.
-fn numbers_of(placed: &[Placed], name: &str) -> Vec<f64> {
-    let mut numbers: Vec<f64> = placed.iter().filter_map(|placed| placed.number(name)).collect();
+fn numbers_of<'p, 's: 'p, 'a: 's>(placed: impl IntoIterator<Item = &'p Placed<'s, 'a>>, name: &str) -> Vec<f64> {
+    let mut numbers: Vec<f64> = placed.into_iter().filter_map(|placed| placed.number(name)).collect();
     numbers.sort_by(f64::total_cmp);
     numbers.dedup();
     numbers
@@ -106,7 +106,6 @@ fn heat_map(problem: &Problem, all: &[Placed], varying: &[String], x: &str, y: &
             None => panels.push((rest, vec![placed])),
         }
     }
-    let (columns, rows) = (numbers_of(all, x), numbers_of(all, y));
     let losses = all.iter().filter_map(|placed| placed.group.summary.loss.mean).filter(|loss| *loss > 0.0);
     let (least, greatest) = losses.fold((f64::INFINITY, 0.0f64), |(a, b), loss| (a.min(loss), b.max(loss)));
     let constant = problem.groups.iter().filter_map(|group| group.workload).map(|workload| workload.constant_loss);
@@ -117,6 +116,7 @@ fn heat_map(problem: &Problem, all: &[Placed], varying: &[String], x: &str, y: &
     let panels: Vec<Panel> = panels
         .into_iter()
         .map(|(title, members)| {
+            let [columns, rows] = [x, y].map(|name| numbers_of(members.iter().copied(), name));
             let best = ranked.iter().find(|group| members.iter().any(|placed| placed.group.is(group)));
             let cell = |placed: &&Placed| {
                 let group = placed.group;

@@ -1,6 +1,6 @@
 //! What tuning cost, and how sure what it picked is.
 
-use super::tuning::{learning_rate, setting_list, varied};
+use super::tuning::{learning_rate, setting_list, stopped_early, varied};
 use crate::{
     report::{
         group::{ReportGroup, Trial},
@@ -75,7 +75,7 @@ pub fn section(problem: &Problem) -> Markup {
         };
         let mut row = vec![
             Cell::new(&group.name).to(group.href()),
-            Cell::new(group.tuning.len().to_string()).to(group.href()),
+            Cell::new(group.tuning.len().to_string()).to(group.href()).note(stopped_early(group)),
             Cell::new(format!("{updates}")).note(times(updates, Some(group.steps() as f64))),
             Cell::new(number::seconds(seconds)).note(times(seconds, group.summary.seconds.mean)),
         ];

@@ -55,6 +55,7 @@ fn result(trial: Trial) -> String {
     match trial.outcome() {
         None => "not ended".to_owned(),
         Some(outcome) if outcome.diverged => format!("diverged after {} updates", outcome.steps),
+        Some(outcome) if outcome.stopped => format!("stopped by the search after {} updates", outcome.steps),
         Some(outcome) => {
             let accuracy = outcome.final_accuracy.map(|share| format!(", accuracy {} %", number::percent(share)));
             format!("test loss {}{}", number::optional(outcome.final_loss), accuracy.unwrap_or_default())

@@ -42,7 +42,8 @@ pub const CAPTION: &str = "Left: the validation loss at the end of each tuning t
     ring is what was picked. Right: the expected best validation loss of k trials drawn at random with replacement from those made, \
     and as the band the middle 95 % of that over 2,000 resamples of them: how much the curve hangs on single trials. That is no confidence \
     band, since the points of a space are spread evenly (Sobol) and not drawn independently. A diverged trial counts as the worst \
-    that ended. Who leads at small k is easy to tune, in the space that was searched.";
+    that ended. Who leads at small k is easy to tune, in the space that was searched. Trials that a search stopped early (--tune-steps) are in \
+    neither.";
 
 /// The learning rate of `trial`.
 pub fn learning_rate(trial: Trial) -> Option<f64> {
@@ -75,6 +76,7 @@ fn sensitivity(facet: &Facet) -> Panel {
                         panel.marks.push(Mark { title, x, y: Some(y), style: member.style, shape: Shape::Ring });
                     }
                 }
+                None if trial.stopped() => {}
                 None => {
                     let title = format!("{}: diverged, learning rate {}", member.label, number::setting(x));
                     panel.marks.push(Mark { title, x, y: None, style: member.style, shape: Shape::Cross })
@@ -99,7 +101,8 @@ fn sensitivity(facet: &Facet) -> Panel {
 
 fn best_of(facet: &Facet) -> Panel {
     let curve = |member: &Member| {
-        let losses = member.group.tuning.iter().map(|trial| trial.final_loss().unwrap_or(f64::INFINITY));
+        let whole = member.group.tuning.iter().filter(|trial| !trial.stopped());
+        let losses = whole.map(|trial| trial.final_loss().unwrap_or(f64::INFINITY));
         let point = |best: BestOf| Point { x: best.k as f64, y: best.mean, band: Some(best.spread) };
         let rng = stream(SEED, Purpose::Bootstrap, 0);
         let points = stats::expected_best(&losses.collect::<Vec<_>>(), true, rng).into_iter().map(point).collect();
@@ -130,6 +133,12 @@ pub fn varied(group: &ReportGroup) -> Vec<String> {
 pub fn setting_list<'k>(values: impl Iterator<Item = (&'k str, String)>) -> String {
     let short = |value: String| value.parse().map(number::setting).unwrap_or(value);
     values.map(|(key, value)| format!("{key}={}", short(value))).collect::<Vec<_>>().join(", ")
+}
+
+/// How many tuning trials were stopped early, if any.
+pub fn stopped_early(group: &ReportGroup) -> Option<String> {
+    let stopped = group.tuning.iter().filter(|trial| trial.stopped()).count();
+    (stopped > 0).then(|| format!("{stopped} stopped early"))
 }
 
 /// Whether `trial` has the hyperparameters that its group was then trained with.
@@ -170,7 +179,7 @@ pub fn picked(problem: &Problem) -> Markup {
             Cell::new(&group.config.optimizer),
             Cell::new(searched.map_or(number::NONE.to_owned(), |searched| searched.space.replace(',', ", "))),
             Cell::new(if picked.is_empty() { number::NONE } else { &picked }).to(group.href()).note(at_edge),
-            Cell::new(group.tuning.len().to_string()).to(group.href()),
+            Cell::new(group.tuning.len().to_string()).to(group.href()).note(stopped_early(group)),
             Cell::new(diverged.to_string()).to(group.href()),
             best,
         ]
