@@ -1,7 +1,5 @@
 //! From the options of a binary to its results: checks everything, tunes, trains all trials, writes the records.
 
-mod search;
-
 use super::{
     console::Console,
     environment, halving,
@@ -13,6 +11,7 @@ use super::{
         MAX_LOSS, check_around, check_options, check_schedule, check_spaces, check_trials, count_seeds, datasets,
         reopen, resolve, texts,
     },
+    search::{Search, Searched},
     space::Space,
     split::Split,
     summarise::summarise,
@@ -43,7 +42,6 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use optim::{AnyRule, Rule, recipes};
-use search::Searched;
 use std::{
     collections::BTreeMap,
     fs,
@@ -290,8 +288,15 @@ impl Experiment {
 
     /// Trains all trials; none when it was stopped.
     fn train(&self, jobs: &Jobs<'_>, stop: &Arc<AtomicBool>) -> Result<Option<Summary>> {
-        let Some(searched) = self.search(jobs, stop)? else { return Ok(None) };
-        let picked = self.pick(&searched);
+        let search = Search {
+            plan: &self.plan,
+            jobs,
+            data: &self.data,
+            trial: &|group, rule| self.trial(group, rule, Phase::Tune, tune::SEED),
+            stop,
+        };
+        let Some(searched) = search.run(&self.settings)? else { return Ok(None) };
+        let picked = search.pick(&searched);
         let finals = self.final_trials(&picked)?;
         let whole: Vec<_> = finals.iter().map(|trial| (trial, None)).collect();
         let Some(outcomes) = jobs.run_all(&whole, &self.data, stop)? else { return Ok(None) };

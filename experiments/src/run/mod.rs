@@ -17,6 +17,7 @@ pub mod optimizer;
 pub mod plan;
 pub mod probe;
 pub mod resolve;
+pub mod search;
 pub mod space;
 pub mod split;
 pub mod summarise;

@@ -1,22 +1,28 @@
 //! Tuning trials of all groups, round by round, and what they pick.
 
-use super::Experiment;
+use super::{
+    halving,
+    jobs::Jobs,
+    plan::{Group, Plan},
+    space::Space,
+    trial::Trial,
+    tune,
+};
 use crate::{
-    record::{
-        outcome::Outcome,
-        trial::{Phase, TrialConfig},
-    },
-    run::{halving, jobs::Jobs, plan::Group, space::Space, trial::Trial, tune},
+    config::options::Settings,
+    problem::data::loaded::Data,
+    record::{outcome::Outcome, trial::TrialConfig},
 };
 use anyhow::Result;
 use optim::AnyRule;
 use std::{
+    collections::BTreeMap,
     num::{NonZeroU64, NonZeroUsize},
     sync::{Arc, atomic::AtomicBool},
 };
 
 /// What a search did.
-pub(super) struct Searched<'a> {
+pub struct Searched<'a> {
     /// All tuning trials.
     pub trials: Vec<Trial<'a>>,
     /// How each ended.
@@ -34,19 +40,36 @@ struct Tried<'a> {
 }
 
 /// The search of a group.
-struct Search<'a> {
+struct GroupSearch<'a> {
     space: Space,
     rungs: Vec<u64>,
     budget: u64,
     tried: Vec<Tried<'a>>,
 }
 
-impl Experiment {
-    /// All tuning trials; none when it was stopped.
-    pub(super) fn search(&self, jobs: &Jobs<'_>, stop: &Arc<AtomicBool>) -> Result<Option<Searched<'_>>> {
-        let searches = match (self.settings.tune, self.settings.tune_steps) {
-            (_, Some(steps)) => self.search_by_halving(steps, jobs, stop)?,
-            (Some(count), None) => self.search_whole(count, jobs, stop)?,
+/// The search of all groups.
+pub struct Search<'s, 'a> {
+    /// The groups.
+    pub plan: &'s Plan,
+    /// What runs the trials.
+    pub jobs: &'s Jobs<'s>,
+    /// By data set.
+    pub data: &'s BTreeMap<String, Data>,
+    /// Makes the tuning trial of a group, by its index, with a rule.
+    pub trial: &'s dyn Fn(usize, &AnyRule) -> Result<Trial<'a>>,
+    /// Ends it once it is set.
+    pub stop: &'s Arc<AtomicBool>,
+}
+
+impl<'a> Search<'_, 'a> {
+    /// All tuning trials that the settings ask for; none when it was stopped.
+    ///
+    /// # Errors
+    /// When a file cannot be written or candle fails.
+    pub fn run(&self, settings: &Settings) -> Result<Option<Searched<'a>>> {
+        let searches = match (settings.tune, settings.tune_steps) {
+            (_, Some(steps)) => self.by_halving(steps)?,
+            (Some(count), None) => self.whole(count)?,
             (None, None) => Some(self.plan.groups.iter().map(|group| self.unsearched(group)).collect()),
         };
         let Some(searches) = searches else { return Ok(None) };
@@ -59,18 +82,13 @@ impl Experiment {
         Ok(Some(Searched { trials, outcomes, spaces }))
     }
 
-    fn unsearched(&self, group: &Group) -> Search<'_> {
-        Search { space: group.space.clone(), rungs: Vec::new(), budget: 0, tried: Vec::new() }
+    fn unsearched(&self, group: &Group) -> GroupSearch<'a> {
+        GroupSearch { space: group.space.clone(), rungs: Vec::new(), budget: 0, tried: Vec::new() }
     }
 
     /// `count` whole trials of each group.
-    fn search_whole(
-        &self,
-        count: NonZeroUsize,
-        jobs: &Jobs<'_>,
-        stop: &Arc<AtomicBool>,
-    ) -> Result<Option<Vec<Search<'_>>>> {
-        let mut searches: Vec<Search> = self.plan.groups.iter().map(|group| self.unsearched(group)).collect();
+    fn whole(&self, count: NonZeroUsize) -> Result<Option<Vec<GroupSearch<'a>>>> {
+        let mut searches: Vec<GroupSearch<'a>> = self.plan.groups.iter().map(|group| self.unsearched(group)).collect();
         for (round, size) in tune::rounds(count.get()).into_iter().enumerate() {
             let mut points = Vec::new();
             for (group, search) in self.plan.groups.iter().zip(&mut searches) {
@@ -88,7 +106,7 @@ impl Experiment {
             }
             let new = self.begin(&searches, points, &format!(" of {count}"))?;
             let run: Vec<_> = new.iter().map(|trial| (trial, None)).collect();
-            let Some(ended) = jobs.run_all(&run, &self.data, stop)? else { return Ok(None) };
+            let Some(ended) = self.jobs.run_all(&run, self.data, self.stop)? else { return Ok(None) };
             for (trial, outcome) in new.into_iter().zip(ended) {
                 searches[trial.group].tried.push(Tried { trial, outcome, losses: Vec::new() });
             }
@@ -97,21 +115,15 @@ impl Experiment {
     }
 
     /// Trials of each group that make `budget` updates together, by successive halving: see [`halving`].
-    fn search_by_halving(
-        &self,
-        budget: NonZeroU64,
-        jobs: &Jobs<'_>,
-        stop: &Arc<AtomicBool>,
-    ) -> Result<Option<Vec<Search<'_>>>> {
+    fn by_halving(&self, budget: NonZeroU64) -> Result<Option<Vec<GroupSearch<'a>>>> {
         let mut searches = Vec::new();
         let mut points = Vec::new();
         for (index, group) in self.plan.groups.iter().enumerate() {
-            let TrialConfig { steps, evaluate_every, .. } =
-                self.trial(index, &group.rule, Phase::Tune, tune::SEED)?.record.config;
+            let TrialConfig { steps, evaluate_every, .. } = (self.trial)(index, &group.rule)?.record.config;
             let rungs = halving::rungs(steps, evaluate_every);
             let spread = halving::spread(&rungs, budget.get());
             points.push((0..spread).map(|at| group.space.spread(&group.rule, at)).collect::<Result<Vec<_>>>()?);
-            searches.push(Search { rungs, budget: budget.get(), ..self.unsearched(group) });
+            searches.push(GroupSearch { rungs, budget: budget.get(), ..self.unsearched(group) });
         }
         let new = self.begin(&searches, points, "")?;
         for trial in new {
@@ -127,19 +139,19 @@ impl Experiment {
             if run.is_empty() {
                 break;
             }
-            let Some(ended) = jobs.run_all(&run, &self.data, stop)? else { return Ok(None) };
+            let Some(ended) = self.jobs.run_all(&run, self.data, self.stop)? else { return Ok(None) };
             let mut ended = ended.into_iter();
             for (search, running) in searches.iter_mut().zip(&mut running) {
                 for at in running.iter() {
                     let (tried, step) = (&mut search.tried[*at], search.rungs[rung]);
                     tried.outcome = ended.next().expect("an outcome of each trial");
-                    tried.losses.push(jobs.loss_at(&tried.trial, step)?);
+                    tried.losses.push(self.jobs.loss_at(&tried.trial, step)?);
                 }
                 *running = search.promoted(running, rung);
             }
         }
         for tried in searches.iter().flat_map(|search| &search.tried).filter(|tried| tried.outcome.stopped) {
-            jobs.give_up(&tried.trial);
+            self.jobs.give_up(&tried.trial);
         }
         for round in 0.. {
             let points = searches.iter_mut().map(|search| search.next(round)).collect::<Result<Vec<_>>>()?;
@@ -148,10 +160,10 @@ impl Experiment {
                 break;
             }
             let run: Vec<_> = new.iter().map(|trial| (trial, None)).collect();
-            let Some(ended) = jobs.run_all(&run, &self.data, stop)? else { return Ok(None) };
+            let Some(ended) = self.jobs.run_all(&run, self.data, self.stop)? else { return Ok(None) };
             for (trial, outcome) in new.into_iter().zip(ended) {
                 let search = &mut searches[trial.group];
-                let losses = search.rungs.iter().map(|step| jobs.loss_at(&trial, *step)).collect::<Result<_>>()?;
+                let losses = search.rungs.iter().map(|step| self.jobs.loss_at(&trial, *step)).collect::<Result<_>>()?;
                 search.tried.push(Tried { trial, outcome, losses });
             }
         }
@@ -159,11 +171,11 @@ impl Experiment {
     }
 
     /// The trials of new points of each group, trial by trial of each, so that every group is seen early.
-    fn begin(&self, searches: &[Search], points: Vec<Vec<AnyRule>>, of: &str) -> Result<Vec<Trial<'_>>> {
+    fn begin(&self, searches: &[GroupSearch], points: Vec<Vec<AnyRule>>, of: &str) -> Result<Vec<Trial<'a>>> {
         let most = points.iter().map(Vec::len).max().unwrap_or(0);
         let pairs = (0..most).flat_map(|at| (0..points.len()).map(move |group| (at, group)));
         let new = pairs.filter_map(|(at, group)| Some((at, group, points[group].get(at)?))).map(|(at, group, rule)| {
-            let trial = self.trial(group, rule, Phase::Tune, tune::SEED)?;
+            let trial = (self.trial)(group, rule)?;
             let number = searches[group].tried.len() + at + 1;
             let name = format!("{}, tuning {number}{of}", self.plan.groups[group].config.name);
             let tried = format!(" with {}", searches[group].space.values(&trial.rule));
@@ -173,7 +185,7 @@ impl Experiment {
     }
 
     /// The rule of each group: as given, or as picked by its tuning trials.
-    pub(super) fn pick(&self, searched: &Searched) -> Vec<AnyRule> {
+    pub fn pick(&self, searched: &Searched) -> Vec<AnyRule> {
         let pick = |(index, group): (usize, &Group)| {
             let all = searched.trials.iter().zip(&searched.outcomes);
             let own: Vec<(&Trial, &Outcome)> = all.filter(|(trial, _)| trial.group == index).collect();
@@ -188,7 +200,7 @@ impl Experiment {
                 .map_or("no loss: all diverged".to_owned(), |loss| format!("validation loss {loss:.4}"));
             let warning = searched.spaces[index].searched(&trial.rule).warning();
             let edge = warning.map_or(String::new(), |warning| format!("; {warning}: --space can widen it"));
-            self.console.line(&format!("{name}: picked {} ({loss}){edge}", trial.rule));
+            self.jobs.console.line(&format!("{name}: picked {} ({loss}){edge}", trial.rule));
             tracing::info!(group = name, picked = %trial.rule, edge, "tuned");
             trial.rule.clone()
         };
@@ -196,7 +208,7 @@ impl Experiment {
     }
 }
 
-impl Search<'_> {
+impl GroupSearch<'_> {
     /// What is tried next, of what the budget has left for whole trials: points around the best.
     fn next(&mut self, round: usize) -> Result<Vec<AnyRule>> {
         let spent: u64 = self.tried.iter().map(|tried| tried.outcome.steps).sum();
