@@ -105,7 +105,7 @@ pub fn html(runs: &[Run], options: &Targets, running: Option<&str>) -> Result<St
 /// The report on `runs` in a `format`.
 ///
 /// # Errors
-/// As [`html`].
+/// As [`html()`].
 pub fn in_format(runs: &[Run], options: &Targets, format: Format) -> Result<String> {
     let groups = groups_of(runs, options)?;
     let findings = Findings::of(&groups, runs, options);
