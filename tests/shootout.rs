@@ -195,8 +195,8 @@ fn a_run_writes_every_record_and_prints_the_table() {
             last = step;
         }
         assert_eq!((last, &trial["steps"]), (steps, &steps.into()));
-        assert_eq!(eval[1]["loss"], trial["final_loss"]);
-        assert_eq!(eval[1]["accuracy"], trial["final_accuracy"]);
+        assert_eq!(eval[21]["loss"], trial["final_loss"]);
+        assert_eq!(eval[21]["accuracy"], trial["final_accuracy"]);
     }
 
     let svg = fs::read_to_string(out.join("learning_curves.svg")).unwrap();
