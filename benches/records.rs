@@ -78,6 +78,7 @@ fn main() -> Result<()> {
             ops: Operations::Descent,
             precision: Default::default(),
             seed: 0,
+            repeat: None,
         };
         let training = Training { data: &data, model: &model, shape, rule, schedule, config: &config };
         let run = |with_records: bool| -> Result<f64> {

@@ -103,6 +103,7 @@ impl Group {
             ops: Operations::Descent,
             precision: Default::default(),
             seed,
+            repeat: None,
         };
         let (metrics, outcome) = measurements(self, seed, lr, end);
         let record = TrialRecord {

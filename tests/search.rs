@@ -90,3 +90,30 @@ fn a_budget_is_one_whole_trial_at_least() {
         assert!(!out.exists(), "{args:?}");
     }
 }
+
+/// Where momentum is 0, the two are the same, and so are their learning rates: the sequence is one for all.
+#[test]
+fn groups_that_come_to_the_same_have_trials_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--opt", "sgd:momentum=0", "--opt", "sgd", "--space", "sgd:lr=0.01..1,momentum=0|0.5..0.9"];
+    let output = Command::new(env!("CARGO_BIN_EXE_shootout"))
+        .args(args)
+        .args(["--steps", "30", "--tune", "12", "--seeds", "1", "--out", "out"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary = fs::read_to_string(folder.path().join("out/summary.json")).unwrap();
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    let mut ends: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for trial in summary["tuning"].as_array().unwrap() {
+        let id = trial["id"].as_str().unwrap();
+        let record = fs::read_to_string(folder.path().join("out/trials").join(id).join("trial.json")).unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
+        assert_eq!(record["group"], trial["group"], "{id}");
+        let optimizer = record["config"]["optimizer"].as_str().unwrap().to_owned();
+        ends.entry(optimizer).or_default().push(trial["final_loss"].to_string());
+    }
+    let shared: Vec<_> = ends.values().filter(|losses| losses.len() > 1).collect();
+    assert!(!shared.is_empty() && shared.iter().all(|losses| losses.len() == 2 && losses[0] == losses[1]), "{ends:?}");
+}

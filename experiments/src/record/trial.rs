@@ -86,6 +86,9 @@ pub struct TrialConfig {
     pub precision: Precision,
     /// The seed.
     pub seed: u64,
+    /// How many equal trials of other groups of the run come before it; none for none. Written as [`Self::ema`] is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<u32>,
 }
 
 mod augment {

@@ -15,7 +15,7 @@ use super::{
     space::Space,
     split::Split,
     summarise::summarise,
-    trial::Trial,
+    trial::{Trial, make_distinct},
     tune,
     watcher::Watcher,
     workload::{LoadedWorkload, check_memory},
@@ -373,6 +373,7 @@ impl Experiment {
             ops: self.settings.ops.unwrap_or_default(),
             precision: self.settings.precision.unwrap_or_default(),
             seed,
+            repeat: None,
         };
         let (id, group_name) = (config.id(), group_config.name.clone());
         let record = TrialRecord { id, group: group_name, config, outcome: None, metrics_sha256: None };
@@ -382,7 +383,10 @@ impl Experiment {
 
     fn final_trials(&self, rules: &[AnyRule]) -> Result<Vec<Trial<'_>>> {
         let pairs = self.seeds.iter().flat_map(|&seed| (0..self.plan.groups.len()).map(move |group| (seed, group)));
-        pairs.map(|(seed, group)| self.trial(group, &rules[group], Phase::Final, seed)).collect()
+        let trials = pairs.map(|(seed, group)| self.trial(group, &rules[group], Phase::Final, seed));
+        let mut trials = trials.collect::<Result<Vec<_>>>()?;
+        make_distinct(&mut trials, std::iter::empty());
+        Ok(trials)
     }
 
     fn record(&self) -> Result<ExperimentRecord> {

@@ -5,7 +5,7 @@ use super::{
     jobs::Jobs,
     plan::{Group, Plan},
     space::Space,
-    trial::Trial,
+    trial::{Trial, make_distinct},
     tune,
 };
 use crate::{
@@ -99,6 +99,7 @@ impl<'a> Search<'_, 'a> {
                         let tried: Vec<_> =
                             tried.map(|tried| (tried.trial.rule.clone(), tried.outcome.final_loss)).collect();
                         let mut points = search.space.around_best(&tried, round)?;
+                        search.retain_new(&mut points);
                         points.truncate(size);
                         points
                     }
@@ -181,7 +182,10 @@ impl<'a> Search<'_, 'a> {
             let tried = format!(" with {}", searches[group].space.values(&trial.rule));
             Ok(Trial { name, tried, ..trial })
         });
-        new.collect()
+        let mut new = new.collect::<Result<Vec<_>>>()?;
+        let tried = searches.iter().flat_map(|search| &search.tried);
+        make_distinct(&mut new, tried.map(|tried| tried.trial.record.id.as_str()));
+        Ok(new)
     }
 
     /// The rule of each group: as given, or as picked by its tuning trials.
@@ -209,6 +213,11 @@ impl<'a> Search<'_, 'a> {
 }
 
 impl GroupSearch<'_> {
+    /// Leaves out what was tried.
+    fn retain_new(&self, points: &mut Vec<AnyRule>) {
+        points.retain(|rule| self.tried.iter().all(|tried| tried.trial.rule != *rule));
+    }
+
     /// What is tried next, of what the budget has left for whole trials: points around the best.
     fn next(&mut self, round: usize) -> Result<Vec<AnyRule>> {
         let spent: u64 = self.tried.iter().map(|tried| tried.outcome.steps).sum();
@@ -218,7 +227,7 @@ impl GroupSearch<'_> {
             return Ok(Vec::new());
         }
         let mut points = self.space.around_best(&self.estimates(), round)?;
-        points.retain(|rule| self.tried.iter().all(|tried| tried.trial.rule != *rule));
+        self.retain_new(&mut points);
         points.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         Ok(points)
     }

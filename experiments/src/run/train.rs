@@ -320,6 +320,7 @@ mod tests {
             precision: Default::default(),
             device: "cpu".to_owned(),
             seed: 3,
+            repeat: None,
         }
     }
 

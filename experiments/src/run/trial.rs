@@ -3,6 +3,7 @@
 use super::workload::LoadedWorkload;
 use crate::record::trial::TrialRecord;
 use optim::{AnyRule, Schedule};
+use std::collections::HashSet;
 
 /// A trial that is to be run.
 pub struct Trial<'a> {
@@ -20,4 +21,19 @@ pub struct Trial<'a> {
     pub schedule: Schedule,
     /// As it is written.
     pub record: TrialRecord,
+}
+
+/// Gives `trials` ids of their own, also where they are equal to each other, or to trials of these ids: two groups may come to the same
+/// hyperparameters.
+pub fn make_distinct<'a>(trials: &mut [Trial], known: impl Iterator<Item = &'a str>) {
+    let mut ids: HashSet<String> = known.map(str::to_owned).collect();
+    for trial in trials {
+        let record = &mut trial.record;
+        let mut before = 0;
+        while !ids.insert(record.id.clone()) {
+            before += 1;
+            record.config.repeat = Some(before);
+            record.id = record.config.id();
+        }
+    }
 }

@@ -152,6 +152,7 @@ mod tests {
             ops: Operations::Descent,
             precision: Default::default(),
             seed: 0,
+            repeat: None,
         }
     }
 
