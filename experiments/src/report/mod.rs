@@ -187,6 +187,18 @@ pub fn pictures(run: &Run) -> Result<Vec<(String, String)>> {
 
 /// All about one problem.
 fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], several: bool) -> Result<Markup> {
+    let tuning = match tuning::is_tuned(problem) {
+        true => html! {
+            (page::figure(&tuning::figure(problem), tuning::CAPTION)?)
+            (tuning::picked(problem))
+            (search_cost::section(problem))
+        },
+        false => html! {},
+    };
+    // A run that still tunes has nothing else to show.
+    if problem.groups.iter().all(|group| group.finals.is_empty()) {
+        return Ok(tuning);
+    }
     let facets = facets(&problem.groups);
     let is_all = |experiment: &str| problem.groups.iter().all(|group| group.experiment == experiment);
     let (is_warmup, is_schedules) = (is_all("warmup"), is_all("schedules"));
@@ -250,11 +262,7 @@ fn section(problem: &Problem, pairs: &Pairs, options: &Targets, runs: &[Run], se
         } @else {
             (curves(By::Seconds)?)
         }
-        @if tuning::is_tuned(problem) {
-            (page::figure(&tuning::figure(problem), tuning::CAPTION)?)
-            (tuning::picked(problem))
-            (search_cost::section(problem))
-        }
+        (tuning)
     })
 }
 
