@@ -58,7 +58,7 @@ fn every_study_is_named_and_its_program_takes_it() {
         }
         count += 1;
     }
-    assert_eq!(count, 8);
+    assert_eq!(count, 9);
 }
 
 /// Between the marks of a study stands what the first lines of its page say.
