@@ -307,6 +307,57 @@ mod tests {
         Ok(())
     }
 
+    /// Every image is as it was or mirrored, in every second pass, and half of them in the first; moved by two pixels at most.
+    #[test]
+    fn alternating_images_are_mirrored_in_every_second_pass() {
+        let data = Data::Images(digits::load());
+        let shape = Shape::Images(ImageShape { channels: 1, height: 8, width: 8, classes: 10 });
+        let sampling = Sampling { augment: Augmentation::Alternating, ..sampling(4) };
+        let batches = Batches::new(&data, &shape, sampling, &Device::Cpu);
+        let by_image = |index: u64| -> Vec<Augment> {
+            let Epoch { order, augment, .. } = batches.draw(index);
+            let mut by_image = vec![Augment::default(); order.len()];
+            order.iter().zip(augment.unwrap()).for_each(|(image, augment)| by_image[*image] = augment);
+            by_image
+        };
+        let epochs: Vec<Vec<Augment>> = (0..4).map(by_image).collect();
+        for (index, epoch) in epochs.iter().enumerate() {
+            for (own, first) in epoch.iter().zip(&epochs[0]) {
+                assert_eq!(own.flip == first.flip, index % 2 == 0);
+                assert!(own.reflect && own.dx.abs() <= 2 && own.dy.abs() <= 2);
+            }
+        }
+        let mirrored = epochs[0].iter().filter(|augment| augment.flip).count() as f64 / epochs[0].len() as f64;
+        assert!((0.45..0.55).contains(&mirrored), "{mirrored}");
+        assert_ne!(epochs[0], epochs[2], "moved anew");
+    }
+
+    /// A part of the test data is spread over all of it, and no example comes twice.
+    #[test]
+    fn a_part_of_the_test_data_is_spread_over_it() {
+        let data = Data::Text(TextData { test: (0..401).collect(), ..text_of(counted(200)) });
+        let shape = Shape::Text { vocabulary: 401, context: 8 };
+        let batches = Batches::new(&data, &shape, sampling(1), &Device::Cpu);
+        for (part, expected) in [
+            (None, (0..50).collect::<Vec<u32>>()),
+            (Some(50), (0..50).collect()),
+            (Some(99), (0..50).collect()),
+            (Some(5), vec![0, 10, 20, 30, 40]),
+            (Some(1), vec![0]),
+        ] {
+            let starts = (0..batches.tests(part)).flat_map(|index| match batches.test(index, part) {
+                Batch::Windows(inputs, _) => inputs.chunks(8).map(|window| window[0] / 8).collect::<Vec<_>>(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(starts.collect::<Vec<_>>(), expected, "{part:?}");
+        }
+    }
+
+    fn text_of(data: Data) -> TextData {
+        let Data::Text(text) = data else { panic!("no text") };
+        text
+    }
+
     fn sampling(batch_size: usize) -> Sampling {
         Sampling { batch_size, augment: Augmentation::None, seed: 5 }
     }

@@ -32,7 +32,7 @@ pub struct Outcome {
     pub cause: Option<String>,
 }
 
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
 

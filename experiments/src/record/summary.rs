@@ -1,6 +1,6 @@
 //! Statistics over the seeds of each group: `summary.json` and the table of results.
 
-use super::outcome::Outcome;
+use super::outcome::{Outcome, is_false};
 use crate::stats::{Estimate, median};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
@@ -108,10 +108,6 @@ pub struct TrialSummary {
     pub stopped: bool,
     /// Whether it diverged.
     pub diverged: bool,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 impl TrialSummary {

@@ -135,3 +135,30 @@ pub fn check_memory(
         gigabytes(available)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::problem::{data::digits, models::shape::ImageShape};
+
+    #[test]
+    fn a_run_is_evaluated_twenty_times_for_a_tenth_of_its_time() {
+        let data = Data::Images(digits::load());
+        let shape = ImageShape { channels: 1, height: 8, width: 8, classes: 10 };
+        for (steps, batch_size, views, every, part) in [
+            // 44 updates are an epoch: 44 x 32 x 0.3 = 422 images are paid for, and there are 359.
+            (1_760, 32, 1, 44, None),
+            (880, 32, 1, 44, None),
+            (880, 32, 2, 44, Some(250)),
+            (700, 30, 1, 35, Some(315)),
+            // At least one batch of an evaluation.
+            (88, 32, 1, 4, Some(250)),
+            (10, 32, 1, 1, Some(250)),
+        ] {
+            let found =
+                evaluations(steps, &data, &Shape::Images(shape), (batch_size, 1_438 / batch_size as u64), views);
+            assert_eq!(found, (every, part), "{steps} {batch_size} {views}");
+            assert!(steps < EVALUATIONS || steps / found.0 >= EVALUATIONS);
+        }
+    }
+}
